@@ -1,0 +1,116 @@
+//! What comes out.
+
+use bytes::Bytes;
+use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
+use kontiki_wire::{Answer, GroupId, GroupMessage, Member, Offset, PeerLane, Response, Topic};
+
+use crate::input::{StreamId, Ticket};
+
+/// One group's part of a write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupWrite {
+    /// The group.
+    pub group: GroupId,
+    /// What to write.
+    pub persist: Persist,
+}
+
+/// All that one drain asks the disk for: one append to the journal, one sync.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Writes {
+    /// Counts the node's writes; comes back in [`crate::Input::Persisted`].
+    pub seq: u64,
+    /// In order; a group may occur more than once.
+    pub writes: Vec<GroupWrite>,
+}
+
+/// Where a committed entry's records went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// The entry.
+    pub index: Index,
+    /// The offset of its first record; for an entry without records, that of the next one.
+    pub offset: Offset,
+    /// Its records; 0 for a no-op, a configuration, a command, and a batch that was a duplicate or
+    /// out of sequence, which subscribers never see.
+    pub count: u32,
+}
+
+/// Everything a node can ask for. Effects carry no ordering rule: whatever must wait for the disk is
+/// emitted only when the disk has answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Write and sync.
+    Persist(Writes),
+    /// Send now.
+    Send {
+        /// To whom.
+        to: NodeRef,
+        /// On which of the links.
+        lane: PeerLane,
+        /// What; of any groups.
+        messages: Vec<GroupMessage>,
+    },
+    /// Read from the log and send.
+    SendLog {
+        /// The group.
+        group: GroupId,
+        /// What.
+        send: SendLog,
+    },
+    /// These entries are committed and applied: tell storage where their records went, then raise the
+    /// topic's watermark.
+    Applied {
+        /// The group.
+        group: GroupId,
+        /// In order of index, contiguous.
+        placed: Vec<Placed>,
+        /// The end of what subscribers may read.
+        watermark: Offset,
+    },
+    /// Keep this small state; the log before it is not needed to start from it.
+    Checkpoint {
+        /// The group.
+        group: GroupId,
+        /// The last entry it includes.
+        at: LogId,
+        /// Its bytes.
+        state: Bytes,
+    },
+    /// Answer a producer.
+    Answer {
+        /// On which stream.
+        stream: StreamId,
+        /// The acknowledgement or refusal.
+        answer: Answer,
+    },
+    /// Answer a request.
+    Respond {
+        /// Which.
+        ticket: Ticket,
+        /// The response.
+        response: Response,
+    },
+    /// This node keeps a topic from now on.
+    TopicMade(Topic),
+    /// A topic was deleted: end its subscriptions and remove its files.
+    TopicRemoved(Topic),
+    /// The members, whenever they change and once at the start.
+    Members(Vec<Member>),
+    /// For logs and metrics.
+    RoleChanged {
+        /// The group.
+        group: GroupId,
+        /// The term.
+        term: Term,
+        /// What this node is in it now.
+        role: Role,
+        /// Why, for people.
+        why: &'static str,
+    },
+    /// Stop the node: something is wrong that must not spread.
+    Halt {
+        /// What.
+        reason: String,
+    },
+}

@@ -1,0 +1,78 @@
+//! What goes in.
+
+use bytes::Bytes;
+use kontiki_raft::{Boot, LogId, Micros, NodeId, NodeRef};
+use kontiki_wire::{Batch, GroupId, GroupMessage, Request};
+
+/// The two clocks of the host, read once for each turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Monotonic, arbitrary origin.
+    pub monotonic: Micros,
+    /// Since the Unix epoch. Nothing but entries' times depends on it.
+    pub wall: Micros,
+}
+
+/// A producer's stream, numbered by the host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(pub u64);
+
+/// A request that waits for its response, numbered by the host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// A group as the disk held it when the node started.
+#[derive(Clone, Debug)]
+pub struct GroupBoot {
+    /// Which.
+    pub group: GroupId,
+    /// Its log. `applied` is the checkpoint's position.
+    pub boot: Boot,
+    /// The checkpoint: its position and its bytes. `None`: start from the birth state.
+    pub checkpoint: Option<(LogId, Bytes)>,
+}
+
+/// Everything that can happen to a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// [`crate::Broker::next_deadline`] has passed.
+    Timer,
+    /// Messages of a peer whose identity and incarnation the host has verified.
+    Peer {
+        /// The sender.
+        from: NodeRef,
+        /// What it said.
+        messages: Vec<GroupMessage>,
+    },
+    /// A peer cannot be reached, or can again.
+    Reachable {
+        /// The peer.
+        peer: NodeId,
+        /// Whether its links are open.
+        open: bool,
+    },
+    /// Append this batch. Answered by exactly one [`crate::Effect::Answer`] with the batch's first
+    /// sequence.
+    Append {
+        /// Where the answer goes.
+        stream: StreamId,
+        /// The topic's group.
+        group: GroupId,
+        /// The batch, verified.
+        batch: Batch,
+    },
+    /// Answered by exactly one [`crate::Effect::Respond`].
+    Request {
+        /// Where the response goes.
+        ticket: Ticket,
+        /// What is asked.
+        request: Request,
+    },
+    /// The writes up to and including this one are durable.
+    Persisted {
+        /// [`crate::Writes::seq`]; cumulative.
+        upto: u64,
+    },
+    /// A write failed: the node promises nothing any more.
+    PersistFailed,
+}

@@ -1,0 +1,13 @@
+//! Gives the agreed order a meaning: members, topics, offsets, producers.
+//!
+//! [`Broker`] hosts all groups of a node, the cluster's own and one for each topic it keeps. Like the
+//! groups inside it, it is pure: [`Input`]s in, [`Effect`]s out, no clock, disk, socket, chance or
+//! `async`. It cannot fail: it refuses (data), asserts (our bug) or halts (an effect).
+
+mod broker;
+mod effect;
+mod input;
+
+pub use broker::{Broker, Settings};
+pub use effect::{Effect, GroupWrite, Placed, Writes};
+pub use input::{GroupBoot, Input, Now, StreamId, Ticket};

@@ -1,0 +1,162 @@
+//! What comes out.
+
+use crate::{
+    entry::Entry,
+    ids::{Index, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    message::{AppendHead, Message},
+};
+
+/// Term and vote: one record, always written whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Hard {
+    /// The current term.
+    pub term: Term,
+    /// Who got this member's vote in it.
+    pub vote: Option<NodeRef>,
+}
+
+/// One atomic write. Writes of a group reach the disk in the order of `seq`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Persist {
+    /// Comes back in [`crate::Input::Persisted`].
+    pub seq: WriteSeq,
+    /// The new term and vote, if they changed.
+    pub hard: Option<Hard>,
+    /// Entries at and after this index are replaced.
+    pub truncate_from: Option<Index>,
+    /// Contiguous.
+    pub append: Vec<Entry>,
+    /// Known committed when this was written; a hint, never worth a sync of its own.
+    pub commit: Index,
+}
+
+/// A committed entry, to be applied now.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Committed {
+    /// The entry.
+    pub entry: Entry,
+    /// The proposal of this member that it carries, if it is one: its fate is *committed*.
+    pub proposal: Option<ProposalId>,
+}
+
+/// Why a proposal, a read or a transfer was not taken. Nothing happened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refused {
+    /// Ask this one, or anyone if none is known.
+    NotLeader {
+        /// The leader this member knows.
+        leader: Option<NodeRef>,
+    },
+    /// Leadership is being handed over.
+    Transferring {
+        /// To whom.
+        to: NodeRef,
+    },
+    /// Too much is uncommitted already.
+    Busy,
+    /// Not a voter of this group.
+    NotMember,
+    /// This member's disk is damaged or lost trust.
+    Unsound,
+}
+
+/// How a proposal ended, other than by being committed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fate {
+    /// It certainly did not happen.
+    Refused(Refused),
+    /// Leadership was lost before it was committed: it may still be, or not.
+    Unknown {
+        /// The new leader, if known.
+        leader: Option<NodeRef>,
+    },
+}
+
+/// What a member is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Follows, perhaps without knowing whom.
+    Follower {
+        /// The leader of the current term, once heard.
+        leader: Option<NodeRef>,
+    },
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// An append whose entries are no longer in memory: the host reads `first..=last` of its log, as much
+/// as `bytes_max` bodies (at least one entry), and sends it under `head`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SendLog {
+    /// To whom.
+    pub to: NodeRef,
+    /// The term to send under.
+    pub term: Term,
+    /// What precedes the entries.
+    pub head: AppendHead,
+    /// The last index to send; the first is `head.prev.index + 1`.
+    pub last: Index,
+}
+
+/// Everything a member can ask for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// Write this and sync.
+    Persist(Persist),
+    /// Send this now; it promises nothing that is not durable.
+    Send {
+        /// To whom.
+        to: NodeRef,
+        /// What.
+        message: Message,
+    },
+    /// Read these from the log and send them.
+    SendLog(SendLog),
+    /// These are committed, in order, and each comes exactly once per process.
+    Committed(Vec<Committed>),
+    /// How a proposal ended that was not committed.
+    Fate {
+        /// Which.
+        id: ProposalId,
+        /// How.
+        fate: Fate,
+    },
+    /// The read may be answered from a state that has applied `index`.
+    ReadReady {
+        /// Which.
+        id: ReadId,
+        /// What must have been applied.
+        index: Index,
+    },
+    /// The read cannot be confirmed here.
+    ReadFailed {
+        /// Which.
+        id: ReadId,
+        /// Why, and whom to ask.
+        refused: Refused,
+    },
+    /// Role, term or known leader changed; for logs, metrics and routing.
+    RoleChanged {
+        /// The current term.
+        term: Term,
+        /// What this member is now.
+        role: Role,
+        /// Why, in a few words for people.
+        why: &'static str,
+    },
+    /// A transfer ended: `None` when the target leads, otherwise why not.
+    TransferEnded {
+        /// Why it failed.
+        failed: Option<&'static str>,
+    },
+    /// A peer said something that a correct peer never says, or an own invariant does not hold. The
+    /// member does nothing any more; the host stops.
+    Halt {
+        /// What was found.
+        reason: String,
+    },
+}

@@ -1,0 +1,104 @@
+//! The numbers of Raft, one type for each, so that none can stand for another.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// A member's number, unique in its cluster and never given twice.
+    NodeId
+);
+number!(
+    /// A data directory's birth mark: the same member with an empty disk is another replica.
+    Incarnation
+);
+number!(
+    /// A term of leadership; 0 is before the first election.
+    Term
+);
+number!(
+    /// A position in a group's log; the first entry has index 1, and 0 is the common origin.
+    Index
+);
+number!(
+    /// Counts a group's persist operations; completions are cumulative.
+    WriteSeq
+);
+number!(
+    /// Names a proposal, chosen by the host.
+    ProposalId
+);
+number!(
+    /// Names a linearizable read, chosen by the host.
+    ReadId
+);
+number!(
+    /// Microseconds on a clock that only the host knows. As `now` it is monotonic with an arbitrary
+    /// origin; in an entry's `time` it counts from the Unix epoch.
+    Micros
+);
+
+/// A member as a voter knows it: its number and the birth mark of its disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct NodeRef {
+    /// The member.
+    pub id: NodeId,
+    /// The data directory it had when it was admitted.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+/// Where an entry stands and who put it there: two logs with the same `LogId` are equal up to it.
+/// Ordered as Raft compares logs: by term, then by index (§5.4.1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct LogId {
+    /// The term of the leader that appended it.
+    pub term: Term,
+    /// Its position.
+    pub index: Index,
+}
+
+impl LogId {
+    /// The position before the first entry, common to all logs.
+    pub const ORIGIN: Self = Self {
+        term: Term(0),
+        index: Index(0),
+    };
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index, self.term)
+    }
+}
+
+impl Index {
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The position before this one; the origin is before itself.
+    #[must_use]
+    pub fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}

@@ -1,0 +1,158 @@
+//! What goes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::{
+    effect::Hard,
+    entry::{Entry, Kind},
+    ids::{Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    message::Message,
+};
+
+/// Who counts. Joint when `outgoing` is not empty (§6). Always whole sets, never differences.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Membership {
+    /// The voters, or the incoming half while joint.
+    pub voters: BTreeSet<NodeRef>,
+    /// The outgoing half while joint, otherwise empty.
+    pub outgoing: BTreeSet<NodeRef>,
+    /// They copy and do not count.
+    pub learners: BTreeSet<NodeRef>,
+    /// Voters of the outgoing half that become learners when the joint configuration is left.
+    pub next_learners: BTreeSet<NodeRef>,
+}
+
+/// The bounds and periods of a group; the same on every member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// E: nobody campaigns before this much silence, and a leader without a quorum's answers for this
+    /// long steps down. Campaigns start after a random time in (E, 2E].
+    pub election_timeout: Micros,
+    /// Between two beats; at most a third of `election_timeout`.
+    pub beat_interval: Micros,
+    /// Bytes of bodies in one append; one entry that is larger travels alone.
+    pub append_bytes_max: u64,
+    /// Unanswered bytes to one follower.
+    pub window_bytes_max: u64,
+    /// Unanswered appends to one follower.
+    pub window_messages_max: usize,
+    /// Uncommitted bytes a leader admits; an empty tail always admits one proposal.
+    pub uncommitted_bytes_max: u64,
+    /// Uncommitted entries a leader admits.
+    pub uncommitted_entries_max: usize,
+    /// Bytes of durable, applied entries kept in memory for followers; older ones are asked of the
+    /// host with [`crate::Effect::SendLog`].
+    pub tail_bytes_max: u64,
+    /// Reads that may wait for confirmation.
+    pub reads_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            election_timeout: Micros(300_000),
+            beat_interval: Micros(50_000),
+            append_bytes_max: 1 << 20,
+            window_bytes_max: 8 << 20,
+            window_messages_max: 64,
+            uncommitted_bytes_max: 32 << 20,
+            uncommitted_entries_max: 4096,
+            tail_bytes_max: 8 << 20,
+            reads_max: 1024,
+        }
+    }
+}
+
+/// What the disk held when the member started.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// This member.
+    pub me: NodeRef,
+    /// Whether the group is being born now: then there is no earlier promise to sit out, and the first
+    /// election need not wait.
+    pub fresh: bool,
+    /// Whether this member may vote, acknowledge and lead; false while its disk is damaged.
+    pub sound: bool,
+    /// Term and vote.
+    pub hard: Hard,
+    /// The compacted position: entries up to it are gone. The origin while nothing was compacted.
+    pub base: LogId,
+    /// The configuration in force at `base`, with the index of the entry that set it.
+    pub base_config: (Index, Membership),
+    /// The runs of terms after `base`: the first index of each, and the term. Covers everything up to
+    /// the end of the log, the entries in `tail` included.
+    pub terms: Vec<(Index, Term)>,
+    /// Configuration entries after `base` that are not in `tail`.
+    pub configs: BTreeMap<Index, Membership>,
+    /// The end of the log. All of it is durable.
+    pub last: Index,
+    /// Known committed; at least `applied`.
+    pub commit: Index,
+    /// What the host's state machine has applied.
+    pub applied: Index,
+    /// Every entry after `applied`, contiguous up to `last`.
+    pub tail: Vec<Entry>,
+}
+
+/// Something to be agreed on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Proposal {
+    /// Comes back in exactly one of [`crate::Committed::proposal`] and [`crate::Effect::Fate`].
+    pub id: ProposalId,
+    /// `Batch` or `Command`.
+    pub kind: Kind,
+    /// CRC-32C of the body.
+    pub checksum: u32,
+    /// The content.
+    pub body: Bytes,
+}
+
+/// Everything that can happen to a member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Input {
+    /// [`crate::Raft::next_deadline`] has passed.
+    Timer,
+    /// From a peer whose identity and incarnation the host has verified.
+    Message {
+        /// The sender.
+        from: NodeRef,
+        /// What it said.
+        message: Message,
+    },
+    /// Agree on these, in this order.
+    Propose {
+        /// The host's wall clock.
+        time: Micros,
+        /// At least one.
+        proposals: Vec<Proposal>,
+    },
+    /// A linearizable read: tell me an index that is at least every commit known to anyone now
+    /// (dissertation §6.4).
+    Read {
+        /// Comes back in exactly one of `ReadReady` and `ReadFailed`.
+        id: ReadId,
+    },
+    /// Hand leadership to this voter.
+    Transfer {
+        /// The target.
+        to: NodeId,
+    },
+    /// Campaign now if not leading; asked of the member that placement prefers.
+    Campaign,
+    /// Everything up to and including this write is durable.
+    Persisted {
+        /// Cumulative; a lower one than before is a no-op.
+        upto: WriteSeq,
+    },
+    /// A write failed: this member promises nothing any more.
+    PersistFailed,
+    /// The peer cannot be reached, or can again: until then nothing but a probe is built for it.
+    Reachable {
+        /// The peer.
+        peer: NodeId,
+        /// Whether a link to it is open.
+        open: bool,
+    },
+}

@@ -1,0 +1,22 @@
+//! Agrees on one order: Raft, and nothing else.
+//!
+//! One [`Raft`] value is one member's view of one group. It is pure: no clock, no disk, no socket,
+//! no randomness, no `async`. Values go in ([`Input`]), values come out ([`Effect`]), and what must
+//! wait for the disk waits inside until [`Input::Persisted`] has come back, so that effects carry no
+//! ordering rule for the host to remember. It knows nothing of topics.
+
+mod effect;
+mod entry;
+mod ids;
+mod input;
+mod message;
+mod raft;
+
+pub use effect::{Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog};
+pub use entry::{Entry, Kind};
+pub use ids::{
+    Incarnation, Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,
+};
+pub use input::{Boot, Input, Membership, Proposal, Settings};
+pub use message::{AppendHead, Body, Message, Session};
+pub use raft::{BootError, PeerStatus, Raft, Status};

@@ -1,0 +1,102 @@
+//! What members of a group say to each other.
+
+use crate::{
+    entry::Entry,
+    ids::{Index, LogId, Term},
+};
+
+/// Tells one leadership's conversation with one follower from any earlier one: an answer of another
+/// session is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Session(pub u64);
+
+/// One message. Sender, receiver and group are the envelope's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Message {
+    /// The sender's term. A pre-vote asks for the term after it.
+    pub term: Term,
+    /// The content.
+    pub body: Body,
+}
+
+/// What precedes the entries of an append (§5.3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AppendHead {
+    /// The leader's conversation with this follower.
+    pub session: Session,
+    /// The entry before the first one sent.
+    pub prev: LogId,
+    /// The leader's commit index; the follower uses it only as far as its log is verified.
+    pub commit: Index,
+}
+
+/// The kinds of message.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Body {
+    /// Would you vote for me in the next term? Changes nothing at the receiver (dissertation §9.6).
+    PreVote {
+        /// Tells this round's answers from an earlier round's.
+        round: u64,
+        /// The end of the asker's log.
+        last: LogId,
+    },
+    /// The answer to a pre-vote; `term` is always the responder's own.
+    PreVoteReply {
+        /// The round asked.
+        round: u64,
+        /// Whether it would.
+        granted: bool,
+    },
+    /// Vote for me in `term` (§5.2). Sent only when the own vote and the log advertised are durable.
+    Vote {
+        /// The end of the asker's log, durable at the asker.
+        last: LogId,
+        /// Set when the leader of the term before told the asker to campaign: it passes stickiness.
+        transfer: bool,
+    },
+    /// The answer to a vote; a grant is durable when it leaves.
+    VoteReply {
+        /// Whether it was granted.
+        granted: bool,
+    },
+    /// Entries after `head.prev`, possibly none.
+    Append {
+        /// What precedes the entries.
+        head: AppendHead,
+        /// Contiguous, starting at `head.prev.index + 1`.
+        entries: Vec<Entry>,
+    },
+    /// Everything up to `matched` is equal to the leader's log and durable at the sender.
+    Appended {
+        /// The conversation answered.
+        session: Session,
+        /// The end of what is matched and durable.
+        matched: Index,
+    },
+    /// `prev` is not in the sender's log.
+    AppendRejected {
+        /// The conversation answered.
+        session: Session,
+        /// The position refused.
+        prev: LogId,
+        /// The greatest position of the sender's log with neither index nor term beyond `prev`.
+        hint: LogId,
+    },
+    /// I lead. Independent of appends and of any disk.
+    Beat {
+        /// Counts this leadership's beats; echoed.
+        beat: u64,
+        /// The leader's commit index; the follower uses it only as far as its log is verified.
+        commit: Index,
+    },
+    /// The answer to a beat; promises nothing about the disk.
+    BeatReply {
+        /// The beat answered.
+        beat: u64,
+    },
+    /// Campaign at once (dissertation §3.10), as soon as `need` is durable at the receiver.
+    TimeoutNow {
+        /// The end of the leader's log.
+        need: LogId,
+    },
+}

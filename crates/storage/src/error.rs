@@ -1,0 +1,45 @@
+//! What can go wrong with a disk.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// A failure of storage. Any failed write or sync poisons: nothing is acknowledged after it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as "cannot …".
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file does not hold what it held.
+    #[error("{} is damaged at byte {at}: {what}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// An earlier write failed; this process writes nothing more.
+    #[error("an earlier write failed; the node must be restarted")]
+    Poisoned,
+    /// The range asked for is not, or no longer, there.
+    #[error("entries {first} to {last} are not in the log")]
+    Gone {
+        /// The first index asked for.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// The directory belongs to something else.
+    #[error("{0}")]
+    Foreign(String),
+}
