@@ -1,8 +1,9 @@
 //! What the cluster's own group agrees on, and the small state that a checkpoint keeps.
 
 use crate::{
-    GroupId, MemberInfo, Offset, ProducerId, TopicName, TopicSettings,
     codec::{Decode, Encode},
+    control::{MemberInfo, TopicSettings},
+    ids::{GroupId, Offset, ProducerId, TopicName},
 };
 
 /// The body of a `Command` entry of the cluster's own group.
@@ -72,7 +73,7 @@ pub struct TopicState {
 }
 
 /// What a topic remembers of one producer.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct ProducerState {
     /// Which.
     pub producer: ProducerId,

@@ -1,10 +1,15 @@
-//! Requests, responses and refusals of the control plane; each a small bincode message.
+//! Requests and responses of the control plane; each a small message of its own.
 
-use std::fmt;
+use bytes::BytesMut;
 
 use crate::{
-    ClusterId, GroupId, Offset, TopicName,
-    codec::{Decode, Encode},
+    codec::{self, Decode, Encode},
+    frame::{Frame, FrameKind, encode_frame},
+    ids::{ClusterId, GroupId, Offset, TopicName},
+    limits::{CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, TOPICS_MAX},
+    malformed::Malformed,
+    refusal::Refusal,
+    scan::within,
 };
 
 /// What a topic is asked to be.
@@ -91,75 +96,77 @@ pub enum Response {
     Refused(Refusal),
 }
 
-/// Every "no", with what to do next. Numbers are stable: variants are only ever added at the end.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Another member leads; certainly nothing happened. Ask there.
-    NotLeader {
-        /// Its name, if known.
-        leader: Option<String>,
-    },
-    /// There is no such topic.
-    NoSuchTopic {
-        /// The name asked for.
-        name: String,
-    },
-    /// There is no such member.
-    NoSuchMember {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: Vec<String>,
-    },
-    /// The certificate's role does not permit it.
-    NotPermitted {
-        /// What was asked.
-        what: String,
-    },
-    /// Too much is waiting; certainly nothing happened. Try again in a moment.
-    Busy,
-    /// No quorum confirmed it in time; it may still happen.
-    Unknown,
-    /// A bound was crossed; certainly nothing happened.
-    TooLarge {
-        /// Which.
-        what: String,
-        /// The bound.
-        limit: u64,
-    },
-    /// A producer's batch does not continue its sequence; certainly nothing happened.
-    SequenceGap {
-        /// The sequence expected next.
-        expected: u64,
-    },
-    /// A newer epoch of the same producer is at work; certainly nothing happened.
-    Fenced {
-        /// The epoch at work.
-        epoch: u32,
-    },
-    /// The offset asked for was trimmed, or lies beyond what this topic will ever have had.
-    OffsetOutOfRange {
-        /// The first offset there is.
-        first: u64,
-        /// The next offset to be given.
-        next: u64,
-    },
-    /// The bytes meant nothing.
-    Malformed {
-        /// What was wrong.
-        what: String,
-    },
-    /// This member cannot do it now, and why.
-    Unavailable {
-        /// Why.
-        why: String,
-    },
+impl Request {
+    /// Appends its frame to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        encode_frame(FrameKind::Request, &codec::encode(self), out);
+    }
+
+    /// Reads it from its frame.
+    pub fn decode(frame: &Frame) -> Result<Self, Malformed> {
+        let payload = frame.whole(FrameKind::Request)?;
+        let request: Self = codec::decode("a request", payload, REQUEST_BYTES_MAX)?;
+        if let Self::TransferLeader { to, .. } = &request {
+            within("the length of a name", to.len() as u64, NAME_BYTES_MAX)?;
+        }
+        Ok(request)
+    }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+impl Response {
+    /// Appends its frame to `out`. A response too large for any reader becomes the refusal that says
+    /// so; a refusal's texts are cut to their bound.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let mut payload = match self {
+            Self::Refused(refusal) => codec::encode(&Self::Refused(refusal.bounded())),
+            other => codec::encode(other),
+        };
+        if payload.len() > CONTROL_BYTES_MAX {
+            payload = codec::encode(&Self::Refused(Refusal::TooLarge {
+                what: "the response".to_owned(),
+                limit: CONTROL_BYTES_MAX as u64,
+            }));
+        }
+        encode_frame(FrameKind::Response, &payload, out);
+    }
+
+    /// Reads it from its frame.
+    pub fn decode(frame: &Frame) -> Result<Self, Malformed> {
+        let payload = frame.whole(FrameKind::Response)?;
+        let response: Self = codec::decode("a response", payload, CONTROL_BYTES_MAX)?;
+        response.check()?;
+        Ok(response)
+    }
+
+    /// Checks that no list is longer than a cluster could make it.
+    fn check(&self) -> Result<(), Malformed> {
+        let members = |len: usize| within("the number of members", len as u64, MEMBERS_MAX);
+        match self {
+            Self::Metadata {
+                members: infos,
+                topics,
+                ..
+            } => {
+                members(infos.len())?;
+                within("the number of topics", topics.len() as u64, TOPICS_MAX)?;
+                for topic in topics {
+                    members(topic.replicas.len())?;
+                }
+            }
+            Self::Topic(topic) | Self::Exists(topic) => {
+                members(topic.replicas.len())?;
+            }
+            Self::Status(status) => {
+                let groups = status.groups.len() as u64;
+                within("the number of groups", groups, TOPICS_MAX + 1)?;
+                for group in &status.groups {
+                    members(group.replicas.len())?;
+                }
+            }
+            Self::Refused(refusal) => refusal.check()?,
+            Self::Done | Self::Offset(_) => {}
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::codec::{Decode, Encode};
+use crate::{
+    codec::{Decode, Encode, decode_as_text},
+    limits::TOPIC_NAME_BYTES_MAX,
+};
 
 /// A Raft group: 0 is the cluster's own, every topic has one of its own, never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
@@ -31,6 +34,8 @@ pub struct ClusterId(pub u128);
 /// A topic's name: 1 to 128 bytes of `a-z A-Z 0-9 . _ - /`, starting with a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode)]
 pub struct TopicName(String);
+
+decode_as_text!(TopicName);
 
 macro_rules! display {
     ($($name:ident),*) => {$(
@@ -75,10 +80,10 @@ impl FromStr for TopicName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
-        if text.is_empty() || text.len() > crate::limits::TOPIC_NAME_BYTES_MAX {
+        if text.is_empty() || text.len() > TOPIC_NAME_BYTES_MAX {
             return Err(format!(
                 "a topic's name has 1 to {} characters, this one has {}",
-                crate::limits::TOPIC_NAME_BYTES_MAX,
+                TOPIC_NAME_BYTES_MAX,
                 text.len()
             ));
         }

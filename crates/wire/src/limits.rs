@@ -4,7 +4,7 @@
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// Headers of a record.
 pub const HEADERS_MAX: usize = 64;
-/// Bytes of one header's name or value.
+/// Bytes of one header's name, and of its value.
 pub const HEADER_BYTES_MAX: usize = 8 << 10;
 /// Bytes of a record's value.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -21,12 +21,35 @@ pub const BATCH_BYTES_TARGET: usize = 256 << 10;
 pub const PRODUCER_BATCHES_IN_FLIGHT_MAX: usize = 64;
 /// Producers a topic remembers; the longest silent is forgotten first.
 pub const PRODUCERS_PER_TOPIC_MAX: usize = 10_000;
+/// Answers to a producer in one frame.
+pub const ANSWERS_MAX: usize = 1024;
 /// Bytes of a frame's payload on a client's stream.
 pub const CLIENT_FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + (64 << 10);
+/// Bytes of batches in one delivery; one batch that is larger travels alone.
+pub const DELIVERY_BYTES_MAX: usize = 512 << 10;
+/// Batches in one delivery: as many of the smallest as [`DELIVERY_BYTES_MAX`] holds.
+pub const DELIVERY_BATCHES_MAX: usize = DELIVERY_BYTES_MAX / 64;
+
 /// Bytes of a frame's payload between peers.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Messages, of any groups, in one frame between peers.
+pub const PEER_MESSAGES_MAX: usize = 64 << 10;
+/// Entries of one append.
+pub const APPEND_ENTRIES_MAX: usize = 64 << 10;
+/// Bytes of an entry's body.
+pub const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Bytes of what a client asks: a request, or the opening of a stream.
+pub const REQUEST_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a control message.
-pub const CONTROL_BYTES_MAX: usize = 1 << 20;
+pub const CONTROL_BYTES_MAX: usize = 2 << 20;
+/// Bytes of an encoded refusal.
+pub const REFUSAL_BYTES_MAX: usize = 8 << 10;
+/// Bytes of one text in a refusal; longer ones are cut.
+pub const TEXT_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a group's small state.
+pub const CHECKPOINT_BYTES_MAX: usize = 32 << 20;
+
 /// Bytes of a topic's name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a member's or client's name.
@@ -35,9 +58,21 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const TOPICS_MAX: usize = 10_000;
 /// Members of a cluster.
 pub const MEMBERS_MAX: usize = 64;
-/// Bytes of batches in one delivery; one batch that is larger travels alone.
-pub const DELIVERY_BYTES_MAX: usize = 512 << 10;
 
 const _: () = assert!(RECORD_BYTES_MAX + 64 <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_TARGET <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(CONTROL_BYTES_MAX <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= CONTROL_BYTES_MAX);
+// A delivery's head takes 12 bytes and 20 more for each batch.
+const _: () =
+    assert!(DELIVERY_BYTES_MAX + 12 + 20 * DELIVERY_BATCHES_MAX <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + 12 + 20 <= CLIENT_FRAME_BYTES_MAX);
+// A refusal is at most a text and a list of members' names.
+const _: () =
+    assert!(4 + (8 + TEXT_BYTES_MAX) + 8 + MEMBERS_MAX * (8 + NAME_BYTES_MAX) <= REFUSAL_BYTES_MAX);
+// A topic's state is 24 bytes, 36 more for each producer and 28 more for each of its batches.
+const _: () = assert!(
+    24 + PRODUCERS_PER_TOPIC_MAX * (36 + PRODUCER_BATCHES_IN_FLIGHT_MAX * 28)
+        <= CHECKPOINT_BYTES_MAX
+);

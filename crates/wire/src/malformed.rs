@@ -33,7 +33,7 @@ pub enum Malformed {
         what: &'static str,
     },
     /// A value that has no meaning here.
-    #[error("{what} has the value {value}, which means nothing")]
+    #[error("{what} has the value {value}, which means nothing here")]
     Unknown {
         /// What was being read.
         what: &'static str,
@@ -53,5 +53,13 @@ pub enum Malformed {
     Inconsistent {
         /// What does not fit.
         what: &'static str,
+    },
+    /// A control message or small state that cannot be read.
+    #[error("{what} cannot be read: {why}")]
+    Unreadable {
+        /// What was being read.
+        what: &'static str,
+        /// What does not fit; a short sentence.
+        why: String,
     },
 }

@@ -3,7 +3,11 @@
 use bytes::{Bytes, BytesMut};
 use kontiki_raft::{Message, NodeRef};
 
-use crate::{ClusterId, Frame, GroupId, Malformed};
+use crate::{
+    frame::Frame,
+    ids::{ClusterId, GroupId},
+    malformed::Malformed,
+};
 
 /// Which of the links between two members a stream is: they never share a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

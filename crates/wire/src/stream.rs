@@ -1,11 +1,15 @@
-//! What a client's streams carry: one long-lived stream for a producer, one for each subscription,
-//! one for requests.
+//! How a client's stream begins and ends. There is one long-lived stream for a producer, one for each
+//! subscription, one for requests.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::{
-    Batch, Frame, GroupId, Malformed, Offset, Refusal, TopicName,
-    codec::{Decode, Encode},
+    codec::{self, Decode, Encode},
+    frame::{Frame, FrameKind, encode_frame},
+    ids::{GroupId, Offset, TopicName},
+    limits::{REFUSAL_BYTES_MAX, REQUEST_BYTES_MAX},
+    malformed::Malformed,
+    refusal::Refusal,
 };
 
 /// What a client's stream is for: the payload of its first frame.
@@ -61,53 +65,6 @@ pub enum Until {
     Time(u64),
 }
 
-/// A batch to append, as it travels: the payload is the batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Produced {
-    /// The batch.
-    pub batch: Batch,
-}
-
-/// The batch with this first sequence is on the disks of a majority.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Acknowledged {
-    /// The sequence of the batch's first record.
-    pub sequence: u64,
-    /// The offset of the batch's first record; the others follow densely.
-    pub offset: Offset,
-    /// The leader's clock when it was appended, microseconds since the Unix epoch.
-    pub time: u64,
-}
-
-/// The batch with this first sequence was not appended, or nobody knows.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AppendRefused {
-    /// The sequence of the batch's first record.
-    pub sequence: u64,
-    /// Why.
-    pub refusal: Refusal,
-}
-
-/// A stretch of batches for a subscriber, contiguous in offsets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Deliver {
-    /// The watermark when this was sent: the subscriber has caught up when it has read up to it.
-    pub watermark: Offset,
-    /// The batches. May be empty: a sign of life that carries the watermark.
-    pub batches: Vec<DeliveredBatch>,
-}
-
-/// One batch at its place.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeliveredBatch {
-    /// The offset of its first record.
-    pub offset: Offset,
-    /// The leader's clock when it was appended, microseconds since the Unix epoch.
-    pub time: u64,
-    /// Its bytes.
-    pub batch: Bytes,
-}
-
 /// Why a server ends a stream.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum StreamEnd {
@@ -126,58 +83,34 @@ pub enum StreamEnd {
 
 impl ClientStream {
     /// Appends its frame to `out`.
-    pub fn encode(&self, _out: &mut BytesMut) {
-        unreachable!("skeleton")
+    pub fn encode(&self, out: &mut BytesMut) {
+        encode_frame(FrameKind::Open, &codec::encode(self), out);
     }
+
     /// Reads it from its frame.
-    pub fn decode(_frame: &Frame) -> Result<Self, Malformed> {
-        unreachable!("skeleton")
-    }
-}
-
-impl Produced {
-    /// Appends the frame's header to `out`; the batch's bytes are to follow as they are.
-    pub fn encode_header(_batch: &Batch, _out: &mut BytesMut) {
-        unreachable!("skeleton")
-    }
-    /// Reads and fully verifies the batch.
-    pub fn decode(_frame: &Frame) -> Result<Self, Malformed> {
-        unreachable!("skeleton")
-    }
-}
-
-/// An answer on a producer's stream.
-pub type Answer = Result<Acknowledged, AppendRefused>;
-
-impl Acknowledged {
-    /// Appends one frame with all these answers, in order, to `out`.
-    pub fn encode(_answers: &[Answer], _out: &mut BytesMut) {
-        unreachable!("skeleton")
-    }
-    /// Reads them.
-    pub fn decode(_frame: &Frame) -> Result<Vec<Answer>, Malformed> {
-        unreachable!("skeleton")
-    }
-}
-
-impl Deliver {
-    /// Appends the frame to `out`, the batches' bytes included.
-    pub fn encode(&self, _out: &mut BytesMut) {
-        unreachable!("skeleton")
-    }
-    /// Reads it, verifying each batch's checksums; the batches share the frame's bytes.
-    pub fn decode(_frame: &Frame) -> Result<Self, Malformed> {
-        unreachable!("skeleton")
+    pub fn decode(frame: &Frame) -> Result<Self, Malformed> {
+        let payload = frame.whole(FrameKind::Open)?;
+        codec::decode("the opening of a stream", payload, REQUEST_BYTES_MAX)
     }
 }
 
 impl StreamEnd {
-    /// Appends its frame to `out`.
-    pub fn encode(&self, _out: &mut BytesMut) {
-        unreachable!("skeleton")
+    /// Appends its frame to `out`; a refusal's texts are cut to their bound.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let payload = match self {
+            Self::Refused(refusal) => codec::encode(&Self::Refused(refusal.bounded())),
+            other => codec::encode(other),
+        };
+        encode_frame(FrameKind::End, &payload, out);
     }
+
     /// Reads it.
-    pub fn decode(_frame: &Frame) -> Result<Self, Malformed> {
-        unreachable!("skeleton")
+    pub fn decode(frame: &Frame) -> Result<Self, Malformed> {
+        let payload = frame.whole(FrameKind::End)?;
+        let end: Self = codec::decode("the end of a stream", payload, 4 + REFUSAL_BYTES_MAX)?;
+        if let Self::Refused(refusal) = &end {
+            refusal.check()?;
+        }
+        Ok(end)
     }
 }
