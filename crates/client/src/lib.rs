@@ -1,1 +1,53 @@
-//! Skeleton.
+//! What users depend on: producers, subscriptions and administration of a Kontiki cluster.
+//!
+//! ```no_run
+//! use kontiki_client::{Client, Context, From, Record, Until};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(Context::load("context.toml")?).await?;
+//! let topic = client.topic("greetings")?;
+//!
+//! let producer = topic.producer();
+//! let appended = producer.append(Record { value: "hello".into(), ..Record::default() }).await?;
+//! println!("hello is at {}", appended.offset);
+//! producer.close().await?;
+//!
+//! let mut subscription = topic.subscribe(From::Earliest).until(Until::End).await?;
+//! while let Some(batch) = subscription.next_batch().await? {
+//!     for delivered in batch {
+//!         println!("{:?}", delivered?.record.value);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every call ends within a deadline, every queue has a bound, and every error says whether what was
+//! asked certainly did not happen.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod client;
+mod context;
+mod error;
+mod options;
+mod producer;
+mod status;
+mod subscription;
+mod ticket;
+
+pub use kontiki_wire::{
+    ClusterId, From, GroupId, Header, MemberInfo, Offset, Record, TopicInfo, TopicName,
+    TopicSettings, Until,
+};
+
+pub use admin::Admin;
+pub use client::{Client, Topic};
+pub use context::{Context, ContextError};
+pub use error::{AdminError, AppendError, ConnectError, InvalidOption, SubscribeError};
+pub use options::{ConnectOptions, ProducerConfig};
+pub use producer::Producer;
+pub use status::{ClusterStatus, MemberHealth, ReplicaHealth, TopicHealth};
+pub use subscription::{Delivered, DeliveredRecords, SubscribeBuilder, Subscription};
+pub use ticket::{Appended, Ticket};

@@ -1,0 +1,191 @@
+//! The file that says how to reach a cluster and who one is there: `context.toml`.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use kontiki_wire::ClusterId;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::options::{ConnectOptions, check_address};
+
+/// Every key of the file.
+const KEYS: [&str; 6] = [
+    "name",
+    "cluster_id",
+    "addresses",
+    "certificate",
+    "key",
+    "ca",
+];
+/// Bytes a context or a PEM file may have: far more than any real one.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// How alike a key must be to be suggested for an unknown one.
+const LIKENESS_MIN: f64 = 0.7;
+
+/// How to reach a cluster and who one is there. Read from a TOML file whose paths are relative to
+/// the file itself:
+///
+/// ```toml
+/// name = "dev"
+/// cluster_id = "5f0e…"
+/// addresses = ["127.0.0.1:7401", "127.0.0.1:7402"]
+/// certificate = "client.crt"
+/// key = "client.key"
+/// ca = "ca.crt"
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Context {
+    /// What people call it.
+    pub name: String,
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// Members' addresses for clients, `host:port`; one that answers is enough.
+    pub addresses: Vec<String>,
+    /// The certificate chain's PEM file.
+    pub certificate: PathBuf,
+    /// The key's PEM file.
+    pub key: PathBuf,
+    /// The PEM file of the authorities that members' certificates chain to.
+    pub ca: PathBuf,
+}
+
+/// What is wrong with a context file.
+#[derive(Debug, Error)]
+#[error("{}: {why}", path.display())]
+pub struct ContextError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl ContextError {
+    fn new(path: &Path, why: impl fmt::Display) -> Self {
+        Self {
+            path: path.to_owned(),
+            why: why.to_string(),
+        }
+    }
+}
+
+/// The file's layout.
+#[derive(Serialize, Deserialize)]
+struct Layout {
+    name: String,
+    cluster_id: String,
+    addresses: Vec<String>,
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+}
+
+impl Context {
+    /// Reads a context file. Unknown keys are refused, naming the key that was probably meant.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ContextError> {
+        let path = path.as_ref();
+        let text = read(path)?;
+        let fail = |why: String| ContextError::new(path, why);
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| fail(e.to_string().trim_end().to_owned()))?;
+        for key in table.keys() {
+            if !KEYS.contains(&key.as_str()) {
+                return Err(fail(unknown_key(key)));
+            }
+        }
+        let layout: Layout = table
+            .try_into()
+            .map_err(|e| fail(e.to_string().trim_end().to_owned()))?;
+        if layout.addresses.is_empty() {
+            return Err(fail(
+                "addresses is empty, it must name at least one member as host:port".to_owned(),
+            ));
+        }
+        for address in &layout.addresses {
+            check_address(address).map_err(|e| fail(e.to_string()))?;
+        }
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        Ok(Self {
+            name: layout.name,
+            cluster_id: layout.cluster_id.parse().map_err(fail)?,
+            addresses: layout.addresses,
+            certificate: folder.join(layout.certificate),
+            key: folder.join(layout.key),
+            ca: folder.join(layout.ca),
+        })
+    }
+
+    /// Writes it, whole or not at all. Paths below the file's own folder are written relative to it,
+    /// so that the folder can be moved.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ContextError> {
+        let path = path.as_ref();
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let below = |file: &Path| file.strip_prefix(folder).unwrap_or(file).to_owned();
+        let layout = Layout {
+            name: self.name.clone(),
+            cluster_id: self.cluster_id.to_string(),
+            addresses: self.addresses.clone(),
+            certificate: below(&self.certificate),
+            key: below(&self.key),
+            ca: below(&self.ca),
+        };
+        let text = toml::to_string(&layout).map_err(|e| ContextError::new(path, e))?;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".new");
+        let aside = PathBuf::from(aside);
+        fs::write(&aside, text).map_err(|e| ContextError::new(&aside, e))?;
+        fs::rename(&aside, path).map_err(|e| ContextError::new(path, e))
+    }
+
+    /// Reads the certificate, the key and the authorities it names, for
+    /// [`Client::connect`](crate::Client::connect) with more options set.
+    pub fn options(&self) -> Result<ConnectOptions, ContextError> {
+        Ok(ConnectOptions::new(self.addresses.clone())
+            .cluster_id(self.cluster_id)
+            .identity_pem(read(&self.certificate)?, read(&self.key)?)
+            .ca_pem(read(&self.ca)?))
+    }
+}
+
+impl TryFrom<Context> for ConnectOptions {
+    type Error = ContextError;
+    fn try_from(context: Context) -> Result<Self, ContextError> {
+        context.options()
+    }
+}
+
+impl TryFrom<&Context> for ConnectOptions {
+    type Error = ContextError;
+    fn try_from(context: &Context) -> Result<Self, ContextError> {
+        context.options()
+    }
+}
+
+fn read(path: &Path) -> Result<String, ContextError> {
+    let size = fs::metadata(path)
+        .map_err(|e| ContextError::new(path, format_args!("cannot be read: {e}")))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(ContextError::new(
+            path,
+            format_args!("has {size} bytes, the limit is {FILE_BYTES_MAX}"),
+        ));
+    }
+    fs::read_to_string(path)
+        .map_err(|e| ContextError::new(path, format_args!("cannot be read: {e}")))
+}
+
+fn unknown_key(key: &str) -> String {
+    let nearest = KEYS
+        .iter()
+        .map(|known| (strsim::jaro_winkler(key, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
+    match nearest {
+        Some((_, known)) => format!("there is no key {key:?}, did you mean {known:?}"),
+        None => format!("there is no key {key:?}, the keys are {}", KEYS.join(", ")),
+    }
+}
