@@ -17,6 +17,7 @@ mod frame;
 mod ids;
 pub mod limits;
 mod malformed;
+mod message;
 mod peer;
 mod produce;
 mod record;

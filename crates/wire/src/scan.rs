@@ -74,6 +74,18 @@ impl<'a> Scan<'a> {
         self.array().map(u128::from_le_bytes)
     }
 
+    /// A byte that is 0 or 1.
+    pub(crate) fn bool(&mut self, what: &'static str) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Malformed::Unknown {
+                what,
+                value: other.into(),
+            }),
+        }
+    }
+
     /// A `u32` that says how much of `what` follows, at most `limit`.
     pub(crate) fn count(&mut self, what: &'static str, limit: usize) -> Result<usize, Malformed> {
         let count = self.u32()?;
