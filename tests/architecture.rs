@@ -15,7 +15,10 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("storage", &["raft", "wire", "broker"]),
     ("transport", &["wire"]),
     ("client", &["wire", "transport"]),
-    ("server", &["raft", "wire", "broker", "storage", "transport"]),
+    (
+        "server",
+        &["raft", "wire", "broker", "storage", "transport"],
+    ),
     ("sim", &["raft", "wire", "broker", "storage"]),
     ("cli", &["wire", "transport", "client", "server", "sim"]),
 ];
@@ -29,8 +32,24 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// What of `std` a decider may name: shapes of data, and nothing that reaches out.
 const PURE_STD: &[&str] = &[
-    "cmp", "collections", "error", "fmt", "hash", "iter", "mem", "num", "ops", "str", "string",
-    "sync::Arc", "vec", "array", "borrow", "convert", "marker", "slice",
+    "cmp",
+    "collections",
+    "error",
+    "fmt",
+    "hash",
+    "iter",
+    "mem",
+    "num",
+    "ops",
+    "str",
+    "string",
+    "sync::Arc",
+    "vec",
+    "array",
+    "borrow",
+    "convert",
+    "marker",
+    "slice",
 ];
 
 fn root() -> &'static Path {
@@ -39,7 +58,9 @@ fn root() -> &'static Path {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return found };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return found;
+    };
     for entry in entries {
         let path = entry.expect("a readable folder").path();
         if path.is_dir() {
@@ -55,7 +76,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// A source without its comments, its string literals and its unit tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a readable source");
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let text = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
     let mut code = String::new();
     for line in text.lines() {
         let mut quoted = false;
@@ -78,7 +102,9 @@ fn code(path: &Path) -> String {
 
 /// Whether a file holds tests only: `tests.rs`, or anything in a `tests` folder.
 fn is_test(path: &Path, crate_folder: &Path) -> bool {
-    let inside = path.strip_prefix(crate_folder).expect("a path inside the crate");
+    let inside = path
+        .strip_prefix(crate_folder)
+        .expect("a path inside the crate");
     inside.components().any(|c| {
         let c = c.as_os_str();
         c == "tests" || c == "tests.rs"
@@ -111,7 +137,9 @@ fn every_dependency_points_down() {
             .and_then(|m| m.split("[dependencies]").nth(1))
             .unwrap_or_default();
         for line in dependencies.lines() {
-            let Some(ours) = line.strip_prefix("kontiki-") else { continue };
+            let Some(ours) = line.strip_prefix("kontiki-") else {
+                continue;
+            };
             let ours = ours.split(['.', ' ', '=']).next().unwrap_or_default();
             assert!(
                 allowed.contains(&ours),
@@ -129,7 +157,10 @@ fn every_dependency_points_down() {
     folders.sort();
     let mut known: Vec<&str> = LEVELS.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
-    assert_eq!(folders, known, "a tenth crate needs a purpose that no level covers");
+    assert_eq!(
+        folders, known,
+        "a tenth crate needs a purpose that no level covers"
+    );
 }
 
 #[test]
@@ -149,10 +180,18 @@ fn deciders_know_nothing_of_the_world() {
                 );
             }
             for line in code.lines().map(str::trim) {
-                let Some(import) = line.strip_prefix("use ") else { continue };
-                let first = import.split([':', ' ', ';', '{']).next().unwrap_or_default();
+                let Some(import) = line.strip_prefix("use ") else {
+                    continue;
+                };
+                let first = import
+                    .split([':', ' ', ';', '{'])
+                    .next()
+                    .unwrap_or_default();
                 let ours = first.strip_prefix("kontiki_");
-                let below = LEVELS.iter().find(|(n, _)| n == name).map_or(&[][..], |(_, b)| b);
+                let below = LEVELS
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map_or(&[][..], |(_, b)| b);
                 assert!(
                     matches!(first, "crate" | "std" | "core" | "self" | "super" | "")
                         || allowed.contains(&first)
@@ -161,7 +200,14 @@ fn deciders_know_nothing_of_the_world() {
                     "{shown} imports {first}"
                 );
             }
-            for word in ["async fn", ".await", "HashMap", "HashSet", "println!", "eprintln!"] {
+            for word in [
+                "async fn",
+                ".await",
+                "HashMap",
+                "HashSet",
+                "println!",
+                "eprintln!",
+            ] {
                 assert!(!code.contains(word), "{shown} says `{word}`");
             }
         }
@@ -188,7 +234,12 @@ fn bincode_has_one_door() {
 /// Which module of a crate a file is, by its first path component.
 fn module(path: &Path, src: &Path) -> String {
     let inside = path.strip_prefix(src).expect("a path inside src");
-    let first = inside.components().next().expect("a file name").as_os_str().to_string_lossy();
+    let first = inside
+        .components()
+        .next()
+        .expect("a file name")
+        .as_os_str()
+        .to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -201,7 +252,11 @@ fn uses(code: &str) -> BTreeSet<String> {
         }
         let rest = &code[at + prefix.len()..];
         let Some(inside) = rest.strip_prefix('{') else {
-            found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            found.insert(
+                rest.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
             continue;
         };
         let mut depth = 0;
@@ -236,8 +291,10 @@ fn modules_form_no_circle() {
     for (name, _) in LEVELS {
         let folder = root().join("crates").join(name);
         let src = folder.join("src");
-        let files: Vec<PathBuf> =
-            sources(&src).into_iter().filter(|p| !is_test(p, &folder)).collect();
+        let files: Vec<PathBuf> = sources(&src)
+            .into_iter()
+            .filter(|p| !is_test(p, &folder))
+            .collect();
         let modules: BTreeSet<String> = files.iter().map(|p| module(p, &src)).collect();
         // The door: a type with the crate's name in a file with the crate's name. Steps written as
         // `impl Door` blocks name its module, and the door calls them; that one arrow is allowed.
@@ -287,18 +344,33 @@ fn circle(arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
         None
     }
     let mut done = BTreeSet::new();
-    arrows.keys().find_map(|start| visit(start, arrows, &mut Vec::new(), &mut done))
+    arrows
+        .keys()
+        .find_map(|start| visit(start, arrows, &mut Vec::new(), &mut done))
 }
 
 #[test]
 fn a_circle_would_be_found() {
     let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    arrows.entry("a".to_owned()).or_default().insert("b".to_owned());
-    arrows.entry("b".to_owned()).or_default().insert("c".to_owned());
+    arrows
+        .entry("a".to_owned())
+        .or_default()
+        .insert("b".to_owned());
+    arrows
+        .entry("b".to_owned())
+        .or_default()
+        .insert("c".to_owned());
     assert_eq!(circle(&arrows), None);
-    arrows.entry("c".to_owned()).or_default().insert("a".to_owned());
-    assert_eq!(circle(&arrows), Some(["a", "b", "c", "a"].map(str::to_owned).to_vec()));
-    let found = uses("use crate::{\n    log::Log,\n    ids::{Term, Index},\n    role,\n};\ncrate::x()");
+    arrows
+        .entry("c".to_owned())
+        .or_default()
+        .insert("a".to_owned());
+    assert_eq!(
+        circle(&arrows),
+        Some(["a", "b", "c", "a"].map(str::to_owned).to_vec())
+    );
+    let found =
+        uses("use crate::{\n    log::Log,\n    ids::{Term, Index},\n    role,\n};\ncrate::x()");
     assert_eq!(found, ["ids", "log", "role", "x"].map(str::to_owned).into());
 }
 
@@ -307,7 +379,11 @@ fn every_file_says_what_it_is_for() {
     for (name, _) in LEVELS {
         for path in sources(&root().join("crates").join(name).join("src")) {
             let text = fs::read_to_string(&path).expect("a readable source");
-            assert!(text.starts_with("//!"), "{} does not open with `//!`", path.display());
+            assert!(
+                text.starts_with("//!"),
+                "{} does not open with `//!`",
+                path.display()
+            );
         }
     }
 }
@@ -316,9 +392,15 @@ fn every_file_says_what_it_is_for() {
 fn every_crate_forbids_unsafe_code() {
     for (name, _) in LEVELS {
         let src = root().join("crates").join(name).join("src");
-        let door = ["lib.rs", "main.rs"].map(|f| src.join(f)).into_iter().find(|p| p.exists());
+        let door = ["lib.rs", "main.rs"]
+            .map(|f| src.join(f))
+            .into_iter()
+            .find(|p| p.exists());
         let text = fs::read_to_string(door.expect("lib.rs or main.rs")).expect("a readable source");
-        assert!(text.contains("#![forbid(unsafe_code)]"), "crates/{name} does not forbid unsafe code");
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "crates/{name} does not forbid unsafe code"
+        );
     }
 }
 
@@ -336,7 +418,11 @@ fn the_map_names_only_what_exists() {
         let candidates = [
             root().join(word),
             root().join("crates").join(word),
-            root().join("crates").join(crate_name).join("src").join(file),
+            root()
+                .join("crates")
+                .join(crate_name)
+                .join("src")
+                .join(file),
         ];
         assert!(
             candidates.iter().any(|p| p.exists()),
