@@ -1,11 +1,32 @@
-//! Makes certificates: an authority for peers, another for clients, and leaves under them.
+//! Makes certificates: an authority for nodes, another for clients, and leaves under them.
 
 use std::time::{Duration, SystemTime};
 
-use crate::{Error, Identity};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::crypto::ring;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// A certificate authority with its key.
-pub struct Authority {}
+use crate::{Error, Identity, Role, certificate};
+
+/// How far in the past a certificate begins, for members whose clocks are behind.
+const BACKDATED: Duration = Duration::from_secs(300);
+
+/// Bytes of a serial number, drawn at random: RFC 5280 allows 20.
+const SERIAL_BYTES: usize = 16;
+
+/// The longest validity that is given: the encoding ends with the year 9999.
+const VALID_FOR_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// A certificate authority with its key. It signs leaves only: its path length is 0.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+    key_pem: String,
+    not_after: SystemTime,
+}
 
 /// A certificate and its private key, both as PEM.
 #[derive(Clone)]
@@ -16,54 +37,120 @@ pub struct Issued {
     pub key_pem: String,
 }
 
-/// What a certificate says, for people.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// Its identity.
-    pub identity: Identity,
-    /// Its serial number in hexadecimal.
-    pub serial: String,
-    /// From when it is good.
-    pub not_before: SystemTime,
-    /// Until when it is good.
-    pub not_after: SystemTime,
-    /// SHA-256 of its DER in hexadecimal.
-    pub fingerprint: String,
-}
-
 impl Authority {
     /// A new authority; `common_name` is for people only.
-    pub fn new(_common_name: &str, _valid_for: Duration) -> Result<Self, Error> {
-        unreachable!("skeleton")
+    pub fn new(common_name: &str, valid_for: Duration) -> Result<Self, Error> {
+        let mut params = params(common_name, SystemTime::now(), valid_for)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().map_err(unmade)?;
+        let certificate = params.self_signed(&key).map_err(unmade)?;
+        Self::from_pem(&certificate.pem(), &key.serialize_pem())
     }
 
     /// An authority from its two PEM texts.
-    pub fn from_pem(_certificate_pem: &str, _key_pem: &str) -> Result<Self, Error> {
-        unreachable!("skeleton")
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
+        let unusable = |why: String| Error::Credentials(format!("the authority's {why}"));
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(|error| unusable(format!("certificate is not PEM: {error}")))?;
+        let says = |why| unusable(format!("certificate {why}"));
+        if !certificate::is_authority(&der).map_err(says)? {
+            return Err(says("may not sign others: it is not a CA's".to_owned()));
+        }
+        let (_, not_after) = certificate::validity(&der).map_err(says)?;
+        let key = KeyPair::from_pem(key_pem)
+            .map_err(|error| unusable(format!("key cannot be used: {error}")))?;
+        if !certificate::has_key(&der, &key).map_err(says)? {
+            return Err(unusable(
+                "key does not belong to its certificate".to_owned(),
+            ));
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .map_err(|error| unusable(format!("certificate cannot be used: {error}")))?;
+        Ok(Self {
+            issuer,
+            certificate_pem: certificate_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            not_after,
+        })
     }
 
     /// Its certificate.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
-        unreachable!("skeleton")
+        &self.certificate_pem
     }
 
     /// Its key.
     #[must_use]
     pub fn key_pem(&self) -> &str {
-        unreachable!("skeleton")
+        &self.key_pem
     }
 
     /// A leaf for `identity`, with a new key, the one SAN URI, and extended key usage for both sides
-    /// of TLS if a node, the client's side otherwise.
-    pub fn issue(&self, _identity: &Identity, _valid_for: Duration) -> Result<Issued, Error> {
-        unreachable!("skeleton")
+    /// of TLS if a node, the client's side otherwise. It does not outlive the authority.
+    pub fn issue(&self, identity: &Identity, valid_for: Duration) -> Result<Issued, Error> {
+        let uri = identity.to_string();
+        uri.parse::<Identity>().map_err(|why| {
+            Error::Credentials(format!("no certificate is made for such a name: {why}"))
+        })?;
+        let now = SystemTime::now();
+        let left = self.not_after.duration_since(now).map_err(|_| {
+            Error::Credentials("the authority's certificate has expired: make a new one".to_owned())
+        })?;
+        let mut params = params(&identity.name, now, valid_for.min(left))?;
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(unmade)?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = match identity.role {
+            Role::Node => vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
+            Role::Producer | Role::Consumer | Role::Operator => {
+                vec![ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        };
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(unmade)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(unmade)?;
+        Ok(Issued {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
     }
 }
 
-impl Certificate {
-    /// Reads the first certificate of a PEM text.
-    pub fn from_pem(_pem: &str) -> Result<Self, Error> {
-        unreachable!("skeleton")
+/// What authorities and leaves have in common. The library's own defaults are a serial derived from
+/// the key and a validity of two thousand years, so both are always set.
+fn params(
+    common_name: &str,
+    now: SystemTime,
+    valid_for: Duration,
+) -> Result<CertificateParams, Error> {
+    let mut serial = [0; SERIAL_BYTES];
+    ring::default_provider()
+        .secure_random
+        .fill(&mut serial)
+        .map_err(|_| Error::Credentials("this machine gives no randomness".to_owned()))?;
+    // Positive and of full length, whatever was drawn.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    if valid_for > VALID_FOR_MAX {
+        return Err(Error::Credentials(
+            "a certificate is valid for a hundred years at most".to_owned(),
+        ));
     }
+
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + valid_for).into();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    Ok(params)
+}
+
+fn unmade(error: rcgen::Error) -> Error {
+    Error::Credentials(format!("the certificate cannot be made: {error}"))
 }

@@ -1,101 +1,239 @@
-//! Endpoints and connections of the two planes.
+//! Endpoints of the two planes: they listen and dial.
 
-use std::net::SocketAddr;
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::{Credentials, Error, FrameReader, FrameWriter, Identity};
+use quinn::{ConnectError, TokioRuntime, VarInt, crypto::rustls::QuicClientConfig};
+use rustls_pki_types::UnixTime;
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    time::timeout,
+};
 
-/// Which plane an endpoint is of. Peers have an endpoint of their own, so that no flood of clients can
-/// cause an election; each plane has its own ALPN, roots, windows and bounds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plane {
-    /// Between members.
-    Peers,
-    /// Between clients and members.
-    Clients,
-}
+use crate::{
+    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane,
+    admission::{self, Admission, HANDSHAKE_TIME_MAX, Tally},
+    link::Link,
+    plane,
+    tls::{self, Verifier},
+};
 
-/// Whom one means to reach.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Expect {
-    /// Any member of the own cluster.
-    AnyNode,
-    /// The member of this name.
-    Node(String),
-}
+/// How long a closing endpoint waits for the other sides to learn of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A bound UDP socket that accepts or dials.
+/// QUIC wants a server's name; ours are in the certificates, and this one is not sent.
+const SERVER_NAME: &str = "kontiki";
+
+/// Connections that have been let in and wait to be taken. With this many waiting, handshakes wait
+/// too, and with those at their limit, dialers are turned away.
+const ACCEPTED_MAX: usize = 16;
+
+/// A bound UDP socket that accepts or dials. When the last handle is gone it accepts no more;
+/// connections go on. Cheap to clone.
 #[derive(Clone)]
-pub struct Endpoint {}
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    quinn: quinn::Endpoint,
+    plane: Plane,
+    local_address: SocketAddr,
+    credentials: watch::Sender<Credentials>,
+    listens: bool,
+    accepted: Mutex<mpsc::Receiver<Connection>>,
+    tally: Arc<Tally>,
+}
 
 impl Endpoint {
-    /// Listens on `address` for connections of `plane`; can also dial on that plane.
+    /// Listens on `address` for connections of `plane`, within the plane's usual [`Limits`]; can also
+    /// dial on that plane if the own role allows it. To be called within a tokio runtime.
     pub fn listen(
-        _address: SocketAddr,
-        _plane: Plane,
-        _credentials: &Credentials,
+        address: SocketAddr,
+        plane: Plane,
+        credentials: &Credentials,
     ) -> Result<Self, Error> {
-        unreachable!("skeleton")
+        Self::listen_within(address, plane, credentials, Limits::of(plane))
     }
 
-    /// An endpoint that only dials.
-    pub fn dialer(_plane: Plane, _credentials: &Credentials) -> Result<Self, Error> {
-        unreachable!("skeleton")
+    /// Listens within other limits.
+    pub fn listen_within(
+        address: SocketAddr,
+        plane: Plane,
+        credentials: &Credentials,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let config = admission::server_config(plane, credentials)?;
+        let unbound = |source| Error::Bind { address, source };
+        let socket = UdpSocket::bind(address).map_err(unbound)?;
+        let (endpoint, accepted) =
+            Self::new(socket, Some(config.clone()), plane, credentials).map_err(unbound)?;
+        let admission = Admission::new(
+            endpoint.inner.quinn.clone(),
+            plane,
+            limits,
+            endpoint.inner.credentials.subscribe(),
+            accepted,
+            Arc::clone(&endpoint.inner.tally),
+        );
+        tokio::spawn(admission.run(Arc::new(config)));
+        Ok(endpoint)
+    }
+
+    /// An endpoint that only dials. To be called within a tokio runtime.
+    pub fn dialer(plane: Plane, credentials: &Credentials) -> Result<Self, Error> {
+        tls::client_config(plane, credentials, &Expect::AnyNode)?;
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let old = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let socket = UdpSocket::bind(both)
+            .or_else(|_| UdpSocket::bind(old))
+            .map_err(|source| Error::Bind {
+                address: old,
+                source,
+            })?;
+        Self::new(socket, None, plane, credentials)
+            .map(|(endpoint, _)| endpoint)
+            .map_err(|source| Error::Bind {
+                address: old,
+                source,
+            })
+    }
+
+    fn new(
+        socket: UdpSocket,
+        config: Option<quinn::ServerConfig>,
+        plane: Plane,
+        credentials: &Credentials,
+    ) -> io::Result<(Self, mpsc::Sender<Connection>)> {
+        let local_address = socket.local_addr()?;
+        let listens = config.is_some();
+        let quinn = quinn::Endpoint::new(
+            plane::endpoint_config(),
+            config,
+            socket,
+            Arc::new(TokioRuntime),
+        )?;
+        let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+        let inner = Inner {
+            quinn,
+            plane,
+            local_address,
+            credentials: watch::Sender::new(credentials.clone()),
+            listens,
+            accepted: Mutex::new(accepted),
+            tally: Arc::default(),
+        };
+        let endpoint = Self {
+            inner: Arc::new(inner),
+        };
+        Ok((endpoint, sender))
     }
 
     /// Where it is bound.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        unreachable!("skeleton")
+        self.inner.local_address
+    }
+
+    /// What has become of those who dialed.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals {
+        self.inner.tally.read()
     }
 
     /// The next connection whose handshake is done and whose identity is verified. Failed handshakes
-    /// are dealt with inside, several at a time. `None` when the endpoint was closed.
+    /// are dealt with inside, several at a time. `None` when the endpoint was closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Connection> {
-        None
+        self.inner.accepted.lock().await.recv().await
     }
 
     /// Dials. The other side's certificate must chain to the node roots and name what is expected.
-    pub async fn connect(&self, _to: SocketAddr, _expect: Expect) -> Result<Connection, Error> {
-        unreachable!("skeleton")
+    ///
+    /// In TLS 1.3 the dialer's handshake ends before the listener has judged the dialer. This returns
+    /// when the listener has: it allows no stream before, and the first one is opened here.
+    pub async fn connect(&self, to: SocketAddr, expect: Expect) -> Result<Connection, Error> {
+        let dialed = timeout(HANDSHAKE_TIME_MAX, self.dial(to, expect)).await;
+        dialed.unwrap_or_else(|_| Err(Error::Lost(format!("{to} does not answer"))))
+    }
+
+    async fn dial(&self, to: SocketAddr, expect: Expect) -> Result<Connection, Error> {
+        let Inner { quinn, plane, .. } = &*self.inner;
+        let credentials = self.inner.credentials.borrow().clone();
+        let tls = tls::client_config(*plane, &credentials, &expect)?;
+        let crypto = QuicClientConfig::try_from(tls)
+            .map_err(|error| Error::Credentials(format!("QUIC cannot be set up: {error}")))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(plane.bounds().of_dialer());
+
+        let connection = quinn
+            .connect_with(config, to, SERVER_NAME)
+            .map_err(|error| undialed(to, &error))?
+            .await?;
+        let chain = admission::peer_chain(&connection)?;
+        let judge = move |credentials: &Credentials| {
+            Verifier::of_listeners(credentials, &expect)
+                .judge(&chain, UnixTime::now())
+                .map(|_| ())
+        };
+        let certificate = admission::leaf(&connection)?;
+        let first = connection.open_bi().await?;
+        let bounds = plane.bounds();
+        let link = Link::new(
+            connection,
+            certificate,
+            Some(first),
+            bounds.unfinished_frames,
+        );
+        let watched = self.inner.credentials.subscribe();
+        Ok(Connection::guarded(link, watched, judge, None))
+    }
+
+    /// Uses other credentials from now on: for new connections in both directions, and open ones end
+    /// whose other side they no longer accept. Takes all of it or, with an error, nothing.
+    pub fn set_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
+        let now = self.inner.credentials.borrow().identity().cluster;
+        let then = credentials.identity().cluster;
+        if now != then {
+            return Err(Error::Credentials(format!(
+                "the new certificate belongs to cluster {then}, this endpoint to {now}"
+            )));
+        }
+        if self.inner.listens {
+            tls::server_config(self.inner.plane, credentials)?;
+        } else {
+            tls::client_config(self.inner.plane, credentials, &Expect::AnyNode)?;
+        }
+        self.inner.credentials.send_replace(credentials.clone());
+        Ok(())
     }
 
     /// Closes all connections, telling the other sides why, and waits a moment for it to arrive.
-    pub async fn close(&self, _reason: &str) {}
+    pub async fn close(&self, reason: &str) {
+        self.inner
+            .quinn
+            .close(VarInt::from_u32(0), reason.as_bytes());
+        // Whoever has not heard it by then will miss our packets.
+        let _ = timeout(FAREWELL, self.inner.quinn.wait_idle()).await;
+    }
 }
 
-/// A live connection with a verified other side. Ends by itself when the other side's certificate
-/// expires. Cheap to clone.
-#[derive(Clone)]
-pub struct Connection {}
-
-impl Connection {
-    /// Who the other side is.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        unreachable!("skeleton")
+fn undialed(to: SocketAddr, error: &ConnectError) -> Error {
+    match error {
+        ConnectError::EndpointStopping => Error::ClosedHere("the endpoint is closed".to_owned()),
+        error => Error::Lost(format!("{to} cannot be dialed: {error}")),
     }
+}
 
-    /// Where the other side is.
-    #[must_use]
-    pub fn remote_address(&self) -> SocketAddr {
-        unreachable!("skeleton")
-    }
-
-    /// Opens a stream both ways. Nothing is seen at the other side until something is written.
-    pub async fn open(&self) -> Result<(FrameWriter, FrameReader), Error> {
-        unreachable!("skeleton")
-    }
-
-    /// The next stream the other side opens.
-    pub async fn accept(&self) -> Result<(FrameWriter, FrameReader), Error> {
-        unreachable!("skeleton")
-    }
-
-    /// Closes it with a reason for the other side.
-    pub fn close(&self, _code: u32, _reason: &str) {}
-
-    /// Resolves when the connection is lost or closed, with the reason.
-    pub async fn closed(&self) -> Error {
-        unreachable!("skeleton")
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Endpoint({:?} at {})",
+            self.inner.plane, self.inner.local_address
+        )
     }
 }

@@ -1,5 +1,7 @@
-//! What can go wrong on the way.
+//! What can go wrong on the way, and whose fault it is.
 
+use kontiki_wire::Malformed;
+use quinn::{ConnectionError, ReadError, WriteError};
 use thiserror::Error;
 
 /// A failure of the transport. Which side is at fault is said in the sentence.
@@ -20,12 +22,15 @@ pub enum Error {
     /// The other side's certificate does not say what it must.
     #[error("the other side's certificate is refused: {0}")]
     Identity(String),
+    /// The other side does not take our certificate.
+    #[error("the other side refuses us: {0}")]
+    Refused(String),
     /// Certificates or keys of our own that cannot be used.
     #[error("{0}")]
     Credentials(String),
     /// The other side sent bytes that mean nothing.
     #[error("the other side sent {0}")]
-    Malformed(#[from] kontiki_wire::Malformed),
+    Malformed(#[from] Malformed),
     /// It took longer than its limit.
     #[error("{0} took too long")]
     TimedOut(&'static str),
@@ -37,4 +42,121 @@ pub enum Error {
         /// Its words.
         reason: String,
     },
+    /// This side closed, for this reason.
+    #[error("this side closed: {0}")]
+    ClosedHere(String),
+    /// The other side gave up a stream, not the connection.
+    #[error("the other side gave up the stream with code {code}")]
+    StreamEnded {
+        /// Its code.
+        code: u64,
+    },
+}
+
+/// What the verifier's refusals begin with where the library hands them on as text.
+pub(crate) const REFUSAL: &str = "certificate refused: ";
+
+/// TLS alerts travel in QUIC as this plus the alert's number.
+const ALERTS: std::ops::Range<u64> = 0x100..0x200;
+const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
+const CONNECTION_REFUSED: u64 = 2;
+
+/// Longest reason of the other side's that is passed on.
+const REASON_BYTES_MAX: usize = 512;
+
+impl From<ConnectionError> for Error {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::VersionMismatch => {
+                Self::Lost("the other side does not speak this version of QUIC".into())
+            }
+            ConnectionError::TransportError(error) => {
+                found_here(u64::from(error.code), &error.reason, &error)
+            }
+            ConnectionError::ConnectionClosed(close) => {
+                found_there(u64::from(close.error_code), &close.reason)
+            }
+            ConnectionError::ApplicationClosed(close) => Self::Closed {
+                code: close.error_code.into_inner(),
+                reason: readable(&close.reason),
+            },
+            ConnectionError::Reset => {
+                Self::Lost("the other side no longer knows the connection: it has restarted".into())
+            }
+            ConnectionError::TimedOut => Self::Lost("the other side has fallen silent".into()),
+            ConnectionError::LocallyClosed => Self::ClosedHere("the connection is closed".into()),
+            ConnectionError::CidsExhausted => {
+                Self::Lost("this side has too many connections".into())
+            }
+        }
+    }
+}
+
+/// What this side found wrong with the other's bytes.
+fn found_here(code: u64, reason: &str, error: &dyn std::fmt::Display) -> Error {
+    if let Some((_, sentence)) = reason.split_once(REFUSAL) {
+        return Error::Identity(sentence.to_owned());
+    }
+    if code == NO_APPLICATION_PROTOCOL {
+        return Error::Lost("the other side speaks another protocol".into());
+    }
+    if ALERTS.contains(&code) {
+        return Error::Identity(reason.to_owned());
+    }
+    Error::Lost(format!("the other side broke the rules of QUIC: {error}"))
+}
+
+/// What the other side found wrong with ours.
+fn found_there(code: u64, reason: &[u8]) -> Error {
+    let reason = readable(reason);
+    if let Some((_, sentence)) = reason.split_once(REFUSAL) {
+        return Error::Refused(format!("our certificate: {sentence}"));
+    }
+    match code {
+        NO_APPLICATION_PROTOCOL => Error::Refused("it speaks another protocol at this port".into()),
+        CONNECTION_REFUSED => Error::Refused("it has as many connections as it takes".into()),
+        code if ALERTS.contains(&code) && reason.is_empty() => {
+            Error::Refused(format!("our certificate, with TLS alert {}", code & 0xff))
+        }
+        code if ALERTS.contains(&code) => Error::Refused(format!("our certificate: {reason}")),
+        _ if reason.is_empty() => Error::Lost(format!("the other side gave up with code {code}")),
+        _ => Error::Lost(format!("the other side gave up: {reason}")),
+    }
+}
+
+/// Foreign bytes as text that can stand in a log: no control characters, bounded.
+fn readable(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(REASON_BYTES_MAX)];
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::StreamEnded {
+                code: code.into_inner(),
+            },
+            WriteError::ConnectionLost(error) => error.into(),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                Self::ClosedHere("the stream has been finished".into())
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => Self::StreamEnded {
+                code: code.into_inner(),
+            },
+            ReadError::ConnectionLost(error) => error.into(),
+            ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected => Self::ClosedHere("the stream has been stopped".into()),
+        }
+    }
 }

@@ -1,15 +1,31 @@
 //! Carries it: QUIC with mutual TLS, and the identities that certificates speak for.
+//!
+//! An [`Endpoint`] is of one [`Plane`]. What it gives out is a [`Connection`] whose other side has
+//! been judged: its certificate chains to the plane's roots and has one name, an [`Identity`] of the
+//! own cluster in a role that the plane is for. Over a connection go streams of whole frames.
 
+#![forbid(unsafe_code)]
+
+mod admission;
 mod authority;
+mod certificate;
+mod connection;
+mod credentials;
 mod endpoint;
 mod error;
 mod identity;
+mod link;
+mod plane;
 mod stream;
 mod tls;
 
-pub use authority::{Authority, Certificate, Issued};
-pub use endpoint::{Connection, Endpoint, Expect, Plane};
+pub use admission::Arrivals;
+pub use authority::{Authority, Issued};
+pub use certificate::Certificate;
+pub use connection::{CLOSE_CERTIFICATE, Connection};
+pub use credentials::Credentials;
+pub use endpoint::Endpoint;
 pub use error::Error;
 pub use identity::{Identity, Role};
-pub use stream::{FrameReader, FrameWriter};
-pub use tls::Credentials;
+pub use plane::{Expect, Limits, Plane};
+pub use stream::{FRAME_TIME_MAX, FrameReader, FrameWriter};

@@ -1,0 +1,121 @@
+//! Reads certificates: the one SAN URI, the validity, and what is shown to people.
+//!
+//! Nothing here judges whether a certificate is to be trusted; `tls.rs` does.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::PublicKeyData;
+use rustls::{SupportedCipherSuite, crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+
+use crate::{Error, Identity};
+
+/// What a certificate says, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// Its identity.
+    pub identity: Identity,
+    /// Its serial number in hexadecimal.
+    pub serial: String,
+    /// From when it is good.
+    pub not_before: SystemTime,
+    /// Until when it is good.
+    pub not_after: SystemTime,
+    /// SHA-256 of its DER in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl Certificate {
+    /// Reads the first certificate of a PEM text. It is not judged: it may have expired, and anybody
+    /// may have signed it.
+    pub fn from_pem(pem: &str) -> Result<Self, Error> {
+        let unreadable = |why: String| Error::Credentials(format!("the certificate {why}"));
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|error| unreadable(format!("is not PEM: {error}")))?;
+        Self::from_der(&der).map_err(unreadable)
+    }
+
+    /// Reads a leaf. The error continues a sentence that begins with "the certificate".
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, String> {
+        let certificate = parse(der)?;
+        Ok(Self {
+            identity: only_uri(&certificate)?,
+            serial: hexadecimal(certificate.raw_serial()),
+            not_before: time(certificate.validity().not_before.timestamp()),
+            not_after: time(certificate.validity().not_after.timestamp()),
+            fingerprint: fingerprint(der),
+        })
+    }
+}
+
+/// From when and until when a certificate of any kind is good.
+pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), String> {
+    let certificate = parse(der)?;
+    let validity = certificate.validity();
+    Ok((
+        time(validity.not_before.timestamp()),
+        time(validity.not_after.timestamp()),
+    ))
+}
+
+/// Whether a certificate says that it may sign others.
+pub(crate) fn is_authority(der: &[u8]) -> Result<bool, String> {
+    Ok(parse(der)?.is_ca())
+}
+
+/// Whether a certificate is for this key.
+pub(crate) fn has_key(der: &[u8], key: &impl PublicKeyData) -> Result<bool, String> {
+    Ok(parse(der)?.public_key().raw == key.subject_public_key_info())
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(crate) fn fingerprint(der: &[u8]) -> String {
+    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256;
+    hexadecimal(suite.common.hash_provider.hash(der).as_ref())
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok((rest, _)) => Err(format!("has {} bytes too many", rest.len())),
+        Err(_) => Err("is not X.509".to_owned()),
+    }
+}
+
+/// The identity, if the certificate has this one name and no other: a second name would be a second
+/// way to be judged.
+fn only_uri(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
+    let names = match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension.value.general_names.as_slice(),
+        Ok(None) => &[],
+        Err(_) => return Err("has subject alternative names that cannot be read".to_owned()),
+    };
+    match names {
+        [GeneralName::URI(uri)] => uri.parse().map_err(|why| format!("names nobody: {why}")),
+        [] => Err("has no SAN URI, exactly one is needed".to_owned()),
+        [_] => Err("has a name that is not a URI, exactly one SAN URI is needed".to_owned()),
+        names => Err(format!(
+            "has {} names, exactly one SAN URI is needed",
+            names.len()
+        )),
+    }
+}
+
+fn time(seconds: i64) -> SystemTime {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(span)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(span)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
+}

@@ -1,0 +1,214 @@
+//! Who one is and whom one trusts, read from PEM and checked as far as one side can.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::{crypto::ring, sign::CertifiedKey};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, TrustAnchor,
+    pem::{self, PemObject},
+};
+
+use crate::{Certificate, Error, Identity, certificate};
+
+/// Certificates in one PEM text: more than this is not a list of roots.
+const CERTIFICATES_MAX: usize = 64;
+
+/// Who one is and whom one trusts. Cheap to clone.
+#[derive(Clone)]
+pub struct Credentials {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    own: Certificate,
+    key: Arc<CertifiedKey>,
+    node_roots: Arc<[Root]>,
+    client_roots: Arc<[Root]>,
+}
+
+/// A root and when it is good: the chain verification of the library asks a root for neither.
+pub(crate) struct Root {
+    pub(crate) anchor: TrustAnchor<'static>,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Credentials {
+    /// From PEM texts: the own chain and key, the roots that peers' (nodes') certificates chain to,
+    /// and the roots that clients' certificates chain to (empty for a client, which accepts none).
+    ///
+    /// A leaf is signed by a root directly. An intermediate authority of one's own organisation is
+    /// used by giving its certificate as the root.
+    pub fn from_pem(
+        chain_pem: &str,
+        key_pem: &str,
+        node_roots_pem: &str,
+        client_roots_pem: &str,
+    ) -> Result<Self, Error> {
+        let chain = certificates("the own chain", chain_pem)?;
+        let [leaf] = chain.as_slice() else {
+            return Err(Error::Credentials(format!(
+                "the own chain must be one certificate, signed by a root directly; it has {}",
+                chain.len()
+            )));
+        };
+        let own = Certificate::from_der(leaf)
+            .map_err(|why| Error::Credentials(format!("the own certificate {why}")))?;
+        check_validity(&own)?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+            .map_err(|error| unreadable("the own key", "private key", error))?;
+        let key =
+            CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
+                Error::Credentials(match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        "the own key does not belong to the own certificate".to_owned()
+                    }
+                    error => format!("the own key cannot be used: {error}"),
+                })
+            })?;
+        let node_roots = roots("the nodes' roots", node_roots_pem)?;
+        if node_roots.is_empty() {
+            return Err(Error::Credentials(
+                "the nodes' roots are missing: without them no node can be told from a stranger"
+                    .to_owned(),
+            ));
+        }
+        let client_roots = roots("the clients' roots", client_roots_pem)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                own,
+                key: Arc::new(key),
+                node_roots: node_roots.into(),
+                client_roots: client_roots.into(),
+            }),
+        })
+    }
+
+    /// The own identity.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.own.identity
+    }
+
+    /// The own certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.inner.own
+    }
+
+    /// Whether these are the very same, not only equal.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.inner.key
+    }
+
+    pub(crate) fn node_roots(&self) -> &Arc<[Root]> {
+        &self.inner.node_roots
+    }
+
+    pub(crate) fn client_roots(&self) -> &Arc<[Root]> {
+        &self.inner.client_roots
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("own", &self.inner.own)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The other side would refuse it; one's own clock or file is the likelier fault, and better told
+/// here.
+fn check_validity(own: &Certificate) -> Result<(), Error> {
+    let now = SystemTime::now();
+    if let Ok(since) = now.duration_since(own.not_after) {
+        return Err(Error::Credentials(format!(
+            "the own certificate of {} has expired {} ago",
+            own.identity,
+            Rough(since)
+        )));
+    }
+    if let Ok(until) = own.not_before.duration_since(now) {
+        return Err(Error::Credentials(format!(
+            "the own certificate of {} is good only in {}: is this machine's clock right?",
+            own.identity,
+            Rough(until)
+        )));
+    }
+    Ok(())
+}
+
+fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .take(CERTIFICATES_MAX + 1)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(what, "certificate", error))?;
+    if found.len() > CERTIFICATES_MAX {
+        return Err(Error::Credentials(format!(
+            "{what} have more than {CERTIFICATES_MAX} certificates"
+        )));
+    }
+    Ok(found)
+}
+
+fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
+    let found = certificates(what, pem)?;
+    if found.is_empty() && !pem.trim().is_empty() {
+        return Err(Error::Credentials(format!(
+            "{what} have no certificate in their PEM"
+        )));
+    }
+    found
+        .iter()
+        .enumerate()
+        .map(|(at, der)| {
+            root(der)
+                .map_err(|why| Error::Credentials(format!("{what}: certificate {} {why}", at + 1)))
+        })
+        .collect()
+}
+
+fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
+    if !certificate::is_authority(der)? {
+        return Err("may not sign others: it is not a CA's".to_owned());
+    }
+    let (not_before, not_after) = certificate::validity(der)?;
+    let anchor = webpki::anchor_from_trusted_cert(der)
+        .map_err(|error| format!("cannot be a root: {error}"))?
+        .to_owned();
+    Ok(Root {
+        anchor,
+        not_before,
+        not_after,
+    })
+}
+
+fn unreadable(what: &str, kind: &str, error: pem::Error) -> Error {
+    Error::Credentials(match error {
+        pem::Error::NoItemsFound => format!("{what} has no {kind} in its PEM"),
+        error => format!("{what} cannot be read: {error}"),
+    })
+}
+
+/// A span of time as a person says it.
+struct Rough(Duration);
+
+impl fmt::Display for Rough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds @ 0..120 => write!(f, "{seconds} seconds"),
+            seconds @ 120..7_200 => write!(f, "{} minutes", seconds / 60),
+            seconds @ 7_200..172_800 => write!(f, "{} hours", seconds / 3_600),
+            seconds => write!(f, "{} days", seconds / 86_400),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The two planes: their names, their bounds, and the settings of QUIC that follow.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+/// Which plane an endpoint is of. Peers have an endpoint of their own, so that no flood of clients can
+/// cause an election; each plane has its own ALPN, roots, windows and bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plane {
+    /// Between members.
+    Peers,
+    /// Between clients and members.
+    Clients,
+}
+
+/// Whom one means to reach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Any member of the own cluster.
+    AnyNode,
+    /// The member of this name.
+    Node(String),
+}
+
+/// What a listener holds at once. The rest is turned away, cheaply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections, from the first packet of their handshake to their end.
+    pub connections: usize,
+    /// Handshakes under way.
+    pub handshakes: usize,
+    /// Handshakes under way above which an address must first prove that it can be answered.
+    pub handshakes_unproven: usize,
+}
+
+/// The smallest UDP payload that QUIC lets a path have: what a connection starts with.
+const PAYLOAD_BYTES_MIN: u16 = 1_200;
+
+/// The largest UDP payload that path discovery tries. Loopback and jumbo frames carry it, at 2.7 times
+/// the throughput of a 1,452-byte one; much more than this collapses, because segmentation offload
+/// sends at most 64 KiB at a time.
+const PAYLOAD_BYTES_MAX: u16 = 6_500;
+
+/// How soon the path is measured anew after it seemed to swallow large packets; congestion can look
+/// the same.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
+
+/// The round trip assumed before the first is measured. A lost first packet is sent again after three
+/// of them; the library's third of a second would make that a second.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+impl Plane {
+    /// The one protocol that is spoken on it.
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Peers => b"kontiki-peer/1",
+            Self::Clients => b"kontiki-client/1",
+        }
+    }
+
+    /// Bounds of one connection.
+    pub(crate) fn bounds(self) -> Bounds {
+        match self {
+            Self::Peers => Bounds {
+                stream_window: 8 << 20,
+                connection_window: 16 << 20,
+                send_window: 16 << 20,
+                streams: 16,
+                streams_to_dialer: 16,
+                unfinished_frames: 32 << 20,
+                idle: Duration::from_secs(8),
+                keep_alive: Duration::from_secs(2),
+            },
+            Self::Clients => Bounds {
+                stream_window: 1 << 20,
+                connection_window: 4 << 20,
+                send_window: 4 << 20,
+                streams: 64,
+                streams_to_dialer: 0,
+                unfinished_frames: 16 << 20,
+                idle: Duration::from_secs(15),
+                keep_alive: Duration::from_secs(4),
+            },
+        }
+    }
+}
+
+impl Limits {
+    /// What suits a plane.
+    #[must_use]
+    pub fn of(plane: Plane) -> Self {
+        match plane {
+            Plane::Peers => Self {
+                connections: 512,
+                handshakes: 128,
+                handshakes_unproven: 32,
+            },
+            Plane::Clients => Self {
+                connections: 4_096,
+                handshakes: 256,
+                handshakes_unproven: 64,
+            },
+        }
+    }
+}
+
+/// What one connection may hold of this side's memory and attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes received on one stream and not yet read.
+    stream_window: u32,
+    /// Bytes received on all streams and not yet read.
+    connection_window: u32,
+    /// Bytes written and not yet acknowledged.
+    send_window: u64,
+    /// Streams that a dialer may have open at a listener.
+    pub(crate) streams: u32,
+    /// Streams that a listener may have open at a dialer.
+    streams_to_dialer: u32,
+    /// Bytes of frames that have not arrived whole, over all streams.
+    pub(crate) unfinished_frames: usize,
+    /// Silence after which the connection is lost.
+    idle: Duration,
+    /// Silence after which it is broken.
+    keep_alive: Duration,
+}
+
+impl Bounds {
+    /// For the side that dials.
+    pub(crate) fn of_dialer(self) -> Arc<TransportConfig> {
+        Arc::new(self.transport(self.streams_to_dialer))
+    }
+
+    /// For the side that listens. It gives no stream until it has judged who dials.
+    pub(crate) fn of_listener(self) -> Arc<TransportConfig> {
+        Arc::new(self.transport(0))
+    }
+
+    fn transport(self, streams: u32) -> TransportConfig {
+        let idle = IdleTimeout::try_from(self.idle).expect("seconds fit a variable-length integer");
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.upper_bound(PAYLOAD_BYTES_MAX)
+            .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
+        let mut config = TransportConfig::default();
+        config
+            .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .stream_receive_window(VarInt::from_u32(self.stream_window))
+            .receive_window(VarInt::from_u32(self.connection_window))
+            .send_window(self.send_window)
+            .max_idle_timeout(Some(idle))
+            .keep_alive_interval(Some(self.keep_alive))
+            .initial_rtt(INITIAL_RTT)
+            .initial_mtu(PAYLOAD_BYTES_MIN)
+            .min_mtu(PAYLOAD_BYTES_MIN)
+            .mtu_discovery_config(Some(mtu));
+        config
+    }
+}
+
+/// What holds for all connections of a socket.
+pub(crate) fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(PAYLOAD_BYTES_MAX)
+        .expect("the bound lies within what QUIC allows");
+    config
+}

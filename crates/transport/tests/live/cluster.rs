@@ -1,0 +1,97 @@
+//! A cluster's two authorities, and endpoints with certificates of theirs.
+
+use std::{net::SocketAddr, time::Duration};
+
+use kontiki_transport::{
+    Authority, Connection, Credentials, Endpoint, Expect, Identity, Plane, Role,
+};
+use kontiki_wire::ClusterId;
+
+/// How long an honest certificate of a test is good.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The cluster of the tests.
+pub(crate) const CLUSTER: ClusterId = ClusterId(0x6b6f_6e74_696b_6900_0000_0000_0000_0001);
+
+/// The authorities of one cluster.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Authority,
+    pub(crate) clients: Authority,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self {
+            nodes: Authority::new("nodes of a test", DAY).expect("an authority"),
+            clients: Authority::new("clients of a test", DAY).expect("an authority"),
+        }
+    }
+
+    pub(crate) fn credentials(&self, role: Role, name: &str) -> Credentials {
+        self.credentials_for(role, name, DAY)
+    }
+
+    pub(crate) fn credentials_for(&self, role: Role, name: &str, good: Duration) -> Credentials {
+        let identity = Identity::new(CLUSTER, role, name).expect("a good name");
+        let (authority, client_roots) = match role {
+            Role::Node => (&self.nodes, self.clients.certificate_pem()),
+            _ => (&self.clients, ""),
+        };
+        let issued = authority.issue(&identity, good).expect("a leaf");
+        Credentials::from_pem(
+            &issued.certificate_pem,
+            &issued.key_pem,
+            self.nodes.certificate_pem(),
+            client_roots,
+        )
+        .expect("good credentials")
+    }
+
+    pub(crate) fn listener(&self, plane: Plane) -> Endpoint {
+        Endpoint::listen(loopback(), plane, &self.credentials(Role::Node, "n1"))
+            .expect("a free port")
+    }
+
+    pub(crate) fn dialer(&self, plane: Plane) -> Endpoint {
+        let credentials = match plane {
+            Plane::Peers => self.credentials(Role::Node, "n2"),
+            Plane::Clients => self.credentials(Role::Operator, "ops"),
+        };
+        Endpoint::dialer(plane, &credentials).expect("a free port")
+    }
+
+    /// Both ends of an honest connection, the dialer's first.
+    pub(crate) async fn pair(&self, plane: Plane) -> Pair {
+        let listener = self.listener(plane);
+        let dialer = self.dialer(plane);
+        let (here, there) = tokio::join!(
+            dialer.connect(listener.local_address(), Expect::AnyNode),
+            listener.accept()
+        );
+        Pair {
+            here: here.expect("an honest dialer is let in"),
+            there: there.expect("the listener is open"),
+            dialer,
+            listener,
+        }
+    }
+}
+
+/// An honest connection.
+pub(crate) struct Pair {
+    pub(crate) here: Connection,
+    pub(crate) there: Connection,
+    pub(crate) dialer: Endpoint,
+    pub(crate) listener: Endpoint,
+}
+
+pub(crate) fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Fails a test that waits for what does not come.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(10), future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not happen within ten seconds"))
+}

@@ -1,0 +1,4 @@
+//! Live endpoints on loopback: who is let in, what a connection carries, and what it may cost.
+
+mod cluster;
+mod streams;
