@@ -1,8 +1,18 @@
 //! Frames over streams, and how connections end.
 
+use bytes::{Bytes, BytesMut};
 use kontiki_transport::{Error, Expect, Plane, Role};
+use kontiki_wire::{FrameKind, encode_frame};
 
 use crate::cluster::{Cluster, soon};
+
+const MAX: usize = 1 << 20;
+
+fn frame(payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_frame(FrameKind::Request, payload, &mut out);
+    out.freeze()
+}
 
 #[tokio::test]
 async fn both_ends_know_who_the_other_is() {
@@ -22,6 +32,35 @@ async fn both_ends_know_who_the_other_is() {
             pair.dialer.local_address().port()
         );
     }
+}
+
+#[tokio::test]
+async fn frames_arrive_whole_and_in_order_both_ways() {
+    let pair = Cluster::new().pair(Plane::Clients).await;
+    let (mut asks, mut answers) = pair.here.open().await.expect("a stream");
+    let echo = async {
+        let (mut writes, mut reads) = pair.there.accept().await.expect("a stream");
+        while let Some(got) = reads.next(MAX).await.expect("a frame") {
+            writes.write(frame(&got.payload)).await.expect("room");
+        }
+        writes.finish();
+    };
+    let ask = async {
+        for size in [0, 1, 100, 1_200, 70_000, 1 << 20] {
+            let payload = vec![size as u8; size];
+            asks.write(frame(&payload)).await.expect("room");
+            let got = answers
+                .next(MAX)
+                .await
+                .expect("a frame")
+                .expect("not the end");
+            assert!(got.payload == payload, "{size} bytes came back otherwise");
+        }
+        asks.finish();
+        assert_eq!(answers.next(MAX).await.expect("a clean end"), None);
+        assert_eq!(answers.next(MAX).await.expect("it stays the end"), None);
+    };
+    soon("the exchange", async { tokio::join!(echo, ask) }).await;
 }
 
 #[tokio::test]
