@@ -296,6 +296,7 @@ fn modules_form_no_circle() {
             .filter(|p| !is_test(p, &folder))
             .collect();
         let modules: BTreeSet<String> = files.iter().map(|p| module(p, &src)).collect();
+        let exports = exports(&src);
         // The door: a type with the crate's name in a file with the crate's name. Steps written as
         // `impl Door` blocks name its module, and the door calls them; that one arrow is allowed.
         let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -305,6 +306,8 @@ fn modules_form_no_circle() {
                 continue;
             }
             for to in uses(&code(path)) {
+                // A name that lib.rs hands on stands for the module that it comes from.
+                let to = exports.get(&to).cloned().unwrap_or(to);
                 if to != from && to != *name && modules.contains(&to) {
                     arrows.entry(from.clone()).or_default().insert(to);
                 }
@@ -317,6 +320,33 @@ fn modules_form_no_circle() {
             );
         }
     }
+}
+
+/// Which module each name comes from that a crate's lib.rs hands on.
+fn exports(src: &Path) -> BTreeMap<String, String> {
+    let mut exports = BTreeMap::new();
+    let lib = src.join("lib.rs");
+    if !lib.exists() {
+        return exports;
+    }
+    for item in code(&lib).split(';') {
+        let item = item.trim_start();
+        let Some(rest) = item
+            .strip_prefix("pub use ")
+            .or_else(|| item.strip_prefix("pub(crate) use "))
+        else {
+            continue;
+        };
+        let Some((module, names)) = rest.split_once("::") else {
+            continue;
+        };
+        for name in names.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+            if !name.is_empty() {
+                exports.insert(name.to_owned(), module.to_owned());
+            }
+        }
+    }
+    exports
 }
 
 fn circle(arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
