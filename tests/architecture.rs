@@ -32,6 +32,7 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// What of `std` a decider may name: shapes of data, and nothing that reaches out.
 const PURE_STD: &[&str] = &[
+    "any::type_name",
     "cmp",
     "collections",
     "error",
