@@ -14,6 +14,8 @@ mod command;
 mod control;
 mod deliver;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod ids;
 pub mod limits;
 mod malformed;

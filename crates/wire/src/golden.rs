@@ -1,0 +1,632 @@
+//! Pins the bytes of everything that can be said, so that moving a field cannot change the protocol
+//! unnoticed. `UPDATE_GOLDEN=1 cargo test -p kontiki-wire golden` rewrites `tests/golden/`; the diff
+//! is then the change of protocol, for the reviewer to read.
+
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use kontiki_raft::{
+    AppendHead, Body, Entry, Incarnation, Index, Kind, LogId, Message, Micros, NodeId, NodeRef,
+    Session, Term,
+};
+
+use crate::{
+    batch::{Batch, BatchBuilder},
+    checksum::entry_checksum,
+    codec,
+    command::{ClusterCommand, ClusterState, ProducerState, Topic, TopicState},
+    control::{
+        GroupStatus, MemberInfo, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
+        TopicSettings,
+    },
+    deliver::{Deliver, DeliveredBatch},
+    frame::{Frame, FrameKind, encode_frame},
+    ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
+    limits::PEER_FRAME_BYTES_MAX,
+    peer::{GroupMessage, PeerFrame, PeerHello, PeerLane, decode_peer, encode_peer},
+    produce::{Acknowledged, Answer, AppendRefused, Produced},
+    record::{Header, Record},
+    refusal::Refusal,
+    stream::{ClientStream, From, StreamEnd, Subscribe, Until},
+};
+
+/// A value that is named after its variant, and what it looks like in bytes.
+struct Sample {
+    name: String,
+    shown: String,
+    bytes: Vec<u8>,
+}
+
+/// One sample for every variant. A variant without one does not compile.
+macro_rules! every {
+    ($type:ty, $family:literal, $encode:expr; $($name:literal $pattern:pat => $sample:expr;)+) => {{
+        fn name_of(value: &$type) -> &'static str {
+            match value { $($pattern => $name,)+ }
+        }
+        vec![$({
+            let value: $type = $sample;
+            assert_eq!(name_of(&value), $name, "a sample stands beside another variant's name");
+            sample(concat!($family, "-", $name), &value, $encode)
+        },)+]
+    }};
+}
+
+fn sample<T: std::fmt::Debug>(name: &str, value: &T, encode: fn(&T) -> Vec<u8>) -> Sample {
+    Sample {
+        name: name.to_owned(),
+        shown: format!("{value:?}"),
+        bytes: encode(value),
+    }
+}
+
+#[test]
+fn every_message_has_the_bytes_it_always_had() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut kept: BTreeMap<String, String> = fs::read_dir(&dir)
+        .map(|entries| {
+            entries
+                .map(|entry| entry.unwrap().path())
+                .map(|path| {
+                    let text = fs::read_to_string(&path).unwrap();
+                    (path.file_name().unwrap().to_string_lossy().into(), text)
+                })
+                .collect()
+        })
+        .unwrap_or_default();
+    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for sample in samples() {
+        let file = format!("{}.hex", sample.name);
+        let hex = hex(&sample.bytes);
+        let was = kept.remove(&file);
+        if was.as_deref().map(without_comments) == Some(hex.clone()) {
+            continue;
+        }
+        if update {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(&file), format!("# {}\n{hex}", sample.shown)).unwrap();
+        } else {
+            let was = was.unwrap_or_else(|| "nothing yet".to_owned());
+            wrong.push(format!("{file}\nis now\n{hex}and was\n{was}"));
+        }
+    }
+    for file in kept.keys() {
+        if update {
+            fs::remove_file(dir.join(file)).unwrap();
+        } else {
+            wrong.push(format!("{file} is no message's"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(16) {
+        let digits: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{}", digits.join(" ")).unwrap();
+    }
+    text
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+fn samples() -> Vec<Sample> {
+    [
+        frames(),
+        batches(),
+        openings(),
+        requests(),
+        responses(),
+        refusals(),
+        answers(),
+        deliveries(),
+        ends(),
+        hellos(),
+        messages(),
+        entries(),
+        commands(),
+        states(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The one frame in `bytes`.
+fn frame(bytes: BytesMut) -> Frame {
+    let mut bytes = bytes;
+    let frame = Frame::take(&mut bytes, PEER_FRAME_BYTES_MAX).unwrap();
+    assert!(bytes.is_empty());
+    frame.expect("a whole frame")
+}
+
+fn frames() -> Vec<Sample> {
+    fn encode(kind: &FrameKind) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        encode_frame(*kind, b"payload", &mut out);
+        assert_eq!(frame(out.clone()).kind, *kind);
+        out.to_vec()
+    }
+    every! { FrameKind, "frame", encode;
+        "open" FrameKind::Open => FrameKind::Open;
+        "request" FrameKind::Request => FrameKind::Request;
+        "response" FrameKind::Response => FrameKind::Response;
+        "produce" FrameKind::Produce => FrameKind::Produce;
+        "acknowledge" FrameKind::Acknowledge => FrameKind::Acknowledge;
+        "deliver" FrameKind::Deliver => FrameKind::Deliver;
+        "end" FrameKind::End => FrameKind::End;
+        "peer-hello" FrameKind::PeerHello => FrameKind::PeerHello;
+        "peer" FrameKind::Peer => FrameKind::Peer;
+    }
+}
+
+const TIME: u64 = 1_767_225_600_000_000;
+
+fn batch() -> Batch {
+    let mut builder = BatchBuilder::new(0);
+    let mut push = |timestamp, key, headers, value: &'static [u8]| {
+        let record = Record {
+            timestamp,
+            key,
+            headers,
+            value: Bytes::from_static(value),
+        };
+        builder.push(&record).unwrap();
+    };
+    push(TIME, None, Vec::new(), b"plain");
+    push(
+        TIME - 1,
+        Some(Bytes::new()),
+        Vec::new(),
+        b"earlier, empty key",
+    );
+    let header = Header {
+        name: "h\u{e9}ader".to_owned(),
+        value: Bytes::from_static(&[0, 0xff]),
+    };
+    let key = Some(Bytes::from_static(b"key"));
+    push(TIME + 1_000_000, key, vec![header], b"all of it");
+    builder.finish(ProducerId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10), 3, 77)
+}
+
+fn batches() -> Vec<Sample> {
+    let produced = Produced { batch: batch() };
+    vec![sample("produced", &produced, |produced| {
+        let mut out = BytesMut::new();
+        Produced::encode_header(&produced.batch, &mut out);
+        out.extend_from_slice(produced.batch.bytes());
+        assert_eq!(Produced::decode(&frame(out.clone())).as_ref(), Ok(produced));
+        out.to_vec()
+    })]
+}
+
+fn topic() -> TopicName {
+    "orders/eu".parse().unwrap()
+}
+
+fn openings() -> Vec<Sample> {
+    fn encode(stream: &ClientStream) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        stream.encode(&mut out);
+        assert_eq!(
+            ClientStream::decode(&frame(out.clone())).as_ref(),
+            Ok(stream)
+        );
+        out.to_vec()
+    }
+    fn encode_from(from: &From) -> Vec<u8> {
+        let subscribe = Subscribe {
+            topic: topic(),
+            from: *from,
+            until: Until::Forever,
+        };
+        encode(&ClientStream::Subscribe(subscribe))
+    }
+    fn encode_until(until: &Until) -> Vec<u8> {
+        let subscribe = Subscribe {
+            topic: topic(),
+            from: From::Earliest,
+            until: *until,
+        };
+        encode(&ClientStream::Subscribe(subscribe))
+    }
+    let mut samples = every! { ClientStream, "open", encode;
+        "requests" ClientStream::Requests => ClientStream::Requests;
+        "produce" ClientStream::Produce { .. } => ClientStream::Produce { topic: topic() };
+        "subscribe" ClientStream::Subscribe(_) => ClientStream::Subscribe(Subscribe {
+            topic: topic(),
+            from: From::Offset(Offset(5)),
+            until: Until::Offset(Offset(9)),
+        });
+    };
+    samples.extend(every! { From, "open-from", encode_from;
+        "earliest" From::Earliest => From::Earliest;
+        "latest" From::Latest => From::Latest;
+        "offset" From::Offset(_) => From::Offset(Offset(5));
+        "last" From::Last(_) => From::Last(5);
+        "time" From::Time(_) => From::Time(TIME);
+    });
+    samples.extend(every! { Until, "open-until", encode_until;
+        "forever" Until::Forever => Until::Forever;
+        "offset" Until::Offset(_) => Until::Offset(Offset(9));
+        "end" Until::End => Until::End;
+        "time" Until::Time(_) => Until::Time(TIME);
+    });
+    samples
+}
+
+fn requests() -> Vec<Sample> {
+    fn encode(request: &Request) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        request.encode(&mut out);
+        assert_eq!(Request::decode(&frame(out.clone())).as_ref(), Ok(request));
+        out.to_vec()
+    }
+    every! { Request, "request", encode;
+        "metadata" Request::Metadata => Request::Metadata;
+        "topic" Request::Topic { .. } => Request::Topic { name: topic() };
+        "create-topic" Request::CreateTopic { .. } => Request::CreateTopic {
+            name: topic(),
+            settings: TopicSettings { replicas: 5 },
+        };
+        "delete-topic" Request::DeleteTopic { .. } => Request::DeleteTopic { name: topic() };
+        "status" Request::Status => Request::Status;
+        "transfer-leader" Request::TransferLeader { .. } => Request::TransferLeader {
+            topic: Some(topic()),
+            to: "n2".to_owned(),
+        };
+        "offset-at" Request::OffsetAt { .. } => Request::OffsetAt {
+            topic: topic(),
+            time: TIME,
+        };
+    }
+}
+
+fn member() -> MemberInfo {
+    MemberInfo {
+        id: 1,
+        incarnation: 0xabcd,
+        name: "n1".to_owned(),
+        address: "10.0.0.1:7400".to_owned(),
+        peer_address: "10.0.0.1:7401".to_owned(),
+    }
+}
+
+fn topic_info() -> TopicInfo {
+    TopicInfo {
+        name: topic(),
+        group: GroupId(4),
+        settings: TopicSettings::default(),
+        replicas: vec!["n1".to_owned(), "n2".to_owned()],
+        leader: Some("n2".to_owned()),
+        first: Offset(10),
+        next: Offset(20),
+    }
+}
+
+fn status() -> MemberStatus {
+    MemberStatus {
+        member: member(),
+        unsound: Some("journal 3 is damaged at byte 4096".to_owned()),
+        groups: vec![GroupStatus {
+            group: GroupId(4),
+            leader: None,
+            term: 6,
+            first: Offset(10),
+            next: Offset(20),
+            replicas: vec![ReplicaStatus {
+                name: "n2".to_owned(),
+                match_offset: Offset(19),
+                lag: 1,
+                state: "follower".to_owned(),
+            }],
+        }],
+        up_seconds: 3600,
+    }
+}
+
+fn responses() -> Vec<Sample> {
+    fn encode(response: &Response) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        response.encode(&mut out);
+        assert_eq!(Response::decode(&frame(out.clone())).as_ref(), Ok(response));
+        out.to_vec()
+    }
+    every! { Response, "response", encode;
+        "metadata" Response::Metadata { .. } => Response::Metadata {
+            cluster: ClusterId(0xc1),
+            members: vec![member()],
+            topics: vec![topic_info()],
+            auto_create: true,
+        };
+        "topic" Response::Topic(_) => Response::Topic(topic_info());
+        "exists" Response::Exists(_) => Response::Exists(topic_info());
+        "done" Response::Done => Response::Done;
+        "status" Response::Status(_) => Response::Status(status());
+        "offset" Response::Offset(_) => Response::Offset(Offset(7));
+        "refused" Response::Refused(_) => Response::Refused(Refusal::Busy);
+    }
+}
+
+fn refusals() -> Vec<Sample> {
+    fn encode(refusal: &Refusal) -> Vec<u8> {
+        let bytes = codec::encode(refusal);
+        assert_eq!(
+            codec::decode("a refusal", &bytes, bytes.len()).as_ref(),
+            Ok(refusal)
+        );
+        bytes
+    }
+    let text = || "text".to_owned();
+    every! { Refusal, "refusal", encode;
+        "not-leader" Refusal::NotLeader { .. } => Refusal::NotLeader { leader: Some("n2".to_owned()) };
+        "no-such-topic" Refusal::NoSuchTopic { .. } => Refusal::NoSuchTopic { name: text() };
+        "no-such-member" Refusal::NoSuchMember { .. } => Refusal::NoSuchMember {
+            name: "n9".to_owned(),
+            known: vec!["n1".to_owned(), "n2".to_owned()],
+        };
+        "not-permitted" Refusal::NotPermitted { .. } => Refusal::NotPermitted { what: text() };
+        "busy" Refusal::Busy => Refusal::Busy;
+        "unknown" Refusal::Unknown => Refusal::Unknown;
+        "too-large" Refusal::TooLarge { .. } => Refusal::TooLarge { what: text(), limit: 1024 };
+        "sequence-gap" Refusal::SequenceGap { .. } => Refusal::SequenceGap { expected: 5 };
+        "fenced" Refusal::Fenced { .. } => Refusal::Fenced { epoch: 4 };
+        "offset-out-of-range" Refusal::OffsetOutOfRange { .. } => Refusal::OffsetOutOfRange {
+            first: 10,
+            next: 20,
+        };
+        "malformed" Refusal::Malformed { .. } => Refusal::Malformed { what: text() };
+        "unavailable" Refusal::Unavailable { .. } => Refusal::Unavailable { why: text() };
+    }
+}
+
+fn answers() -> Vec<Sample> {
+    let answers: Vec<Answer> = vec![
+        Ok(Acknowledged {
+            sequence: 77,
+            offset: Offset(1000),
+            time: TIME,
+        }),
+        Err(AppendRefused {
+            sequence: 80,
+            refusal: Refusal::SequenceGap { expected: 79 },
+        }),
+        Ok(Acknowledged {
+            sequence: 79,
+            offset: Offset(1003),
+            time: TIME,
+        }),
+    ];
+    vec![sample("answers", &answers, |answers| {
+        let mut out = BytesMut::new();
+        Acknowledged::encode(answers, &mut out);
+        assert_eq!(
+            Acknowledged::decode(&frame(out.clone())).as_ref(),
+            Ok(answers)
+        );
+        out.to_vec()
+    })]
+}
+
+fn deliveries() -> Vec<Sample> {
+    fn encode(delivery: &Deliver) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        delivery.encode(&mut out);
+        assert_eq!(Deliver::decode(&frame(out.clone())).as_ref(), Ok(delivery));
+        out.to_vec()
+    }
+    let place = |offset| DeliveredBatch {
+        offset: Offset(offset),
+        time: TIME,
+        batch: batch().bytes().clone(),
+    };
+    let delivery = |batches| Deliver {
+        watermark: Offset(20),
+        batches,
+    };
+    vec![
+        sample("delivery", &delivery(vec![place(10), place(13)]), encode),
+        sample("delivery-empty", &delivery(Vec::new()), encode),
+    ]
+}
+
+fn ends() -> Vec<Sample> {
+    fn encode(end: &StreamEnd) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        end.encode(&mut out);
+        assert_eq!(StreamEnd::decode(&frame(out.clone())).as_ref(), Ok(end));
+        out.to_vec()
+    }
+    every! { StreamEnd, "end", encode;
+        "reached" StreamEnd::Reached => StreamEnd::Reached;
+        "moving" StreamEnd::Moving => StreamEnd::Moving;
+        "deleted" StreamEnd::Deleted { .. } => StreamEnd::Deleted { group: GroupId(4) };
+        "refused" StreamEnd::Refused(_) => StreamEnd::Refused(Refusal::OffsetOutOfRange {
+            first: 10,
+            next: 20,
+        });
+    }
+}
+
+fn hellos() -> Vec<Sample> {
+    fn encode(lane: &PeerLane) -> Vec<u8> {
+        let node = |id, incarnation| NodeRef {
+            id: NodeId(id),
+            incarnation: Incarnation(incarnation),
+        };
+        let hello = PeerHello {
+            cluster: ClusterId(0xc1),
+            from: node(1, 0xabcd),
+            to: node(2, 0xef),
+            lane: *lane,
+        };
+        let mut out = BytesMut::new();
+        hello.encode(&mut out);
+        assert_eq!(PeerHello::decode(&frame(out.clone())), Ok(hello));
+        out.to_vec()
+    }
+    every! { PeerLane, "peer-hello", encode;
+        "beats" PeerLane::Beats => PeerLane::Beats;
+        "log" PeerLane::Log => PeerLane::Log;
+    }
+}
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId {
+        term: Term(term),
+        index: Index(index),
+    }
+}
+
+/// As one frame, between two beats of other groups.
+fn encode_body(body: &Body) -> Vec<u8> {
+    let message = |group, body| GroupMessage {
+        group: GroupId(group),
+        message: Message {
+            term: Term(9),
+            body,
+        },
+    };
+    let beat = Body::BeatReply { beat: 1 };
+    let messages = PeerFrame {
+        messages: vec![
+            message(0, beat.clone()),
+            message(4, body.clone()),
+            message(5, beat),
+        ],
+    };
+    let mut pieces = Vec::new();
+    encode_peer(&messages, &mut pieces);
+    let bytes = pieces.concat();
+    assert_eq!(decode_peer(&frame(bytes[..].into())), Ok(messages));
+    bytes
+}
+
+fn append(entries: Vec<Entry>) -> Body {
+    Body::Append {
+        head: AppendHead {
+            session: Session(0x55),
+            prev: id(7, 99),
+            commit: Index(98),
+        },
+        entries,
+    }
+}
+
+fn entry(kind: Kind, id: LogId, body: Bytes) -> Entry {
+    Entry {
+        id,
+        kind,
+        time: Micros(TIME),
+        checksum: entry_checksum(&body),
+        body,
+    }
+}
+
+fn messages() -> Vec<Sample> {
+    let session = Session(0x55);
+    every! { Body, "peer", encode_body;
+        "pre-vote" Body::PreVote { .. } => Body::PreVote { round: 3, last: id(7, 99) };
+        "pre-vote-reply" Body::PreVoteReply { .. } => Body::PreVoteReply { round: 3, granted: true };
+        "vote" Body::Vote { .. } => Body::Vote { last: id(7, 99), transfer: true };
+        "vote-reply" Body::VoteReply { .. } => Body::VoteReply { granted: true };
+        "append" Body::Append { .. } => append(vec![
+            entry(Kind::Noop, id(8, 100), Bytes::new()),
+            entry(Kind::Batch, id(9, 101), batch().bytes().clone()),
+        ]);
+        "appended" Body::Appended { .. } => Body::Appended { session, matched: Index(101) };
+        "append-rejected" Body::AppendRejected { .. } => Body::AppendRejected {
+            session,
+            prev: id(7, 99),
+            hint: id(6, 90),
+        };
+        "beat" Body::Beat { .. } => Body::Beat { beat: 12, commit: Index(98) };
+        "beat-reply" Body::BeatReply { .. } => Body::BeatReply { beat: 12 };
+        "timeout-now" Body::TimeoutNow { .. } => Body::TimeoutNow { need: id(9, 101) };
+    }
+}
+
+fn entries() -> Vec<Sample> {
+    fn encode(kind: &Kind) -> Vec<u8> {
+        let body = Bytes::from_static(b"body");
+        encode_body(&append(vec![entry(*kind, id(9, 100), body)]))
+    }
+    every! { Kind, "peer-entry", encode;
+        "noop" Kind::Noop => Kind::Noop;
+        "config" Kind::Config => Kind::Config;
+        "batch" Kind::Batch => Kind::Batch;
+        "command" Kind::Command => Kind::Command;
+    }
+}
+
+fn commands() -> Vec<Sample> {
+    fn encode(command: &ClusterCommand) -> Vec<u8> {
+        let bytes = codec::encode(command);
+        assert_eq!(
+            codec::decode("a command", &bytes, bytes.len()).as_ref(),
+            Ok(command)
+        );
+        bytes
+    }
+    every! { ClusterCommand, "command", encode;
+        "create-topic" ClusterCommand::CreateTopic { .. } => ClusterCommand::CreateTopic {
+            name: topic(),
+            settings: TopicSettings::default(),
+            replicas: vec![1, 2, 3],
+            preferred: 2,
+        };
+        "delete-topic" ClusterCommand::DeleteTopic { .. } => ClusterCommand::DeleteTopic {
+            name: topic(),
+            group: GroupId(4),
+        };
+    }
+}
+
+fn states() -> Vec<Sample> {
+    let cluster = ClusterState {
+        members: vec![member()],
+        topics: vec![Topic {
+            name: topic(),
+            group: GroupId(4),
+            settings: TopicSettings::default(),
+            replicas: vec![1, 2, 3],
+            preferred: 2,
+        }],
+        next_group: 5,
+        auto_create: true,
+    };
+    let topic = TopicState {
+        next: Offset(20),
+        first: Offset(10),
+        producers: vec![ProducerState {
+            producer: ProducerId(0xff),
+            epoch: 3,
+            next: 80,
+            recent: vec![(77, 3, Offset(10), TIME)],
+        }],
+    };
+    vec![
+        sample("state-cluster", &cluster, |state| {
+            let bytes = codec::encode(state);
+            assert_eq!(
+                codec::decode("a state", &bytes, bytes.len()).as_ref(),
+                Ok(state)
+            );
+            bytes
+        }),
+        sample("state-topic", &topic, |state| {
+            let bytes = codec::encode(state);
+            assert_eq!(
+                codec::decode("a state", &bytes, bytes.len()).as_ref(),
+                Ok(state)
+            );
+            bytes
+        }),
+    ]
+}
