@@ -91,10 +91,13 @@ pub enum Effect {
         /// The response.
         response: Response,
     },
-    /// This node keeps a topic from now on.
+    /// This node keeps a topic from now on. Comes for every such topic at the start too, and is always
+    /// followed by an [`Effect::Applied`] of its group, perhaps without entries, that says where its
+    /// watermark stands.
     TopicMade(Topic),
-    /// A topic was deleted: end its subscriptions and remove its files.
-    TopicRemoved(Topic),
+    /// A topic was deleted: end its subscriptions and remove its files. Comes at the start for a group
+    /// that is on the disk though its topic is gone.
+    TopicRemoved(GroupId),
     /// The members, whenever they change and once at the start.
     Members(Vec<Member>),
     /// For logs and metrics.
