@@ -1,11 +1,24 @@
-//! The door.
+//! The door: starts a node from its disk, takes inputs to the groups they are for, and says what is to
+//! be done.
 
-use kontiki_raft::{Micros, NodeRef};
-use kontiki_wire::{ClusterId, ClusterState, GroupId, MemberStatus, TopicInfo, TopicName};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use kontiki_raft::{LogId, Micros, NodeId, NodeRef, ProposalId};
+use kontiki_wire::{
+    AppendRefused, Batch, ClusterId, ClusterState, GroupId, GroupMessage, MemberStatus, Refusal,
+    TopicInfo, TopicName,
+};
 
 use crate::{
+    cluster::Cluster,
+    early::Early,
     effect::Effect,
-    input::{GroupBoot, Input, Now},
+    group::Group,
+    input::{GroupBoot, Input, Now, StreamId},
+    outbox::Outbox,
+    tickets::Tickets,
+    timers::Timers,
 };
 
 /// What a node is told at its start.
@@ -17,7 +30,8 @@ pub struct Settings {
     pub me: NodeRef,
     /// The bounds and periods of every group.
     pub raft: kontiki_raft::Settings,
-    /// The state of the cluster's own group before its first entry.
+    /// The state of the cluster's own group before its first entry. Its members are the voters that
+    /// group is born with.
     pub birth: ClusterState,
     /// Why this node's disk is not to be trusted, if it is not.
     pub unsound: Option<String>,
@@ -28,50 +42,313 @@ pub struct Settings {
 /// All groups of a node.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    me: NodeRef,
+    pub(crate) settings: Settings,
+    pub(crate) started: Micros,
+    /// Whether the cluster's own group was born with this start: then no group had an earlier life.
+    pub(crate) newborn: bool,
+    pub(crate) cluster: Cluster,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    /// Groups that the disk knows and the cluster's state does not yet.
+    pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
+    pub(crate) early: Early,
+    pub(crate) outbox: Outbox,
+    pub(crate) timers: Timers,
+    pub(crate) tickets: Tickets,
+    /// Groups to be drained. Invariant: exactly those that are `touched`, each once.
+    pub(crate) touched: VecDeque<GroupId>,
+    /// Peers that cannot be reached.
+    pub(crate) closed: BTreeSet<NodeId>,
+    proposals: u64,
+    life: Life,
+    /// Kept for its allocation alone; empty between drains.
+    pub(crate) scratch: Vec<kontiki_raft::Effect>,
+}
+
+/// Whether anything is still to be expected of this node.
+#[derive(Clone, Debug)]
+enum Life {
+    Running,
+    /// The disk failed: whoever waits is told, and then the node stops.
+    Failing {
+        reason: String,
+    },
+    /// An invariant does not hold: nothing more is said than that.
+    Broken {
+        reason: String,
+    },
+    Ended,
 }
 
 impl Broker {
     /// Starts a node from what its disk held. The cluster's own group is always among `groups`; for
-    /// each topic in its state that this node keeps and that is not among them, a fresh group is born.
-    pub fn new(settings: Settings, _groups: Vec<GroupBoot>, _now: Now) -> Result<Self, String> {
-        Ok(Self { me: settings.me })
+    /// each topic in its state that this node keeps and that is not among them, a group is born. Says
+    /// what is wrong if the parts do not fit together.
+    ///
+    /// A group on the disk that the cluster's state does not have is removed if its topic was deleted.
+    /// If its number has not been given yet, the state on the disk is older than the group, because
+    /// checkpoints are not waited for: the group is kept until the cluster's log gives it its topic.
+    pub fn new(settings: Settings, groups: Vec<GroupBoot>, now: Now) -> Result<Self, String> {
+        let count = groups.len();
+        let mut groups: BTreeMap<GroupId, GroupBoot> =
+            groups.into_iter().map(|boot| (boot.group, boot)).collect();
+        if groups.len() != count {
+            return Err("a group was given twice".to_owned());
+        }
+        let Some(own) = groups.remove(&GroupId::CLUSTER) else {
+            return Err("the cluster's own group is missing".to_owned());
+        };
+        let cluster = Cluster::restore(settings.birth.clone(), own.checkpoint.as_ref())?;
+        let grain = Micros(settings.raft.beat_interval.0 / TIMER_GRAINS_PER_BEAT);
+        let mut broker = Self {
+            started: now.monotonic,
+            newborn: own.boot.fresh,
+            cluster,
+            groups: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            early: Early::default(),
+            outbox: Outbox::default(),
+            timers: Timers::new(grain),
+            tickets: Tickets::default(),
+            touched: VecDeque::new(),
+            closed: BTreeSet::new(),
+            proposals: 0,
+            life: Life::Running,
+            scratch: Vec::new(),
+            settings,
+        };
+        broker.open(own, groups, now)?;
+        let members = broker.cluster.state().members.clone();
+        broker.outbox.members(members);
+        Ok(broker)
     }
 
     /// Takes in one thing that happened.
-    pub fn handle(&mut self, _now: Now, _input: Input) {}
+    pub fn handle(&mut self, now: Now, input: Input) {
+        if !matches!(self.life, Life::Running) {
+            return;
+        }
+        match input {
+            Input::Timer => self.wake(now),
+            Input::Peer { from, messages } => self.hear(now, from, messages),
+            Input::Reachable { peer, open } => self.reachable(now, peer, open),
+            Input::Append {
+                stream,
+                group,
+                batch,
+            } => self.append(stream, group, &batch),
+            Input::Request { ticket, request } => self.request(now, ticket, request),
+            Input::Persisted { upto } => self.persisted(now, upto),
+            Input::PersistFailed => self.persist_failed(now),
+        }
+    }
 
-    /// Moves out everything that is to be done, coalesced over all inputs since the last call.
-    pub fn drain(&mut self, _now: Now, _out: &mut Vec<Effect>) {}
+    /// Moves out everything that is to be done, coalesced over all inputs since the last call. In the
+    /// order given, an effect may rely on the ones before it having been handed on.
+    pub fn drain(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if matches!(self.life, Life::Ended) {
+            return;
+        }
+        while let Some(group) = self.touched.pop_front() {
+            self.turn(now, group);
+        }
+        self.check(|broker| broker.tickets.balance());
+        let mark = out.len();
+        self.outbox.drain(out);
+        let reason = match std::mem::replace(&mut self.life, Life::Ended) {
+            Life::Failing { reason } => reason,
+            Life::Broken { reason } => {
+                out.truncate(mark);
+                reason
+            }
+            running => {
+                self.life = running;
+                return;
+            }
+        };
+        out.push(Effect::Halt { reason });
+    }
 
     /// When to come back with [`Input::Timer`] if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        None
+        self.timers.next()
     }
 
     /// A topic as this node knows it, by name.
     #[must_use]
-    pub fn topic(&self, _name: &TopicName) -> Option<TopicInfo> {
-        let _ = self.me;
-        None
+    pub fn topic(&self, name: &TopicName) -> Option<TopicInfo> {
+        self.cluster.topic(name).map(|topic| self.topic_info(topic))
     }
 
     /// The state of the cluster's own group, as applied here.
     #[must_use]
     pub fn cluster(&self) -> &ClusterState {
-        unreachable!("skeleton")
+        self.cluster.state()
     }
 
     /// What this node knows of itself and its groups.
     #[must_use]
-    pub fn status(&self, _now: Now) -> MemberStatus {
-        unreachable!("skeleton")
+    pub fn status(&self, now: Now) -> MemberStatus {
+        self.member_status(now)
     }
 
     /// The group of a topic, by name.
     #[must_use]
-    pub fn group(&self, _name: &TopicName) -> Option<GroupId> {
-        None
+    pub fn group(&self, name: &TopicName) -> Option<GroupId> {
+        self.cluster.topic(name).map(|topic| topic.group)
+    }
+
+    /// A group's state as its checkpoint would keep it now: at equal positions it is equal on every
+    /// replica. `None` if this node does not keep the group.
+    #[must_use]
+    pub fn state(&self, group: GroupId) -> Option<(LogId, Bytes)> {
+        let kept = self.groups.get(&group)?;
+        Some(match kept.log() {
+            Some(log) => log.checkpoint(),
+            None => self.cluster.checkpoint(),
+        })
+    }
+
+    /// Marks a group as one to be drained.
+    pub(crate) fn touch(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(&id)
+            && !group.touched
+        {
+            group.touched = true;
+            self.touched.push_back(id);
+        }
+    }
+
+    /// Gives an input to a group, if this node has it.
+    pub(crate) fn feed(&mut self, now: Now, id: GroupId, input: kontiki_raft::Input) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.feed(now, input);
+            self.touch(id);
+        }
+    }
+
+    pub(crate) fn next_proposal(&mut self) -> ProposalId {
+        self.proposals += 1;
+        ProposalId(self.proposals)
+    }
+
+    /// Runs something that may find an invariant broken.
+    pub(crate) fn check(&mut self, run: impl FnOnce(&mut Self) -> Result<(), String>) {
+        if let Err(reason) = run(self) {
+            self.break_off(reason);
+        }
+    }
+
+    /// Nothing more is to be said but this.
+    pub(crate) fn break_off(&mut self, reason: String) {
+        if !matches!(self.life, Life::Broken { .. } | Life::Ended) {
+            self.life = Life::Broken { reason };
+        }
+    }
+
+    fn wake(&mut self, now: Now) {
+        while let Some(id) = self.timers.take_due(now.monotonic) {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            match group.next_deadline() {
+                Some(deadline) if deadline <= now.monotonic => {
+                    self.feed(now, id, kontiki_raft::Input::Timer);
+                }
+                later => self.timers.want(id, later),
+            }
+        }
+    }
+
+    fn hear(&mut self, now: Now, from: NodeRef, messages: Vec<GroupMessage>) {
+        for GroupMessage { group, message } in messages {
+            if self.groups.contains_key(&group) {
+                let input = kontiki_raft::Input::Message { from, message };
+                self.feed(now, group, input);
+            } else if self.cluster.is_to_come(group) {
+                self.early.keep(group, from, message);
+            }
+        }
+    }
+
+    fn reachable(&mut self, now: Now, peer: NodeId, open: bool) {
+        if open {
+            self.closed.remove(&peer);
+        } else {
+            self.closed.insert(peer);
+        }
+        self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
+    }
+
+    fn append(&mut self, stream: StreamId, id: GroupId, batch: &Batch) {
+        let proposal = self.next_proposal();
+        match self.admit(id) {
+            Ok(group) => {
+                group.append(proposal, stream, batch);
+                self.touch(id);
+            }
+            Err(refusal) => {
+                let sequence = batch.header().sequence;
+                let refused = AppendRefused { sequence, refusal };
+                self.outbox.answer(stream, Err(refused));
+            }
+        }
+    }
+
+    /// The group, if it may take a batch here and now.
+    fn admit(&mut self, id: GroupId) -> Result<&mut Group, Refusal> {
+        if let Some(why) = &self.settings.unsound {
+            return Err(Refusal::Unavailable { why: why.clone() });
+        }
+        let Some(topic) = self.cluster.topic_of(id) else {
+            let name = format!("of group {id}");
+            return Err(Refusal::NoSuchTopic { name });
+        };
+        let ask = |member| Refusal::NotLeader {
+            leader: Some(self.cluster.name(member)),
+        };
+        let preferred = NodeId(topic.preferred);
+        let Some(group) = self.groups.get_mut(&id) else {
+            // Not kept here: whoever keeps it knows its leader.
+            return Err(ask(preferred));
+        };
+        if !group.leads() {
+            let leader = group.other_leader();
+            let leader = leader.map(|leader| self.cluster.name(leader.id));
+            return Err(Refusal::NotLeader { leader });
+        }
+        if group.collected_count() >= self.settings.raft.uncommitted_entries_max {
+            return Err(Refusal::Busy);
+        }
+        Ok(group)
+    }
+
+    fn persisted(&mut self, now: Now, upto: u64) {
+        let confirmed = match self.outbox.confirmed(upto) {
+            Ok(confirmed) => confirmed,
+            Err(reason) => return self.break_off(reason),
+        };
+        for (group, upto) in confirmed {
+            self.feed(now, group, kontiki_raft::Input::Persisted { upto });
+        }
+    }
+
+    fn persist_failed(&mut self, now: Now) {
+        let reason = "a write to the disk failed, and nothing can be promised after that";
+        self.settings.unsound = Some(reason.to_owned());
+        self.feed_all(now, &kontiki_raft::Input::PersistFailed);
+        self.life = Life::Failing {
+            reason: reason.to_owned(),
+        };
+    }
+
+    fn feed_all(&mut self, now: Now, input: &kontiki_raft::Input) {
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            self.feed(now, id, input.clone());
+        }
     }
 }
+
+/// Groups are woken at most so many times between two beats, whatever their number.
+const TIMER_GRAINS_PER_BEAT: u64 = 8;

@@ -26,7 +26,8 @@ pub struct Ticket(pub u64);
 pub struct GroupBoot {
     /// Which.
     pub group: GroupId,
-    /// Its log. `applied` is the checkpoint's position.
+    /// Its log. `applied` is the checkpoint's position, or 0 without one. If the log still begins at
+    /// its origin, `base_config` may be left empty: the broker knows the voters a group is born with.
     pub boot: Boot,
     /// The checkpoint: its position and its bytes. `None`: start from the birth state.
     pub checkpoint: Option<(LogId, Bytes)>,

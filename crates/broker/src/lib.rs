@@ -4,10 +4,30 @@
 //! groups inside it, it is pure: [`Input`]s in, [`Effect`]s out, no clock, disk, socket, chance or
 //! `async`. It cannot fail: it refuses (data), asserts (our bug) or halts (an effect).
 
+#![forbid(unsafe_code)]
+
+mod append;
+mod apply;
 mod broker;
+mod cluster;
+mod cursor;
+mod early;
 mod effect;
+mod group;
 mod input;
+mod invariants;
+mod offsets;
+mod outbox;
+mod placement;
+mod producers;
+mod requests;
+mod status;
+mod tickets;
+mod timers;
+mod topics;
+mod turn;
 
 pub use broker::{Broker, Settings};
+pub use cursor::{Cursor, Extent, Step};
 pub use effect::{Effect, GroupWrite, Placed, Writes};
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};

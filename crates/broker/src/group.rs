@@ -1,0 +1,174 @@
+//! One group of this node: its Raft, and what its order means.
+
+use kontiki_raft::{Committed, Micros, NodeRef, ProposalId, Raft, Role, Status};
+use kontiki_wire::{Batch, GroupId, Refusal, Watermark};
+
+use crate::{
+    append::Appends,
+    apply::TopicLog,
+    effect::Placed,
+    input::{Now, StreamId},
+    invariants::Order,
+    outbox::Outbox,
+};
+
+/// A member of a group, with what was collected for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    id: GroupId,
+    raft: Raft,
+    meaning: Meaning,
+    order: Order,
+    appends: Appends,
+    /// Whether it is among those to be drained.
+    pub(crate) touched: bool,
+}
+
+/// What the order is of.
+#[derive(Clone, Debug)]
+pub(crate) enum Meaning {
+    /// Commands to the cluster.
+    Cluster,
+    /// A topic's batches.
+    Topic(TopicLog),
+}
+
+impl Group {
+    pub(crate) fn new(id: GroupId, raft: Raft, meaning: Meaning, order: Order) -> Self {
+        Self {
+            id,
+            raft,
+            meaning,
+            order,
+            appends: Appends::default(),
+            touched: false,
+        }
+    }
+
+    /// Whatever was collected before an input is proposed before it.
+    pub(crate) fn feed(&mut self, now: Now, input: kontiki_raft::Input) {
+        self.propose(now);
+        self.raft.handle(now.monotonic, input);
+    }
+
+    fn propose(&mut self, now: Now) {
+        let proposals = self.appends.collected();
+        if proposals.is_empty() {
+            return;
+        }
+        let time = now.wall;
+        let input = kontiki_raft::Input::Propose { time, proposals };
+        self.raft.handle(now.monotonic, input);
+    }
+
+    /// Takes a batch that was admitted.
+    pub(crate) fn append(&mut self, id: ProposalId, stream: StreamId, batch: &Batch) {
+        self.appends.take(id, stream, batch);
+    }
+
+    pub(crate) fn drain(&mut self, now: Now, out: &mut Vec<kontiki_raft::Effect>) {
+        self.propose(now);
+        self.raft.drain(now.monotonic, out);
+    }
+
+    /// Applies committed batches of a topic, answers their producers, and says where all went.
+    pub(crate) fn apply(
+        &mut self,
+        committed: Vec<Committed>,
+        outbox: &mut Outbox,
+    ) -> Result<(), String> {
+        let Meaning::Topic(log) = &mut self.meaning else {
+            return Err("the cluster's own group has no batches".to_owned());
+        };
+        let mut all = Vec::with_capacity(committed.len());
+        for Committed { entry, proposal } in committed {
+            let applied = log.apply(&entry)?;
+            self.order.placed(&applied.placed)?;
+            all.push(applied.placed);
+            let Some(id) = proposal else { continue };
+            let Some(outcome) = applied.answer else {
+                return Err(format!(
+                    "entry {} carries a proposal and no batch",
+                    entry.id
+                ));
+            };
+            let (stream, answer) = self.appends.end(id, outcome)?;
+            outbox.answer(stream, answer);
+        }
+        let watermark = log.next();
+        self.order.raised(watermark)?;
+        outbox.applied(self.id, all, watermark);
+        Ok(())
+    }
+
+    /// Notes that an entry of the cluster's own group was applied.
+    pub(crate) fn placed(&mut self, placed: &Placed) -> Result<(), String> {
+        self.order.placed(placed)
+    }
+
+    /// A proposal ended without being committed.
+    pub(crate) fn refused(
+        &mut self,
+        id: ProposalId,
+        refusal: Refusal,
+        outbox: &mut Outbox,
+    ) -> Result<(), String> {
+        let (stream, answer) = self.appends.end(id, Err(refusal))?;
+        outbox.answer(stream, answer);
+        Ok(())
+    }
+
+    /// What is left to do after a drain: keep the state if it is time, and check the books.
+    pub(crate) fn settle(&mut self, outbox: &mut Outbox) -> Result<(), String> {
+        if let Meaning::Topic(log) = &mut self.meaning
+            && let Some((at, state)) = log.due_checkpoint()
+        {
+            outbox.checkpoint(self.id, at, state);
+        }
+        self.appends.balance()
+    }
+
+    /// The group is no more: nobody will learn what became of the batches that wait.
+    pub(crate) fn end(mut self, outbox: &mut Outbox) {
+        for (stream, answer) in self.appends.end_all(&Refusal::Unknown) {
+            outbox.answer(stream, answer);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Micros> {
+        self.raft.next_deadline()
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.raft.role() == Role::Leader
+    }
+
+    /// The leader this member knows; not itself.
+    pub(crate) fn other_leader(&self) -> Option<NodeRef> {
+        match self.raft.role() {
+            Role::Follower { leader } => leader,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn status(&self, now: Micros) -> Status {
+        self.raft.status(now)
+    }
+
+    /// The topic's state, unless this is the cluster's own group.
+    pub(crate) fn log(&self) -> Option<&TopicLog> {
+        match &self.meaning {
+            Meaning::Cluster => None,
+            Meaning::Topic(log) => Some(log),
+        }
+    }
+
+    pub(crate) fn watermark(&self) -> Watermark {
+        self.log().map_or_else(Watermark::default, TopicLog::next)
+    }
+
+    /// Batches taken and not proposed yet.
+    pub(crate) fn collected_count(&self) -> usize {
+        self.appends.collected_count()
+    }
+}

@@ -1,0 +1,111 @@
+//! Which members keep a topic, and who leads it first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many topics each member keeps, and how many it was first asked to lead.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Loads {
+    kept: BTreeMap<u64, u64>,
+    led: BTreeMap<u64, u64>,
+}
+
+/// Who keeps a topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Placement {
+    /// The members, the preferred leader first.
+    pub replicas: Vec<u64>,
+    /// Who campaigns first.
+    pub preferred: u64,
+}
+
+impl Loads {
+    /// Chooses the members that keep the fewest topics, and among them the one that was asked to lead
+    /// the fewest; lower numbers first. `None` if there are no members.
+    pub(crate) fn place(&self, members: &[u64], replicas: usize) -> Option<Placement> {
+        let members: BTreeSet<u64> = members.iter().copied().collect();
+        let mut candidates: Vec<u64> = members.into_iter().collect();
+        // Among equals, whoever leads less is taken, or a cluster larger than a topic would hand all
+        // leaderships to its lowest numbers.
+        candidates.sort_by_key(|member| (of(&self.kept, *member), of(&self.led, *member)));
+        candidates.truncate(replicas.max(1));
+        candidates.sort_by_key(|member| (of(&self.led, *member), *member));
+        Some(Placement {
+            preferred: *candidates.first()?,
+            replicas: candidates,
+        })
+    }
+
+    pub(crate) fn add(&mut self, replicas: &[u64], preferred: u64) {
+        for member in replicas {
+            *self.kept.entry(*member).or_default() += 1;
+        }
+        *self.led.entry(preferred).or_default() += 1;
+    }
+
+    /// Takes back an [`Loads::add`].
+    pub(crate) fn remove(&mut self, replicas: &[u64], preferred: u64) {
+        for member in replicas {
+            lower(&mut self.kept, *member);
+        }
+        lower(&mut self.led, preferred);
+    }
+}
+
+fn of(counts: &BTreeMap<u64, u64>, member: u64) -> u64 {
+    counts.get(&member).copied().unwrap_or(0)
+}
+
+fn lower(counts: &mut BTreeMap<u64, u64>, member: u64) {
+    let count = counts
+        .get_mut(&member)
+        .expect("only what was added is removed");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(&member);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place_all(members: &[u64], replicas: usize, topics: usize) -> Loads {
+        let mut loads = Loads::default();
+        for _ in 0..topics {
+            let placement = loads.place(members, replicas).unwrap();
+            assert!(placement.replicas.contains(&placement.preferred));
+            assert_eq!(placement.replicas.len(), replicas.min(members.len()));
+            loads.add(&placement.replicas, placement.preferred);
+        }
+        loads
+    }
+
+    #[test]
+    fn topics_and_leaders_are_spread_evenly() {
+        for (members, replicas) in [(3, 3), (5, 3), (4, 2), (7, 1), (2, 3)] {
+            let members: Vec<u64> = (1..=members).collect();
+            let loads = place_all(&members, replicas, 420);
+            for counts in [&loads.kept, &loads.led] {
+                let (least, most) = (counts.values().min(), counts.values().max());
+                let apart = most.unwrap() - least.unwrap();
+                assert!(apart <= 2, "{members:?} × {replicas}: {loads:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn emptied_member_is_filled_first() {
+        let members = [1, 2, 3, 4];
+        let mut loads = place_all(&members, 2, 40);
+        for _ in 0..5 {
+            loads.remove(&[4], 4);
+        }
+        let placement = loads.place(&members, 2).unwrap();
+        assert_eq!(placement.preferred, 4);
+    }
+
+    #[test]
+    fn no_members_no_placement() {
+        assert_eq!(Loads::default().place(&[], 3), None);
+    }
+}

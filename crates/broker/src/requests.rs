@@ -1,0 +1,198 @@
+//! Requests of the control plane: answered from what this node knows, or carried through the log.
+
+use kontiki_raft::{Kind, Micros, NodeId, Proposal};
+use kontiki_wire::{
+    ClusterCommand, GroupId, Member, Refusal, Request, Response, TopicName, TopicSettings,
+    limits::{MEMBERS_MAX, TOPICS_MAX},
+};
+
+use crate::{
+    broker::Broker,
+    cluster::{no_such_topic, too_many_topics},
+    input::{Now, Ticket},
+    placement::Placement,
+};
+
+/// What a request comes to now.
+enum Outcome {
+    Answered(Response),
+    /// The ticket was left where its answer will be found.
+    Waits,
+}
+
+impl Broker {
+    /// Takes a request.
+    pub(crate) fn request(&mut self, now: Now, ticket: Ticket, request: Request) {
+        self.check(|broker| broker.tickets.open(ticket));
+        let outcome = match request {
+            Request::Metadata => Ok(Outcome::Answered(self.metadata())),
+            Request::Topic { name } => match self.topic(&name) {
+                Some(topic) => Ok(Outcome::Answered(Response::Topic(topic))),
+                None => Err(no_such_topic(&name)),
+            },
+            Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
+            Request::CreateTopic { name, settings } => self.create(now, ticket, name, settings),
+            Request::DeleteTopic { name } => self.delete(now, ticket, name),
+            Request::TransferLeader { topic, to } => self.transfer(now, ticket, topic, &to),
+            // The log and its times are the host's; so is everything of a newer version.
+            _ => Err(Refusal::Unavailable {
+                why: "this is not answered by whoever decides".to_owned(),
+            }),
+        };
+        let response = match outcome {
+            Ok(Outcome::Waits) => return,
+            Ok(Outcome::Answered(response)) => response,
+            Err(refusal) => Response::Refused(refusal),
+        };
+        self.check(|broker| broker.tickets.answer(ticket, response, &mut broker.outbox));
+    }
+
+    fn metadata(&self) -> Response {
+        let state = self.cluster.state();
+        let topics = state.topics.iter().map(|topic| self.topic_info(topic));
+        Response::Metadata {
+            cluster: self.settings.cluster,
+            members: state.members.clone(),
+            topics: topics.collect(),
+            auto_create: state.auto_create,
+        }
+    }
+
+    fn create(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        name: TopicName,
+        settings: TopicSettings,
+    ) -> Result<Outcome, Refusal> {
+        if let Some(topic) = self.topic(&name) {
+            return Ok(Outcome::Answered(Response::Exists(topic)));
+        }
+        if settings.replicas == 0 {
+            let what = "a topic is kept by at least one member".to_owned();
+            return Err(Refusal::Malformed { what });
+        }
+        if usize::from(settings.replicas) > MEMBERS_MAX {
+            return Err(Refusal::TooLarge {
+                what: "replicas of a topic".to_owned(),
+                limit: MEMBERS_MAX as u64,
+            });
+        }
+        if self.cluster.state().topics.len() >= TOPICS_MAX {
+            return Err(too_many_topics());
+        }
+        let members = &self.cluster.state().members;
+        let members: Vec<u64> = members.iter().map(|member| member.id).collect();
+        let mut loads = self.cluster.loads().clone();
+        self.tickets.add_to(&mut loads);
+        let placement = loads.place(&members, usize::from(settings.replicas));
+        let placement = placement.ok_or_else(|| Refusal::Unavailable {
+            why: "the cluster has no members".to_owned(),
+        })?;
+        let command = ClusterCommand::CreateTopic {
+            name,
+            settings,
+            replicas: placement.replicas.clone(),
+            preferred: placement.preferred,
+        };
+        self.command(now, ticket, &command, Some(placement))
+    }
+
+    fn delete(&mut self, now: Now, ticket: Ticket, name: TopicName) -> Result<Outcome, Refusal> {
+        // Only the leader is sure to know the latest topics.
+        self.lead(GroupId::CLUSTER)?;
+        let group = self.group(&name).ok_or_else(|| no_such_topic(&name))?;
+        let command = ClusterCommand::DeleteTopic { name, group };
+        self.command(now, ticket, &command, None)
+    }
+
+    /// Proposes a command to the cluster's own group; the ticket is answered with its outcome.
+    fn command(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        command: &ClusterCommand,
+        placement: Option<Placement>,
+    ) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        if self.tickets.commands_count() >= COMMANDS_MAX {
+            return Err(Refusal::Busy);
+        }
+        let id = self.next_proposal();
+        let body = kontiki_wire::encode(command);
+        let proposal = Proposal {
+            id,
+            kind: Kind::Command,
+            checksum: kontiki_wire::entry_checksum(&body),
+            body: body.into(),
+        };
+        self.tickets.await_command(id, ticket, placement);
+        let propose = kontiki_raft::Input::Propose {
+            time: Micros(now.wall.0),
+            proposals: vec![proposal],
+        };
+        self.feed(now, GroupId::CLUSTER, propose);
+        Ok(Outcome::Waits)
+    }
+
+    fn transfer(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        topic: Option<TopicName>,
+        to: &str,
+    ) -> Result<Outcome, Refusal> {
+        let members = &self.cluster.state().members;
+        let every: Vec<u64> = members.iter().map(|member| member.id).collect();
+        let (group, candidates) = match &topic {
+            None => (GroupId::CLUSTER, &every),
+            Some(name) => {
+                let topic = self.cluster.topic(name);
+                let topic = topic.ok_or_else(|| no_such_topic(name))?;
+                (topic.group, &topic.replicas)
+            }
+        };
+        let target = self.cluster.member_named(to);
+        let target = target.filter(|member: &&Member| candidates.contains(&member.id));
+        let Some(target) = target.map(|member| NodeId(member.id)) else {
+            let known = candidates.iter().map(|id| self.cluster.name(NodeId(*id)));
+            return Err(Refusal::NoSuchMember {
+                name: to.to_owned(),
+                known: known.collect(),
+            });
+        };
+        self.lead(group)?;
+        if target == self.settings.me.id {
+            return Ok(Outcome::Answered(Response::Done));
+        }
+        match self.tickets.transfer_to(group) {
+            None => {
+                self.tickets.await_transfer(group, target, ticket);
+                self.feed(now, group, kontiki_raft::Input::Transfer { to: target });
+            }
+            Some(same) if same == target => self.tickets.await_transfer(group, target, ticket),
+            Some(other) => {
+                let why = format!("leadership is being handed to {}", self.cluster.name(other));
+                return Err(Refusal::Unavailable { why });
+            }
+        }
+        Ok(Outcome::Waits)
+    }
+
+    /// Refuses if this node does not lead the group.
+    fn lead(&self, id: GroupId) -> Result<(), Refusal> {
+        let leader = match self.groups.get(&id) {
+            Some(group) if group.leads() => return Ok(()),
+            Some(group) => group.other_leader().map(|leader| leader.id),
+            None => {
+                let topic = self.cluster.topic_of(id);
+                topic.map(|topic| NodeId(topic.preferred))
+            }
+        };
+        let leader = leader.map(|leader| self.cluster.name(leader));
+        Err(Refusal::NotLeader { leader })
+    }
+}
+
+/// Commands under way at once; their senders wait for them, so few ever are.
+const COMMANDS_MAX: usize = 1024;

@@ -1,0 +1,150 @@
+//! What this node knows, told for people and for clients that look for a leader.
+
+use kontiki_raft::{Index, Micros, NodeId, PeerStatus, Status};
+use kontiki_wire::{
+    GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, ReplicaStatus, Topic, TopicInfo,
+};
+
+use crate::{apply::TopicLog, broker::Broker, group::Group, input::Now};
+
+impl Broker {
+    /// A topic as clients find it. Its replicas are named with the one that was to lead first at the
+    /// head: without a known leader, that is the one to ask.
+    pub(crate) fn topic_info(&self, topic: &Topic) -> TopicInfo {
+        let group = self.groups.get(&topic.group);
+        let leader = group.and_then(|group| self.leader_of(group));
+        let log = group.and_then(Group::log);
+        let mut replicas = topic.replicas.clone();
+        replicas.sort_by_key(|id| *id != topic.preferred);
+        TopicInfo {
+            name: topic.name.clone(),
+            group: topic.group,
+            settings: topic.settings.clone(),
+            replicas: replicas
+                .into_iter()
+                .map(|id| self.cluster.name(NodeId(id)))
+                .collect(),
+            leader: leader.map(|leader| self.cluster.name(leader)),
+            first: log.map_or(Offset(0), TopicLog::first),
+            next: log.map_or(Offset(0), TopicLog::next),
+        }
+    }
+
+    pub(crate) fn member_status(&self, now: Now) -> MemberStatus {
+        let me = self.settings.me;
+        let member = self.cluster.member(me.id.0).cloned();
+        let up = now.monotonic.0.saturating_sub(self.started.0);
+        let groups = self.groups.iter();
+        MemberStatus {
+            member: member.unwrap_or_else(|| MemberInfo {
+                id: me.id.0,
+                incarnation: me.incarnation.0,
+                name: self.cluster.name(me.id),
+                address: String::new(),
+                peer_address: String::new(),
+            }),
+            unsound: self.settings.unsound.clone(),
+            groups: groups
+                .map(|(id, group)| self.group_status(*id, group, now.monotonic))
+                .collect(),
+            up_seconds: up / 1_000_000,
+        }
+    }
+
+    fn group_status(&self, id: GroupId, group: &Group, now: Micros) -> GroupStatus {
+        let status = group.status(now);
+        let offset_at = |index: Index| group.log().map_or(Offset(0), |log| log.offset_at(index));
+        let next = group.watermark();
+        let replica = |node: NodeId, durable: Index, state: &str| {
+            let match_offset = offset_at(durable).min(next);
+            ReplicaStatus {
+                name: self.cluster.name(node),
+                match_offset,
+                lag: next.0 - match_offset.0,
+                state: state.to_owned(),
+            }
+        };
+        let own = |state| replica(status.me.id, status.durable, state);
+        let replicas = if group.leads() {
+            let peers = status.peers.iter();
+            let timeout = self.settings.raft.election_timeout;
+            let peers = peers.map(|peer| {
+                let state = peer_state(peer, &status, timeout);
+                replica(peer.peer.id, peer.matched, state)
+            });
+            std::iter::once(own("leader")).chain(peers).collect()
+        } else if self.settings.unsound.is_some() {
+            vec![own("recovering")]
+        } else if status.leader.is_none() {
+            vec![own("follower")]
+        } else {
+            Vec::new()
+        };
+        GroupStatus {
+            group: id,
+            leader: status.leader.map(|leader| self.cluster.name(leader.id)),
+            term: status.term.0,
+            first: group.log().map_or(Offset(0), TopicLog::first),
+            next,
+            replicas,
+        }
+    }
+
+    fn leader_of(&self, group: &Group) -> Option<NodeId> {
+        if group.leads() {
+            return Some(self.settings.me.id);
+        }
+        group.other_leader().map(|leader| leader.id)
+    }
+}
+
+fn peer_state(peer: &PeerStatus, status: &Status, timeout: Micros) -> &'static str {
+    let behind = status.commit.0.saturating_sub(peer.matched.0);
+    match peer.heard {
+        None => "unreachable",
+        Some(ago) if ago > timeout => "unreachable",
+        Some(_) if !peer.streaming || behind > CATCHING_UP_ENTRIES => "catching-up",
+        Some(_) => "follower",
+    }
+}
+
+/// A replica that lacks more committed entries than this is not merely some round trips behind.
+const CATCHING_UP_ENTRIES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::{LogId, Membership, NodeRef, Role, Term};
+
+    use super::*;
+
+    fn state_of(matched: u64, heard: Option<u64>, streaming: bool) -> &'static str {
+        let status = Status {
+            me: NodeRef::default(),
+            term: Term(1),
+            role: Role::Leader,
+            leader: None,
+            last: LogId::ORIGIN,
+            durable: Index(0),
+            commit: Index(1000),
+            config: Membership::default(),
+            peers: Vec::new(),
+        };
+        let peer = PeerStatus {
+            peer: NodeRef::default(),
+            matched: Index(matched),
+            heard: heard.map(Micros),
+            streaming,
+        };
+        peer_state(&peer, &status, Micros(100))
+    }
+
+    #[test]
+    fn words_for_a_peer() {
+        assert_eq!(state_of(1000, Some(5), true), "follower");
+        assert_eq!(state_of(900, Some(5), true), "follower");
+        assert_eq!(state_of(100, Some(5), true), "catching-up");
+        assert_eq!(state_of(1000, Some(5), false), "catching-up");
+        assert_eq!(state_of(1000, Some(101), true), "unreachable");
+        assert_eq!(state_of(1000, None, true), "unreachable");
+    }
+}

@@ -1,0 +1,147 @@
+//! Requests that wait: for a command to be committed, or for a leader to be followed by another.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::{NodeId, ProposalId};
+use kontiki_wire::{GroupId, Response};
+
+use crate::{
+    input::Ticket, invariants::OpenTickets, outbox::Outbox, placement::Loads, placement::Placement,
+};
+
+/// Every request that was taken and not answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tickets {
+    open: OpenTickets,
+    proposed: BTreeMap<ProposalId, Proposed>,
+    transfers: BTreeMap<GroupId, Transfer>,
+}
+
+/// A command under way.
+#[derive(Clone, Debug)]
+struct Proposed {
+    ticket: Ticket,
+    /// Where the topic that it makes is to be kept.
+    placement: Option<Placement>,
+}
+
+/// A leadership being handed over.
+#[derive(Clone, Debug)]
+struct Transfer {
+    to: NodeId,
+    tickets: Vec<Ticket>,
+}
+
+impl Tickets {
+    /// Takes a ticket in.
+    pub(crate) fn open(&mut self, ticket: Ticket) -> Result<(), String> {
+        self.open.open(ticket)
+    }
+
+    /// Answers a ticket.
+    pub(crate) fn answer(
+        &mut self,
+        ticket: Ticket,
+        response: Response,
+        outbox: &mut Outbox,
+    ) -> Result<(), String> {
+        self.open.close(ticket)?;
+        outbox.respond(ticket, response);
+        Ok(())
+    }
+
+    /// The ticket waits for a command.
+    pub(crate) fn await_command(
+        &mut self,
+        id: ProposalId,
+        ticket: Ticket,
+        placement: Option<Placement>,
+    ) {
+        let proposed = Proposed { ticket, placement };
+        self.proposed.insert(id, proposed);
+    }
+
+    /// A command was committed or its fate is known: the ticket that waited for it.
+    pub(crate) fn end_command(&mut self, id: ProposalId) -> Result<Ticket, String> {
+        let proposed = self.proposed.remove(&id);
+        proposed
+            .map(|proposed| proposed.ticket)
+            .ok_or_else(|| format!("command {id} has a second fate"))
+    }
+
+    /// How many commands are under way.
+    pub(crate) fn commands_count(&self) -> usize {
+        self.proposed.len()
+    }
+
+    /// What members will be loaded with when the commands under way are committed.
+    pub(crate) fn add_to(&self, loads: &mut Loads) {
+        for proposed in self.proposed.values() {
+            if let Some(placement) = &proposed.placement {
+                loads.add(&placement.replicas, placement.preferred);
+            }
+        }
+    }
+
+    /// To whom the group's leadership is being handed.
+    pub(crate) fn transfer_to(&self, group: GroupId) -> Option<NodeId> {
+        self.transfers.get(&group).map(|transfer| transfer.to)
+    }
+
+    /// The ticket waits for the group's leadership to pass to `to`, to which alone it is being handed.
+    pub(crate) fn await_transfer(&mut self, group: GroupId, to: NodeId, ticket: Ticket) {
+        let transfer = self.transfers.entry(group).or_insert_with(|| Transfer {
+            to,
+            tickets: Vec::new(),
+        });
+        transfer.tickets.push(ticket);
+    }
+
+    /// The transfer ended, if there was one: the tickets that waited for it.
+    pub(crate) fn end_transfer(&mut self, group: GroupId) -> Vec<Ticket> {
+        self.transfers
+            .remove(&group)
+            .map_or_else(Vec::new, |transfer| transfer.tickets)
+    }
+
+    /// Whatever was taken was answered or waits for something.
+    pub(crate) fn balance(&self) -> Result<(), String> {
+        let transfers = self.transfers.values();
+        let waiting: usize = transfers.map(|transfer| transfer.tickets.len()).sum();
+        self.open.balance(waiting + self.proposed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticket_that_waits_for_nothing_is_noticed() {
+        let mut tickets = Tickets::default();
+        let mut outbox = Outbox::default();
+        tickets.open(Ticket(1)).unwrap();
+        assert!(tickets.balance().is_err());
+        tickets.await_command(ProposalId(9), Ticket(1), None);
+        tickets.balance().unwrap();
+        let ticket = tickets.end_command(ProposalId(9)).unwrap();
+        assert!(tickets.balance().is_err());
+        tickets.answer(ticket, Response::Done, &mut outbox).unwrap();
+        tickets.balance().unwrap();
+        assert!(tickets.end_command(ProposalId(9)).is_err());
+        assert!(tickets.answer(ticket, Response::Done, &mut outbox).is_err());
+    }
+
+    #[test]
+    fn several_may_wait_for_one_transfer() {
+        let mut tickets = Tickets::default();
+        for ticket in [Ticket(1), Ticket(2)] {
+            tickets.open(ticket).unwrap();
+            tickets.await_transfer(GroupId(4), NodeId(2), ticket);
+        }
+        tickets.balance().unwrap();
+        assert_eq!(tickets.transfer_to(GroupId(4)), Some(NodeId(2)));
+        assert_eq!(tickets.end_transfer(GroupId(4)), [Ticket(1), Ticket(2)]);
+        assert_eq!(tickets.end_transfer(GroupId(4)), []);
+    }
+}

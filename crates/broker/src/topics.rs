@@ -1,0 +1,194 @@
+//! How groups come and go: taken up from the disk at the start, born when the cluster's log makes
+//! their topic, removed when it deletes it.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::{Boot, Hard, Index, LogId, Membership, NodeId, Raft};
+use kontiki_wire::{GroupId, Offset, Topic};
+
+use crate::{
+    apply::TopicLog,
+    broker::Broker,
+    group::{Group, Meaning},
+    input::{GroupBoot, Now},
+    invariants::Order,
+};
+
+impl Broker {
+    /// Takes up every group that the disk held, and gives birth to the ones it should have held.
+    pub(crate) fn open(
+        &mut self,
+        own: GroupBoot,
+        mut held: BTreeMap<GroupId, GroupBoot>,
+        now: Now,
+    ) -> Result<(), String> {
+        let founders: Vec<u64> = self
+            .settings
+            .birth
+            .members
+            .iter()
+            .map(|one| one.id)
+            .collect();
+        self.take_up(own, &founders, now)?;
+        for topic in self.cluster.state().topics.clone() {
+            if self.keeps(&topic) {
+                let boot = held.remove(&topic.group);
+                let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
+                self.take_up(boot, &topic.replicas, now)?;
+                self.announce(topic);
+            }
+        }
+        for (group, boot) in held {
+            if self.cluster.is_to_come(group) {
+                self.parked.insert(group, boot);
+            } else {
+                self.outbox.topic_removed(group);
+            }
+        }
+        Ok(())
+    }
+
+    /// The cluster's log made a topic.
+    pub(crate) fn make(&mut self, now: Now, topic: &Topic) -> Result<(), String> {
+        let id = topic.group;
+        let parked = self.parked.remove(&id);
+        let early = self.early.take(id);
+        if !self.keeps(topic) {
+            if parked.is_some() {
+                self.outbox.topic_removed(id);
+            }
+            return Ok(());
+        }
+        let boot = parked.unwrap_or_else(|| self.birth(id, now));
+        let fresh = boot.boot.fresh;
+        self.take_up(boot, &topic.replicas, now)?;
+        self.announce(topic.clone());
+        if fresh && NodeId(topic.preferred) == self.settings.me.id {
+            self.feed(now, id, kontiki_raft::Input::Campaign);
+        }
+        for (from, message) in early {
+            self.feed(now, id, kontiki_raft::Input::Message { from, message });
+        }
+        Ok(())
+    }
+
+    /// The cluster's log deleted a topic.
+    pub(crate) fn remove(&mut self, topic: &Topic) -> Result<(), String> {
+        let id = topic.group;
+        let Some(group) = self.groups.remove(&id) else {
+            return Ok(());
+        };
+        group.end(&mut self.outbox);
+        self.timers.forget(id);
+        self.touched.retain(|touched| *touched != id);
+        let refused = kontiki_wire::Response::Refused(crate::cluster::no_such_topic(&topic.name));
+        for ticket in self.tickets.end_transfer(id) {
+            self.tickets
+                .answer(ticket, refused.clone(), &mut self.outbox)?;
+        }
+        self.outbox.topic_removed(id);
+        Ok(())
+    }
+
+    fn keeps(&self, topic: &Topic) -> bool {
+        topic.replicas.contains(&self.settings.me.id.0)
+    }
+
+    fn announce(&mut self, topic: Topic) {
+        let id = topic.group;
+        self.outbox.topic_made(topic);
+        let watermark = self.groups.get(&id).map_or(Offset(0), Group::watermark);
+        self.outbox.applied(id, Vec::new(), watermark);
+    }
+
+    /// A group that the disk knows nothing of.
+    ///
+    /// The disk returns every group that it ever confirmed a write of, so no vote and no
+    /// acknowledgement was ever given in this one. What an earlier life of this process may have done
+    /// in it, before the checkpoint that would tell was kept, is to hear a leader and promise it with
+    /// that not to elect another for an election timeout. So only a birth later than that after the
+    /// start, or in a node that had no earlier life, is `fresh` and need not sit that out.
+    fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
+        let up = now.monotonic.0.saturating_sub(self.started.0);
+        let boot = Boot {
+            me: self.settings.me,
+            fresh: self.newborn || up >= self.settings.raft.election_timeout.0,
+            sound: true,
+            hard: Hard::default(),
+            base: LogId::ORIGIN,
+            base_config: (Index(0), Membership::default()),
+            terms: Vec::new(),
+            configs: BTreeMap::new(),
+            last: Index(0),
+            commit: Index(0),
+            applied: Index(0),
+            tail: Vec::new(),
+        };
+        GroupBoot {
+            group,
+            boot,
+            checkpoint: None,
+        }
+    }
+
+    fn take_up(&mut self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<(), String> {
+        let id = boot.group;
+        let group = self
+            .group_from(boot, replicas, now)
+            .map_err(|reason| format!("group {id} cannot start: {reason}"))?;
+        self.groups.insert(id, group);
+        for peer in self.closed.clone() {
+            let open = false;
+            self.feed(now, id, kontiki_raft::Input::Reachable { peer, open });
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    fn group_from(&self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<Group, String> {
+        let GroupBoot {
+            group,
+            mut boot,
+            checkpoint,
+        } = boot;
+        let reached = checkpoint.as_ref().map_or(Index(0), |(at, _)| at.index);
+        if boot.applied != reached {
+            return Err(format!(
+                "entry {} is said to be applied, and the checkpoint reaches entry {reached}",
+                boot.applied
+            ));
+        }
+        boot.me = self.settings.me;
+        boot.sound &= self.settings.unsound.is_none();
+        if boot.base_config.1 == Membership::default() {
+            boot.base_config = (Index(0), self.cluster.voters(replicas));
+        }
+        let meaning = if group == GroupId::CLUSTER {
+            Meaning::Cluster
+        } else {
+            Meaning::Topic(TopicLog::restore(checkpoint.as_ref())?)
+        };
+        let watermark = match &meaning {
+            Meaning::Cluster => Offset(0),
+            Meaning::Topic(log) => log.next(),
+        };
+        let settings = self.settings.raft.clone();
+        let seed = mixed(self.settings.seed, group.0);
+        let raft =
+            Raft::new(settings, boot, seed, now.monotonic).map_err(|error| error.to_string())?;
+        Ok(Group::new(
+            group,
+            raft,
+            meaning,
+            Order::new(reached, watermark),
+        ))
+    }
+}
+
+/// A seed of its own for each group: neighbours must not draw the same timeouts (splitmix64).
+fn mixed(seed: u64, group: u64) -> u64 {
+    let mut mixed = seed ^ group.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
