@@ -13,6 +13,8 @@ pub struct ClusterStatus {
     pub healthy: bool,
     /// What is wrong, in sentences.
     pub reasons: Vec<String>,
+    /// Who leads the cluster's own group, by name.
+    pub leader: Option<String>,
     /// The members, by number.
     pub members: Vec<MemberHealth>,
     /// The topics, by name.
