@@ -65,11 +65,18 @@ pub struct Batch {
 
 impl Batch {
     /// Verifies everything about `bytes`, which are one whole batch: bounds, both checksums, and that
-    /// exactly `count` well-formed records fill it. For what comes from a client.
+    /// exactly `count` well-formed records fill it, the first of them at the header's timestamp. These
+    /// are the very bytes a [`BatchBuilder`] would make. For what comes from a client.
     pub fn verify(bytes: Bytes) -> Result<Self, Malformed> {
         let batch = Self::intact(bytes)?;
         let mut scan = Scan::new(RECORDS, &batch.bytes[BATCH_HEADER_BYTES..]);
-        for _ in 0..batch.header.count {
+        let first = Layout::read(&mut scan)?;
+        if !first.is_of_the_batch_s_time() {
+            return Err(Malformed::Inconsistent {
+                what: "the first record of a batch is of another time than its header says",
+            });
+        }
+        for _ in 1..batch.header.count {
             Layout::read(&mut scan)?;
         }
         scan.end()?;

@@ -176,6 +176,11 @@ impl Layout {
         })
     }
 
+    /// Whether its timestamp is the batch's.
+    pub(crate) fn is_of_the_batch_s_time(&self) -> bool {
+        self.distance == 0
+    }
+
     /// The record, sharing `bytes`, which are those it was read from.
     pub(crate) fn record(self, timestamp: u64, bytes: &Bytes) -> Result<Record, Malformed> {
         let mut headers = Vec::with_capacity(self.headers_count);

@@ -317,6 +317,10 @@ fn a_header_that_contradicts_itself_is_refused_although_its_checksum_matches() {
 fn a_record_whose_parts_overrun_it_is_refused() {
     let good: &[u8] = &[0, 2, b'k', 1, 1, b'n', 1, b'v', b'!'];
     assert!(Batch::verify(batch_around(good)).is_ok());
+    assert!(matches!(
+        Batch::verify(batch_around(&[2, 0, 0])),
+        Err(Malformed::Inconsistent { .. })
+    ));
     let bad: &[(&str, &[u8])] = &[
         ("distance too long", &[0xff; 11]),
         ("distance not shortest", &[0x80, 0, 0, 0]),

@@ -265,3 +265,20 @@ fn damage_to_any_byte_of_a_frame_is_found() {
         assert!(decode_peer(&damaged).is_err(), "byte {at}");
     }
 }
+
+#[test]
+fn a_head_with_room_left_after_its_messages_is_refused() {
+    let sound = frames(&pieces(&[beat(1)])).remove(0);
+    let mut payload = [&sound.payload[..], b"room"].concat();
+    let head = payload.len() as u32;
+    payload[..4].copy_from_slice(&head.to_le_bytes());
+    let frame = Frame {
+        kind: FrameKind::Peer,
+        checksum: crc32c::crc32c(&payload),
+        payload: payload.into(),
+    };
+    assert!(matches!(
+        decode_peer(&frame),
+        Err(Malformed::Trailing { left: 4, .. })
+    ));
+}

@@ -1,0 +1,447 @@
+//! Whatever can be said is understood as it was meant.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+use kontiki_raft::{
+    AppendHead, Body, Entry, Incarnation, Index, Kind, LogId, Message, Micros, NodeId, NodeRef,
+    Session, Term,
+};
+use kontiki_wire::{
+    Acknowledged, Answer, AppendRefused, Batch, BatchBuilder, ClientStream, ClusterCommand,
+    ClusterId, ClusterState, Deliver, DeliveredBatch, Frame, From, GroupId, GroupMessage, Header,
+    MemberInfo, Offset, PeerFrame, PeerHello, PeerLane, Produced, ProducerId, ProducerState,
+    Record, Refusal, Request, Response, StreamEnd, Subscribe, Topic, TopicInfo, TopicName,
+    TopicSettings, TopicState, Until, decode, decode_peer, encode, encode_peer, entry_checksum,
+    limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
+};
+use proptest::{collection::vec, option, prelude::*};
+
+/// The frames in `bytes`, and nothing else.
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut buffer = BytesMut::from(bytes);
+    let mut frames = Vec::new();
+    while let Some(frame) = Frame::take(&mut buffer, PEER_FRAME_BYTES_MAX).unwrap() {
+        frames.push(frame);
+    }
+    assert!(buffer.is_empty());
+    frames
+}
+
+/// What `write` makes one frame of, `read` must give back.
+fn assert_frame<T: PartialEq + Debug, E: Debug>(
+    value: &T,
+    write: impl FnOnce(&T, &mut BytesMut),
+    read: impl FnOnce(&Frame) -> Result<T, E>,
+) {
+    let mut out = BytesMut::new();
+    write(value, &mut out);
+    let [frame] = &frames(&out)[..] else {
+        panic!("not one frame: {out:?}")
+    };
+    assert_eq!(read(frame).as_ref().unwrap(), value);
+}
+
+fn assert_state<T: PartialEq + Debug>(value: &T, bytes: &[u8], read: Result<T, impl Debug>) {
+    assert_eq!(read.as_ref().unwrap(), value, "{bytes:?}");
+}
+
+fn bytes(len: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..len).prop_map(Bytes::from)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,15}"
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9]{0,8}"
+}
+
+fn topic() -> impl Strategy<Value = TopicName> {
+    "[a-zA-Z0-9][a-zA-Z0-9._/-]{0,127}".prop_map(|name| name.parse().unwrap())
+}
+
+fn settings() -> impl Strategy<Value = TopicSettings> {
+    any::<u8>().prop_map(|replicas| TopicSettings { replicas })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let header = (text(), bytes(20)).prop_map(|(name, value)| Header { name, value });
+    let time = prop_oneof![any::<u64>(), 1_000_000..1_000_300u64];
+    (time, option::of(bytes(20)), vec(header, 0..3), bytes(200)).prop_map(
+        |(timestamp, key, headers, value)| Record {
+            timestamp,
+            key,
+            headers,
+            value,
+        },
+    )
+}
+
+fn build(records: &[Record], producer: u128, epoch: u32, sequence: u64) -> Batch {
+    let mut builder = BatchBuilder::new(1024);
+    for record in records {
+        let before = builder.len();
+        assert!(builder.fits(record.encoded_bytes_max()));
+        builder.push(record).unwrap();
+        assert!(builder.len() - before <= record.encoded_bytes_max());
+    }
+    builder.finish(ProducerId(producer), epoch, sequence)
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    (
+        vec(record(), 1..6),
+        any::<u128>(),
+        any::<u32>(),
+        0..u64::MAX - 6,
+    )
+        .prop_map(|(records, producer, epoch, sequence)| build(&records, producer, epoch, sequence))
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        option::of(name()).prop_map(|leader| Refusal::NotLeader { leader }),
+        text().prop_map(|name| Refusal::NoSuchTopic { name }),
+        (text(), vec(name(), 0..5)).prop_map(|(name, known)| Refusal::NoSuchMember { name, known }),
+        text().prop_map(|what| Refusal::NotPermitted { what }),
+        Just(Refusal::Busy),
+        Just(Refusal::Unknown),
+        (text(), any::<u64>()).prop_map(|(what, limit)| Refusal::TooLarge { what, limit }),
+        any::<u64>().prop_map(|expected| Refusal::SequenceGap { expected }),
+        any::<u32>().prop_map(|epoch| Refusal::Fenced { epoch }),
+        any::<(u64, u64)>().prop_map(|(first, next)| Refusal::OffsetOutOfRange { first, next }),
+        text().prop_map(|what| Refusal::Malformed { what }),
+        text().prop_map(|why| Refusal::Unavailable { why }),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let offset = any::<u64>().prop_map(Offset);
+    prop_oneof![
+        (any::<u64>(), offset, any::<u64>()).prop_map(|(sequence, offset, time)| Ok(
+            Acknowledged {
+                sequence,
+                offset,
+                time
+            }
+        )),
+        (any::<u64>(), refusal())
+            .prop_map(|(sequence, refusal)| Err(AppendRefused { sequence, refusal })),
+    ]
+}
+
+fn delivery() -> impl Strategy<Value = Deliver> {
+    let first = 0..u64::MAX / 2;
+    (first, vec((any::<u64>(), batch()), 0..4), 0..1000u64).prop_map(|(first, batches, beyond)| {
+        let mut next = first;
+        let place = |(time, batch): (u64, Batch)| {
+            let offset = Offset(next);
+            next += u64::from(batch.header().count);
+            DeliveredBatch {
+                offset,
+                time,
+                batch: batch.bytes().clone(),
+            }
+        };
+        let batches = batches.into_iter().map(place).collect();
+        Deliver {
+            watermark: Offset(next + beyond),
+            batches,
+        }
+    })
+}
+
+fn member() -> impl Strategy<Value = MemberInfo> {
+    (any::<u64>(), any::<u64>(), name(), text(), text()).prop_map(
+        |(id, incarnation, name, address, peer_address)| MemberInfo {
+            id,
+            incarnation,
+            name,
+            address,
+            peer_address,
+        },
+    )
+}
+
+fn topic_info() -> impl Strategy<Value = TopicInfo> {
+    let offsets = any::<(u64, u64, u64)>();
+    let names = vec(name(), 0..4);
+    (topic(), settings(), names, option::of(name()), offsets).prop_map(
+        |(name, settings, replicas, leader, (group, first, next))| TopicInfo {
+            name,
+            group: GroupId(group),
+            settings,
+            replicas,
+            leader,
+            first: Offset(first),
+            next: Offset(next),
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        Just(Request::Metadata),
+        topic().prop_map(|name| Request::Topic { name }),
+        (topic(), settings()).prop_map(|(name, settings)| Request::CreateTopic { name, settings }),
+        topic().prop_map(|name| Request::DeleteTopic { name }),
+        Just(Request::Status),
+        (option::of(topic()), name()).prop_map(|(topic, to)| Request::TransferLeader { topic, to }),
+        (topic(), any::<u64>()).prop_map(|(topic, time)| Request::OffsetAt { topic, time }),
+    ]
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let metadata = (
+        any::<u128>(),
+        vec(member(), 0..4),
+        vec(topic_info(), 0..4),
+        any::<bool>(),
+    );
+    prop_oneof![
+        metadata.prop_map(
+            |(cluster, members, topics, auto_create)| Response::Metadata {
+                cluster: ClusterId(cluster),
+                members,
+                topics,
+                auto_create
+            }
+        ),
+        topic_info().prop_map(Response::Topic),
+        topic_info().prop_map(Response::Exists),
+        Just(Response::Done),
+        any::<u64>().prop_map(|offset| Response::Offset(Offset(offset))),
+        refusal().prop_map(Response::Refused),
+    ]
+}
+
+fn opening() -> impl Strategy<Value = ClientStream> {
+    let from = prop_oneof![
+        Just(From::Earliest),
+        Just(From::Latest),
+        any::<u64>().prop_map(|offset| From::Offset(Offset(offset))),
+        any::<u64>().prop_map(From::Last),
+        any::<u64>().prop_map(From::Time),
+    ];
+    let until = prop_oneof![
+        Just(Until::Forever),
+        any::<u64>().prop_map(|offset| Until::Offset(Offset(offset))),
+        Just(Until::End),
+        any::<u64>().prop_map(Until::Time),
+    ];
+    let subscribe = (topic(), from, until);
+    prop_oneof![
+        Just(ClientStream::Requests),
+        topic().prop_map(|topic| ClientStream::Produce { topic }),
+        subscribe.prop_map(|(topic, from, until)| ClientStream::Subscribe(Subscribe {
+            topic,
+            from,
+            until
+        })),
+    ]
+}
+
+fn id() -> impl Strategy<Value = LogId> {
+    any::<(u64, u64)>().prop_map(|(term, index)| LogId {
+        term: Term(term),
+        index: Index(index),
+    })
+}
+
+/// An append under `term`: entries after `prev`, of terms that rise up to it.
+fn append() -> impl Strategy<Value = Message> {
+    let kind = prop_oneof![
+        Just(Kind::Noop),
+        Just(Kind::Config),
+        Just(Kind::Batch),
+        Just(Kind::Command)
+    ];
+    let body = prop_oneof![4 => bytes(40), 1 => bytes(1500)];
+    let entry = (kind, 0..3u64, any::<u64>(), body);
+    let prev = (0..u64::MAX / 2, 0..u64::MAX / 2);
+    (any::<(u64, u64)>(), prev, vec(entry, 0..5), 0..3u64).prop_map(
+        |((session, commit), (term, index), entries, later)| {
+            let prev = LogId {
+                term: Term(term),
+                index: Index(index),
+            };
+            let mut last = prev;
+            let entry = |(kind, risen, time, body): (Kind, u64, u64, Bytes)| {
+                last.term.0 += risen;
+                last.index.0 += 1;
+                Entry {
+                    id: last,
+                    kind,
+                    time: Micros(time),
+                    checksum: entry_checksum(&body),
+                    body,
+                }
+            };
+            let entries = entries.into_iter().map(entry).collect();
+            let head = AppendHead {
+                session: Session(session),
+                prev,
+                commit: Index(commit),
+            };
+            Message {
+                term: Term(last.term.0 + later),
+                body: Body::Append { head, entries },
+            }
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = GroupMessage> {
+    let body = prop_oneof![
+        (any::<u64>(), id()).prop_map(|(round, last)| Body::PreVote { round, last }),
+        any::<(u64, bool)>().prop_map(|(round, granted)| Body::PreVoteReply { round, granted }),
+        (id(), any::<bool>()).prop_map(|(last, transfer)| Body::Vote { last, transfer }),
+        any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
+        any::<(u64, u64)>().prop_map(|(session, matched)| Body::Appended {
+            session: Session(session),
+            matched: Index(matched)
+        }),
+        (any::<u64>(), id(), id()).prop_map(|(session, prev, hint)| Body::AppendRejected {
+            session: Session(session),
+            prev,
+            hint
+        }),
+        any::<(u64, u64)>().prop_map(|(beat, commit)| Body::Beat {
+            beat,
+            commit: Index(commit)
+        }),
+        any::<u64>().prop_map(|beat| Body::BeatReply { beat }),
+        id().prop_map(|need| Body::TimeoutNow { need }),
+    ];
+    let other = (any::<u64>(), body).prop_map(|(term, body)| Message {
+        term: Term(term),
+        body,
+    });
+    (any::<u64>(), prop_oneof![append(), other]).prop_map(|(group, message)| GroupMessage {
+        group: GroupId(group),
+        message,
+    })
+}
+
+fn producer_state() -> impl Strategy<Value = ProducerState> {
+    let recent = any::<(u64, u32, u64, u64)>()
+        .prop_map(|(sequence, count, offset, time)| (sequence, count, Offset(offset), time));
+    (any::<u128>(), any::<u32>(), any::<u64>(), vec(recent, 0..5)).prop_map(
+        |(producer, epoch, next, recent)| ProducerState {
+            producer: ProducerId(producer),
+            epoch,
+            next,
+            recent,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn records_survive_a_batch(records in vec(record(), 1..8), skip in 0..9u32) {
+        let batch = build(&records, 1, 2, 3);
+        let batch = Batch::verify(batch.bytes().clone()).unwrap();
+        let read: Vec<Record> = batch.records().collect::<Result<_, _>>().unwrap();
+        prop_assert_eq!(&read, &records);
+        let rest: Vec<Record> =
+            batch.records().skip_records(skip).collect::<Result<_, _>>().unwrap();
+        prop_assert_eq!(&rest, &records[records.len().min(skip as usize)..]);
+        prop_assert_eq!(batch.checksum(), entry_checksum(batch.bytes()));
+    }
+
+    #[test]
+    fn produced_batches_survive(batch in batch()) {
+        let write = |produced: &Produced, out: &mut BytesMut| {
+            Produced::encode_header(&produced.batch, out);
+            out.extend_from_slice(produced.batch.bytes());
+        };
+        assert_frame(&Produced { batch }, write, Produced::decode);
+    }
+
+    #[test]
+    fn answers_survive(answers in vec(answer(), 1..6)) {
+        let write = |answers: &Vec<Answer>, out: &mut BytesMut| Acknowledged::encode(answers, out);
+        assert_frame(&answers, write, Acknowledged::decode);
+    }
+
+    #[test]
+    fn deliveries_survive(delivery in delivery()) {
+        assert_frame(&delivery, Deliver::encode, Deliver::decode);
+        let mut pieces = Vec::new();
+        delivery.encode_pieces(&mut pieces);
+        let mut whole = BytesMut::new();
+        delivery.encode(&mut whole);
+        prop_assert_eq!(pieces.concat(), &whole[..]);
+    }
+
+    #[test]
+    fn control_messages_survive(
+        opening in opening(),
+        request in request(),
+        response in response(),
+        refusal in refusal(),
+    ) {
+        assert_frame(&opening, ClientStream::encode, ClientStream::decode);
+        assert_frame(&request, Request::encode, Request::decode);
+        assert_frame(&response, Response::encode, Response::decode);
+        assert_frame(&StreamEnd::Refused(refusal), StreamEnd::encode, StreamEnd::decode);
+    }
+
+    #[test]
+    fn peers_understand_each_other(messages in vec(message(), 1..6), nodes: [u64; 4]) {
+        let mut pieces = Vec::new();
+        let sent = PeerFrame { messages };
+        encode_peer(&sent, &mut pieces);
+        let [frame] = &frames(&pieces.concat())[..] else { panic!("not one frame") };
+        prop_assert_eq!(&decode_peer(frame).unwrap(), &sent);
+
+        let node = |id, incarnation| NodeRef {
+            id: NodeId(id),
+            incarnation: Incarnation(incarnation),
+        };
+        let hello = PeerHello {
+            cluster: ClusterId(7),
+            from: node(nodes[0], nodes[1]),
+            to: node(nodes[2], nodes[3]),
+            lane: PeerLane::Log,
+        };
+        assert_frame(&hello, PeerHello::encode, PeerHello::decode);
+    }
+
+    #[test]
+    fn small_states_survive(
+        members in vec(member(), 0..4),
+        (name, settings, replicas) in (topic(), settings(), vec(any::<u64>(), 0..4)),
+        numbers: [u64; 4],
+        producers in vec(producer_state(), 0..5),
+    ) {
+        let [group, preferred, next, first] = numbers;
+        let topic = Topic {
+            name: name.clone(),
+            group: GroupId(group),
+            settings: settings.clone(),
+            replicas: replicas.clone(),
+            preferred,
+        };
+        let cluster = ClusterState {
+            members,
+            topics: vec![topic],
+            next_group: next,
+            auto_create: true,
+        };
+        let bytes = encode(&cluster);
+        assert_state(&cluster, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));
+
+        let state = TopicState { next: Offset(next), first: Offset(first), producers };
+        let bytes = encode(&state);
+        assert_state(&state, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));
+
+        let command = ClusterCommand::CreateTopic { name, settings, replicas, preferred };
+        let bytes = encode(&command);
+        assert_state(&command, &bytes, decode("a command", &bytes, CHECKPOINT_BYTES_MAX));
+    }
+}
