@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kontiki_raft::{LogId, Micros, NodeId, NodeRef, ProposalId};
+use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
 use kontiki_wire::{
     AppendRefused, Batch, ClusterId, ClusterState, GroupId, GroupMessage, MemberStatus, Refusal,
     TopicInfo, TopicName,
@@ -50,6 +50,8 @@ pub struct Broker {
     pub(crate) groups: BTreeMap<GroupId, Group>,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
+    /// Removed topics whose files stay until the entry that removed them is durable here.
+    pub(crate) leaving: VecDeque<(Index, GroupId)>,
     pub(crate) early: Early,
     pub(crate) outbox: Outbox,
     pub(crate) timers: Timers,
@@ -105,6 +107,7 @@ impl Broker {
             cluster,
             groups: BTreeMap::new(),
             parked: BTreeMap::new(),
+            leaving: VecDeque::new(),
             early: Early::default(),
             outbox: Outbox::default(),
             timers: Timers::new(grain),

@@ -23,6 +23,7 @@ pub(crate) struct Cluster {
     names: BTreeMap<TopicName, GroupId>,
     loads: Loads,
     commands_since_checkpoint: u64,
+    removed_since_checkpoint: bool,
     checkpoint_bytes: u64,
 }
 
@@ -62,6 +63,7 @@ impl Cluster {
             names: BTreeMap::new(),
             loads: Loads::default(),
             commands_since_checkpoint: 0,
+            removed_since_checkpoint: false,
             checkpoint_bytes: 0,
             state,
         };
@@ -155,18 +157,21 @@ impl Cluster {
         let at = self.position(group).expect("every name is of a topic");
         let topic = self.state.topics.remove(at);
         self.loads.remove(&topic.replicas, topic.preferred);
+        self.removed_since_checkpoint = true;
         Change::Removed(topic)
     }
 
     /// The state as a checkpoint, after every command; when it has grown large, after every few, so
-    /// that keeping it does not cost more than what the commands are worth.
+    /// that keeping it does not cost more than what the commands are worth. After a removal it always
+    /// is: the topic's files may go only when no state is left on the disk that has the topic.
     pub(crate) fn due_checkpoint(&mut self) -> Option<(LogId, Bytes)> {
         let due = (self.checkpoint_bytes / BYTES_PER_COMMAND).max(1);
-        if self.commands_since_checkpoint < due {
+        if self.commands_since_checkpoint < due && !self.removed_since_checkpoint {
             return None;
         }
         let (at, bytes) = self.checkpoint();
         self.commands_since_checkpoint = 0;
+        self.removed_since_checkpoint = false;
         self.checkpoint_bytes = bytes.len() as u64;
         Some((at, bytes))
     }

@@ -104,13 +104,7 @@ impl Outbox {
         self.roles.push(effect);
     }
 
-    /// Nothing of the group leaves any more but its removal.
     pub(crate) fn topic_removed(&mut self, group: GroupId) {
-        self.made.retain(|topic| topic.group != group);
-        self.writes.retain(|write| write.group != group);
-        self.reads.retain(|(of, _)| *of != group);
-        self.applied.remove(&group);
-        self.checkpoints.remove(&group);
         self.removed.push(group);
     }
 
@@ -386,15 +380,5 @@ mod tests {
                 watermark: kontiki_wire::Offset(3)
             }]
         );
-    }
-
-    #[test]
-    fn removed_group_leaves_nothing_behind() {
-        let mut outbox = Outbox::default();
-        outbox.persist(GroupId(1), persist(1));
-        outbox.applied(GroupId(1), vec![], kontiki_wire::Offset(0));
-        outbox.checkpoint(GroupId(1), LogId::ORIGIN, Bytes::new());
-        outbox.topic_removed(GroupId(1));
-        assert_eq!(drained(&mut outbox), [Effect::TopicRemoved(GroupId(1))]);
     }
 }

@@ -126,7 +126,7 @@ impl Broker {
             checksum: kontiki_wire::entry_checksum(&body),
             body: body.into(),
         };
-        self.tickets.await_command(id, ticket, placement);
+        self.tickets.wait_for_command(id, ticket, placement);
         let propose = kontiki_raft::Input::Propose {
             time: Micros(now.wall.0),
             proposals: vec![proposal],
@@ -167,10 +167,10 @@ impl Broker {
         }
         match self.tickets.transfer_to(group) {
             None => {
-                self.tickets.await_transfer(group, target, ticket);
+                self.tickets.wait_for_transfer(group, target, ticket);
                 self.feed(now, group, kontiki_raft::Input::Transfer { to: target });
             }
-            Some(same) if same == target => self.tickets.await_transfer(group, target, ticket),
+            Some(same) if same == target => self.tickets.wait_for_transfer(group, target, ticket),
             Some(other) => {
                 let why = format!("leadership is being handed to {}", self.cluster.name(other));
                 return Err(Refusal::Unavailable { why });

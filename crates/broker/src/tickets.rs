@@ -51,7 +51,7 @@ impl Tickets {
     }
 
     /// The ticket waits for a command.
-    pub(crate) fn await_command(
+    pub(crate) fn wait_for_command(
         &mut self,
         id: ProposalId,
         ticket: Ticket,
@@ -89,7 +89,7 @@ impl Tickets {
     }
 
     /// The ticket waits for the group's leadership to pass to `to`, to which alone it is being handed.
-    pub(crate) fn await_transfer(&mut self, group: GroupId, to: NodeId, ticket: Ticket) {
+    pub(crate) fn wait_for_transfer(&mut self, group: GroupId, to: NodeId, ticket: Ticket) {
         let transfer = self.transfers.entry(group).or_insert_with(|| Transfer {
             to,
             tickets: Vec::new(),
@@ -122,7 +122,7 @@ mod tests {
         let mut outbox = Outbox::default();
         tickets.open(Ticket(1)).unwrap();
         assert!(tickets.balance().is_err());
-        tickets.await_command(ProposalId(9), Ticket(1), None);
+        tickets.wait_for_command(ProposalId(9), Ticket(1), None);
         tickets.balance().unwrap();
         let ticket = tickets.end_command(ProposalId(9)).unwrap();
         assert!(tickets.balance().is_err());
@@ -137,7 +137,7 @@ mod tests {
         let mut tickets = Tickets::default();
         for ticket in [Ticket(1), Ticket(2)] {
             tickets.open(ticket).unwrap();
-            tickets.await_transfer(GroupId(4), NodeId(2), ticket);
+            tickets.wait_for_transfer(GroupId(4), NodeId(2), ticket);
         }
         tickets.balance().unwrap();
         assert_eq!(tickets.transfer_to(GroupId(4)), Some(NodeId(2)));

@@ -72,8 +72,12 @@ impl Broker {
         Ok(())
     }
 
-    /// The cluster's log deleted a topic.
-    pub(crate) fn remove(&mut self, topic: &Topic) -> Result<(), String> {
+    /// The cluster's log deleted a topic, by the entry at `at`.
+    ///
+    /// Its files stay until that entry is durable here and the checkpoint that follows it was handed
+    /// on: if they went sooner, a crash could leave a state that has the topic without its log, and
+    /// the group would be born again having forgotten what it promised.
+    pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
         let Some(group) = self.groups.remove(&id) else {
             return Ok(());
@@ -86,8 +90,18 @@ impl Broker {
             self.tickets
                 .answer(ticket, refused.clone(), &mut self.outbox)?;
         }
-        self.outbox.topic_removed(id);
+        self.leaving.push_back((at, id));
         Ok(())
+    }
+
+    /// Lets go of the files of topics whose removal is durable.
+    pub(crate) fn leave(&mut self, durable: Index) {
+        while let Some(&(at, group)) = self.leaving.front()
+            && at <= durable
+        {
+            self.leaving.pop_front();
+            self.outbox.topic_removed(group);
+        }
     }
 
     fn keeps(&self, topic: &Topic) -> bool {
@@ -103,8 +117,9 @@ impl Broker {
 
     /// A group that the disk knows nothing of.
     ///
-    /// The disk returns every group that it ever confirmed a write of, so no vote and no
-    /// acknowledgement was ever given in this one. What an earlier life of this process may have done
+    /// The disk returns every group that it ever confirmed a write of, except those whose removal its
+    /// checkpoint of the cluster's state includes, so no vote and no acknowledgement was ever given in
+    /// this one. What an earlier life of this process may have done
     /// in it, before the checkpoint that would tell was kept, is to hear a leader and promise it with
     /// that not to elect another for an election timeout. So only a birth later than that after the
     /// start, or in a node that had no earlier life, is `fresh` and need not sit that out.

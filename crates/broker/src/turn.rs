@@ -28,7 +28,7 @@ impl Broker {
             });
         }
         self.scratch = effects;
-        self.check(|broker| broker.settle(id));
+        self.check(|broker| broker.settle(now, id));
     }
 
     fn perform(
@@ -80,7 +80,7 @@ impl Broker {
             all.push(placed);
             match &change {
                 Some(Change::Made(topic)) => self.make(now, topic)?,
-                Some(Change::Removed(topic)) => self.remove(topic)?,
+                Some(Change::Removed(topic)) => self.remove(entry.id.index, topic)?,
                 Some(Change::Exists(_) | Change::Void(_)) | None => {}
             }
             let Some(id) = proposal else { continue };
@@ -143,17 +143,22 @@ impl Broker {
     }
 
     /// After a group's turn: checkpoints, the next alarm, the books.
-    fn settle(&mut self, id: GroupId) -> Result<(), String> {
+    fn settle(&mut self, now: Now, id: GroupId) -> Result<(), String> {
         let Some(group) = self.groups.get_mut(&id) else {
             return Ok(());
         };
         self.timers.want(id, group.next_deadline());
-        if id == GroupId::CLUSTER
-            && let Some((at, state)) = self.cluster.due_checkpoint()
-        {
-            self.outbox.checkpoint(id, at, state);
+        group.settle(&mut self.outbox)?;
+        if id == GroupId::CLUSTER {
+            if let Some((at, state)) = self.cluster.due_checkpoint() {
+                self.outbox.checkpoint(id, at, state);
+            }
+            if !self.leaving.is_empty() {
+                let durable = group.status(now.monotonic).durable;
+                self.leave(durable);
+            }
         }
-        group.settle(&mut self.outbox)
+        Ok(())
     }
 }
 
