@@ -39,7 +39,17 @@ pub enum Error {
         /// The last one.
         last: u64,
     },
+    /// What was to be written is not what it claims to be.
+    #[error("{0}")]
+    Unfit(String),
     /// The directory belongs to something else.
     #[error("{0}")]
     Foreign(String),
+}
+
+impl Error {
+    /// Whether a file or directory was not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }

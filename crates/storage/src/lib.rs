@@ -1,7 +1,22 @@
 //! Keeps it: one journal for all groups, each topic's segments, the small state in fjall.
 
-mod error;
-mod storage;
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "segments are being built")]
 
+mod disk;
+mod error;
+mod fields;
+mod group;
+mod journal;
+mod layout;
+mod log;
+mod node;
+mod os_disk;
+mod recover;
+mod storage;
+mod writer;
+
+pub use disk::{Disk, File, Open};
 pub use error::Error;
-pub use storage::{Event, Log, Recovered, RecoveredGroup, Settings, Storage};
+pub use log::Log;
+pub use storage::{Event, Recovered, RecoveredGroup, Settings, Storage};

@@ -1,13 +1,31 @@
 //! The door: open and recover, then hand writes to the one thread that writes.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::Ordering,
+        mpsc::{self, Sender},
+    },
+    thread::{self, JoinHandle},
+};
 
 use bytes::Bytes;
 use kontiki_broker::{Placed, Writes};
 use kontiki_raft::{Entry, Hard, Index, LogId, Membership, Term};
-use kontiki_wire::{DeliveredBatch, GroupId, Offset};
+use kontiki_wire::GroupId;
 
-use crate::Error;
+use crate::{
+    Error,
+    disk::Disk,
+    layout,
+    log::Log,
+    node::Node,
+    os_disk::OsDisk,
+    recover,
+    writer::{self, Command, Writer},
+};
 
 /// Sizes and bounds.
 #[derive(Clone, Debug)]
@@ -79,92 +97,114 @@ pub struct RecoveredGroup {
 
 /// The node's disk. Cheap to clone; writes go through one queue to one thread.
 #[derive(Clone, Debug)]
-pub struct Storage {}
+pub struct Storage {
+    node: Arc<Node>,
+    commands: Sender<Command>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
 
 impl Storage {
     /// Opens a data directory, making it if it is empty, and recovers. Holds a lock on it. `events` is
     /// called from storage's threads and must not block.
     pub fn open(
-        _dir: &Path,
-        _settings: Settings,
-        _events: Arc<dyn Fn(Event) + Send + Sync>,
+        dir: &Path,
+        settings: Settings,
+        events: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(Self, Recovered), Error> {
-        unreachable!("skeleton")
+        Self::open_on(Arc::new(OsDisk::lock(dir)?), settings, events)
+    }
+
+    /// Opens what is on a disk of any kind.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        settings: Settings,
+        events: Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<(Self, Recovered), Error> {
+        let opened = recover::open(&*disk, &settings)?;
+        let node = Arc::new(Node::new(disk, settings, events, opened.groups));
+        let writer = Writer::new(
+            Arc::clone(&node),
+            opened.journal,
+            opened.salt,
+            opened.ledger,
+            0,
+            opened.recovered.damage.clone(),
+        );
+        let (commands, queue) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| Error::Io {
+                doing: "cannot start a thread for",
+                path: node.disk.full_path(Path::new(layout::JOURNAL_DIR)),
+                source,
+            })?;
+        let storage = Self {
+            node,
+            commands,
+            writer: Arc::new(Mutex::new(Some(thread))),
+        };
+        Ok((storage, opened.recovered))
     }
 
     /// Queues a write; [`Event::Persisted`] or [`Event::Failed`] follows. Whatever is queued when the
     /// writer comes back from the disk goes out with one sync.
-    pub fn persist(&self, _writes: Writes) {}
+    pub fn persist(&self, writes: Writes) {
+        let mut bytes = 0;
+        for write in &writes.writes {
+            if let Some(group) = self.node.group(write.group) {
+                group.lock().persist(writes.seq, &write.persist);
+            }
+            bytes += writer::body_bytes(write);
+        }
+        self.node.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // The writer ends only when it is told to, or fails; both have been told.
+        let _ = self.commands.send(Command::Write(writes));
+    }
+
+    /// Bytes of bodies given to [`Storage::persist`] that are not durable yet.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.node.queued_bytes.load(Ordering::Relaxed)
+    }
 
     /// These entries are committed and this is where their records went: they may move to segments.
     /// Every entry named has been given to [`Storage::persist`] before.
-    pub fn applied(&self, _group: GroupId, _placed: &[Placed]) {}
+    pub fn applied(&self, group: GroupId, placed: &[Placed]) {
+        if let Some(group) = self.node.group(group) {
+            group.lock().place(placed);
+        }
+    }
 
     /// Keeps a group's small state, once its segments reach it.
     pub fn checkpoint(&self, _group: GroupId, _at: LogId, _state: Bytes) {}
 
     /// Removes everything of a group, in the background.
-    pub fn remove(&self, _group: GroupId) {}
+    pub fn remove(&self, group: GroupId) {
+        self.node.remove(group);
+        let _ = self.commands.send(Command::Remove(group));
+    }
 
-    /// A group's log, for readers.
+    /// A group's log, for readers; empty if nothing was written yet, `None` if it was removed.
     #[must_use]
-    pub fn log(&self, _group: GroupId) -> Option<Log> {
-        None
+    pub fn log(&self, group: GroupId) -> Option<Log> {
+        self.node.group(group).map(Log::new)
     }
 
     /// Writes out what is queued, seals the journal cleanly and stops the threads. Blocks.
     pub fn close(self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-/// One group's log, for reading. Cheap to clone, from any thread.
-#[derive(Clone, Debug)]
-pub struct Log {}
-
-impl Log {
-    /// Batches from `from` up to `until` (which is at most the watermark) if they are in memory, as
-    /// much as `bytes_max` (at least one batch). The first may begin before `from`. Never blocks.
-    #[must_use]
-    pub fn read_hot(
-        &self,
-        _from: Offset,
-        _until: Offset,
-        _bytes_max: usize,
-    ) -> Option<Vec<DeliveredBatch>> {
-        None
-    }
-
-    /// The same from wherever they are. May block on the disk.
-    pub fn read(
-        &self,
-        _from: Offset,
-        _until: Offset,
-        _bytes_max: usize,
-    ) -> Result<Vec<DeliveredBatch>, Error> {
-        unreachable!("skeleton")
-    }
-
-    /// Entries for a follower: from `first` to at most `last`, as much as `bytes_max` bodies (at least
-    /// one entry). May block on the disk.
-    pub fn entries(
-        &self,
-        _first: Index,
-        _last: Index,
-        _bytes_max: u64,
-    ) -> Result<Vec<Entry>, Error> {
-        unreachable!("skeleton")
-    }
-
-    /// The first offset there is.
-    #[must_use]
-    pub fn first(&self) -> Offset {
-        Offset(0)
-    }
-
-    /// The first offset whose batch was appended at or after `time` (microseconds since the Unix
-    /// epoch), or `None` if every committed one is older. May block on the disk.
-    pub fn offset_at(&self, _time: u64) -> Result<Option<Offset>, Error> {
-        unreachable!("skeleton")
+        let (answer, answered) = mpsc::channel();
+        let _ = self.commands.send(Command::Close(answer));
+        let closed = answered.recv().unwrap_or(Err(Error::Poisoned));
+        let thread = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // Its panic is the process's end or has been told already.
+            let _ = thread.join();
+        }
+        closed
     }
 }

@@ -1,0 +1,12 @@
+//! The journal: one for the node, for all groups. What is acknowledged is here first.
+
+mod append;
+mod begin;
+mod frame;
+mod op;
+mod replay;
+
+pub(crate) use append::{Journal, Prepared, prepare};
+pub(crate) use begin::Begin;
+pub(crate) use op::{Draft, Standing};
+pub(crate) use replay::{Replay, ReplayedGroup, begun_salt, replay};

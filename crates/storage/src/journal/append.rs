@@ -1,0 +1,256 @@
+//! Writing: frames are staged, written in one call, and synced.
+
+use std::{io::IoSlice, ops::Range, path::Path};
+
+use bytes::Bytes;
+
+use crate::{
+    Error,
+    disk::{Disk, File, Open},
+    fields::PutFields,
+    journal::{
+        begin::{Begin, End},
+        frame::{Header, Kind, Position, frame_bytes},
+        op::Draft,
+    },
+    layout::{self, journal::HEADER_BYTES},
+};
+
+/// Bodies below this are copied beside their frame; larger ones go to the kernel from where they are.
+const COPY_BELOW: usize = 4 << 10;
+/// Room kept at the end of a file for the frames that end it.
+const END_BYTES: u64 = 256;
+
+/// A file that can be begun: of its full size, its name durable.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) number: u32,
+    pub(crate) file: Box<dyn File>,
+    pub(crate) size: u64,
+}
+
+/// Prepares file `number` with room for `size` bytes, from `spare` if there is one. With `zeroed`, a
+/// new file's room is written and synced, so that no later sync has metadata to commit; that takes a
+/// while and is not for the thread that others wait for.
+pub(crate) fn prepare(
+    disk: &dyn Disk,
+    number: u32,
+    size: u64,
+    spare: Option<&Path>,
+    zeroed: bool,
+) -> Result<Prepared, Error> {
+    let path = layout::journal_path(number);
+    if let Some(spare) = spare {
+        disk.rename(spare, &path)?;
+    }
+    let file = disk.open(&path, Open::Create)?;
+    let old = file.size()?;
+    if old > size {
+        file.set_size(size)?;
+    } else if old < size {
+        file.allocate(size)?;
+        if zeroed {
+            zero(&*file, old, size)?;
+        }
+    }
+    if old != size {
+        file.sync()?;
+    }
+    disk.sync_dir(Path::new(layout::JOURNAL_DIR))?;
+    Ok(Prepared { number, file, size })
+}
+
+fn zero(file: &dyn File, from: u64, to: u64) -> Result<(), Error> {
+    const CHUNK: u64 = 1 << 20;
+    let zeros = vec![0; CHUNK as usize];
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(CHUNK);
+        file.write_at(at, &[IoSlice::new(&zeros[..len as usize])])?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: Box<dyn File>,
+    number: u32,
+    size: u64,
+    salt: u64,
+    staged: Staged,
+    /// The end of what is staged; before [`Journal::write`], not all of it is in the file.
+    end: u64,
+    /// The end of what is in the file.
+    written: u64,
+    chain: u32,
+    synced: Position,
+}
+
+/// Bytes on their way to the file.
+#[derive(Debug, Default)]
+struct Staged {
+    arena: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Copied(Range<usize>),
+    Shared(Bytes),
+}
+
+impl Journal {
+    /// Begins a file. Nothing is written yet.
+    pub(crate) fn begin(prepared: Prepared, salt: u64, begin: &Begin) -> Self {
+        let mut journal = Self {
+            file: prepared.file,
+            number: prepared.number,
+            size: prepared.size,
+            salt,
+            staged: Staged::default(),
+            end: 0,
+            written: 0,
+            chain: begin.previous.chain,
+            synced: begin.previous.position,
+        };
+        let draft = Draft {
+            ops: begin.encode(),
+            ..Draft::default()
+        };
+        journal.stage(Kind::Begin, &draft);
+        journal
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The end of what is staged.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            file: self.number,
+            at: self.end,
+        }
+    }
+
+    /// Up to where it is durable.
+    pub(crate) fn synced(&self) -> Position {
+        self.synced
+    }
+
+    /// Whether a frame with so much in it still fits. A file that has only been begun takes any frame,
+    /// and grows.
+    pub(crate) fn fits(&self, content: u64) -> bool {
+        self.end + frame_bytes(content) + END_BYTES <= self.size
+    }
+
+    /// Adds a frame of operations.
+    pub(crate) fn operations(&mut self, draft: &Draft) {
+        self.stage(Kind::Operations, draft);
+    }
+
+    /// Adds a frame that says how far the journal is synced.
+    pub(crate) fn mark(&mut self) {
+        self.stage(Kind::Mark, &Draft::default());
+    }
+
+    /// Adds a frame that says that files before `first_needed` may go.
+    pub(crate) fn freed(&mut self, first_needed: u32) {
+        self.stage_number(Kind::Freed, first_needed);
+    }
+
+    /// Ends the file durably: file `next` goes on.
+    pub(crate) fn turn(&mut self, next: u32) -> Result<End, Error> {
+        self.stage_number(Kind::Turn, next);
+        self.write()?;
+        self.sync()?;
+        Ok(End {
+            position: self.position(),
+            chain: self.chain,
+        })
+    }
+
+    /// Ends the journal durably: the process stops on purpose.
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
+        self.stage(Kind::Close, &Draft::default());
+        self.write()?;
+        self.sync()
+    }
+
+    /// Writes what is staged.
+    pub(crate) fn write(&mut self) -> Result<(), Error> {
+        let Staged { arena, pieces } = &mut self.staged;
+        let slices: Vec<_> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Copied(range) => IoSlice::new(&arena[range.clone()]),
+                Piece::Shared(bytes) => IoSlice::new(bytes),
+            })
+            .collect();
+        if !slices.is_empty() {
+            self.file.write_at(self.written, &slices)?;
+        }
+        self.written = self.end;
+        arena.clear();
+        pieces.clear();
+        Ok(())
+    }
+
+    /// Makes what is written durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        assert!(self.staged.pieces.is_empty(), "a sync follows a write");
+        self.file.sync()?;
+        self.synced = self.position();
+        Ok(())
+    }
+
+    fn stage_number(&mut self, kind: Kind, number: u32) {
+        let mut draft = Draft::default();
+        draft.ops.put_u32(number);
+        self.stage(kind, &draft);
+    }
+
+    fn stage(&mut self, kind: Kind, draft: &Draft) {
+        let fits = |bytes: u64| u32::try_from(bytes).expect("one write is far below 4 GiB");
+        let header = Header {
+            kind,
+            position: self.position(),
+            synced: self.synced,
+            ops_bytes: fits(draft.ops.len() as u64),
+            body_bytes: fits(draft.body_bytes),
+            chain: self.chain,
+            ops_checksum: crc32c::crc32c(&draft.ops),
+            salt: self.salt,
+        };
+        let (bytes, checksum) = header.encode();
+        let staged = &mut self.staged;
+        staged.copy(&bytes);
+        staged.copy(&draft.ops);
+        for body in &draft.bodies {
+            if body.len() < COPY_BELOW {
+                staged.copy(body);
+            } else {
+                staged.pieces.push(Piece::Shared(body.clone()));
+            }
+        }
+        let used = HEADER_BYTES as u64 + draft.content_bytes();
+        let padding = header.frame_bytes() - used;
+        staged.copy(&[0; layout::journal::ALIGN][..padding as usize]);
+        self.end = header.end();
+        self.chain = checksum;
+    }
+}
+
+impl Staged {
+    fn copy(&mut self, bytes: &[u8]) {
+        let from = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        let to = self.arena.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Copied(last)) if last.end == from => last.end = to,
+            _ => self.pieces.push(Piece::Copied(from..to)),
+        }
+    }
+}

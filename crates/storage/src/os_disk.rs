@@ -1,0 +1,216 @@
+//! The operating system's disk.
+
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    io::{self, IoSlice},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use crate::{
+    Error,
+    disk::{Disk, File, Open},
+    layout,
+};
+
+/// Slices the kernel takes in one call (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
+
+/// A locked directory of the operating system.
+#[derive(Debug)]
+pub(crate) struct OsDisk {
+    root: PathBuf,
+    /// Open for as long as the lock is to be held.
+    _lock: fs::File,
+}
+
+#[derive(Debug)]
+struct OsFile {
+    file: fs::File,
+    path: PathBuf,
+}
+
+fn failed(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Error {
+    Error::Io {
+        doing,
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+impl OsDisk {
+    /// Makes the directory if need be and locks it, or says that another process has it.
+    pub(crate) fn lock(root: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(root).map_err(|e| failed("cannot make", root, e))?;
+        let path = root.join(layout::LOCK_FILE);
+        let lock = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| failed("cannot open", &path, e))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                root: root.to_owned(),
+                _lock: lock,
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Foreign(format!(
+                "{} is in use by another process; stop that one first, or give this node a directory of its own",
+                root.display()
+            ))),
+            Err(errno) => Err(failed("cannot lock", &path, errno)),
+        }
+    }
+}
+
+impl Disk for OsDisk {
+    fn full_path(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Error> {
+        let dir = self.root.join(dir);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed("cannot list", &dir, e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| failed("cannot list", &dir, e))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn make_dir(&self, dir: &Path) -> Result<(), Error> {
+        let path = self.root.join(dir);
+        fs::create_dir_all(&path).map_err(|e| failed("cannot make", &path, e))?;
+        let mut above = dir;
+        while let Some(parent) = above.parent() {
+            self.sync_dir(parent)?;
+            above = parent;
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path, how: Open) -> Result<Box<dyn File>, Error> {
+        let path = self.root.join(path);
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(how != Open::Read)
+            .create(how == Open::Create)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| failed("cannot open", &path, e))?;
+        Ok(Box::new(OsFile { file, path }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        fs::rename(&from, to).map_err(|e| failed("cannot rename", &from, e))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        let path = self.root.join(path);
+        fs::remove_file(&path).map_err(|e| failed("cannot remove", &path, e))
+    }
+
+    fn remove_dir(&self, dir: &Path) -> Result<(), Error> {
+        let dir = self.root.join(dir);
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", &dir, e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), Error> {
+        let dir = self.root.join(dir);
+        fs::File::open(&dir)
+            .and_then(|opened| opened.sync_all())
+            .map_err(|e| failed("cannot sync", &dir, e))
+    }
+
+    fn draw(&self) -> u64 {
+        // The standard library seeds its hash maps from the system's entropy.
+        RandomState::new().hash_one(0_u8)
+    }
+}
+
+impl OsFile {
+    fn failed(&self, doing: &'static str, source: impl Into<io::Error>) -> Error {
+        failed(doing, &self.path, source)
+    }
+}
+
+impl File for OsFile {
+    fn size(&self) -> Result<u64, Error> {
+        let metadata = self.file.metadata();
+        Ok(metadata
+            .map_err(|e| self.failed("cannot look at", e))?
+            .len())
+    }
+
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<usize, Error> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], at + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.failed("cannot read", e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, mut at: u64, pieces: &[IoSlice<'_>]) -> Result<(), Error> {
+        if let [piece] = pieces {
+            let written = self.file.write_all_at(piece, at);
+            return written.map_err(|e| self.failed("cannot write to", e));
+        }
+        for chunk in pieces.chunks(SLICES_MAX) {
+            let mut chunk = chunk.to_vec();
+            let mut left = &mut chunk[..];
+            while !left.is_empty() {
+                match rustix::io::pwritev(&self.file, left, at) {
+                    Ok(0) => {
+                        return Err(self.failed("cannot write to", io::ErrorKind::WriteZero));
+                    }
+                    Ok(written) => {
+                        at += written as u64;
+                        IoSlice::advance_slices(&mut left, written);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(errno) => return Err(self.failed("cannot write to", errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.file
+            .sync_data()
+            .map_err(|e| self.failed("cannot sync", e))
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Error> {
+        self.file
+            .set_len(size)
+            .map_err(|e| self.failed("cannot resize", e))
+    }
+
+    fn allocate(&self, size: u64) -> Result<(), Error> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+            Ok(()) => Ok(()),
+            // Some file systems cannot reserve; the length alone still keeps it out of every sync.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.set_size(size),
+            Err(errno) => Err(self.failed("cannot reserve room for", errno)),
+        }
+    }
+}
