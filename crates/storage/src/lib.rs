@@ -5,6 +5,7 @@
 
 mod disk;
 mod error;
+mod event;
 mod fields;
 mod group;
 mod journal;
@@ -13,10 +14,15 @@ mod log;
 mod node;
 mod os_disk;
 mod recover;
+mod recovered;
+mod settings;
 mod storage;
 mod writer;
 
 pub use disk::{Disk, File, Open};
 pub use error::Error;
+pub use event::Event;
 pub use log::Log;
-pub use storage::{Event, Recovered, RecoveredGroup, Settings, Storage};
+pub use recovered::{Recovered, RecoveredGroup};
+pub use settings::Settings;
+pub use storage::Storage;

@@ -1,7 +1,6 @@
 //! The door: open and recover, then hand writes to the one thread that writes.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use kontiki_broker::{Placed, Writes};
-use kontiki_raft::{Entry, Hard, Index, LogId, Membership, Term};
+use kontiki_raft::LogId;
 use kontiki_wire::GroupId;
 
 use crate::{
-    Error,
+    Error, Event, Recovered, Settings,
     disk::Disk,
     layout,
     log::Log,
@@ -26,74 +25,6 @@ use crate::{
     recover,
     writer::{self, Command, Writer},
 };
-
-/// Sizes and bounds.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bytes of one journal file; preallocated and recycled.
-    pub journal_file_bytes: u64,
-    /// Bytes after which a segment is sealed.
-    pub segment_bytes: u64,
-    /// Bytes of entries, over all topics, kept in memory for subscribers after they are in segments.
-    pub hot_bytes_max: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            journal_file_bytes: 64 << 20,
-            segment_bytes: 256 << 20,
-            hot_bytes_max: 64 << 20,
-        }
-    }
-}
-
-/// What storage tells the driver, from its own threads.
-#[derive(Debug)]
-pub enum Event {
-    /// All writes up to and including this one are durable.
-    Persisted {
-        /// [`Writes::seq`].
-        upto: u64,
-    },
-    /// A write or sync failed: storage is poisoned.
-    Failed(Error),
-}
-
-/// What the disk held.
-#[derive(Debug)]
-pub struct Recovered {
-    /// Every group that has anything on disk.
-    pub groups: Vec<RecoveredGroup>,
-    /// Damage below what was known durable, one sentence each: the node must not vote, acknowledge or
-    /// lead until it is repaired. A torn tail is not damage.
-    pub damage: Vec<String>,
-    /// What was cut off as a torn tail, for the log; `None` after a clean stop.
-    pub torn: Option<String>,
-}
-
-/// One group as the disk held it. The fields are those of [`kontiki_raft::Boot`].
-#[derive(Debug)]
-pub struct RecoveredGroup {
-    /// Which.
-    pub group: GroupId,
-    /// Term and vote.
-    pub hard: Hard,
-    /// Entries up to it are gone.
-    pub base: LogId,
-    /// Runs of terms after `base`, to the end of the log.
-    pub terms: Vec<(Index, Term)>,
-    /// Configuration entries after `base` and up to the checkpoint, by index.
-    pub configs: BTreeMap<Index, Membership>,
-    /// The end of the log.
-    pub last: Index,
-    /// Known committed.
-    pub commit: Index,
-    /// The latest checkpoint that the log reaches.
-    pub checkpoint: Option<(LogId, Bytes)>,
-    /// Every entry after the checkpoint.
-    pub tail: Vec<Entry>,
-}
 
 /// The node's disk. Cheap to clone; writes go through one queue to one thread.
 #[derive(Clone, Debug)]

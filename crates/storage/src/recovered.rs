@@ -1,0 +1,42 @@
+//! What a start finds.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kontiki_raft::{Entry, Hard, Index, LogId, Membership, Term};
+use kontiki_wire::GroupId;
+
+/// What the disk held.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Every group that has anything on disk.
+    pub groups: Vec<RecoveredGroup>,
+    /// Damage below what was known durable, one sentence each: the node must not vote, acknowledge or
+    /// lead until it is repaired. A torn tail is not damage.
+    pub damage: Vec<String>,
+    /// What was cut off as a torn tail, for the log; `None` after a clean stop.
+    pub torn: Option<String>,
+}
+
+/// One group as the disk held it. The fields are those of [`kontiki_raft::Boot`].
+#[derive(Debug)]
+pub struct RecoveredGroup {
+    /// Which.
+    pub group: GroupId,
+    /// Term and vote.
+    pub hard: Hard,
+    /// Entries up to it are gone.
+    pub base: LogId,
+    /// Runs of terms after `base`, to the end of the log.
+    pub terms: Vec<(Index, Term)>,
+    /// Configuration entries after `base` and up to the checkpoint, by index.
+    pub configs: BTreeMap<Index, Membership>,
+    /// The end of the log.
+    pub last: Index,
+    /// Known committed.
+    pub commit: Index,
+    /// The latest checkpoint that the log reaches.
+    pub checkpoint: Option<(LogId, Bytes)>,
+    /// Every entry after the checkpoint.
+    pub tail: Vec<Entry>,
+}

@@ -1,0 +1,22 @@
+//! Sizes and bounds.
+
+/// Sizes and bounds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of one journal file; preallocated and recycled.
+    pub journal_file_bytes: u64,
+    /// Bytes after which a segment is sealed.
+    pub segment_bytes: u64,
+    /// Bytes of entries, over all topics, kept in memory for subscribers after they are in segments.
+    pub hot_bytes_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            journal_file_bytes: 64 << 20,
+            segment_bytes: 256 << 20,
+            hot_bytes_max: 64 << 20,
+        }
+    }
+}
