@@ -19,12 +19,16 @@ use crate::{
 /// Slices the kernel takes in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 
-/// A locked directory of the operating system.
+/// A directory of the operating system.
 #[derive(Debug)]
 pub(crate) struct OsDisk {
     root: PathBuf,
-    /// Open for as long as the lock is to be held.
-    _lock: fs::File,
+}
+
+/// Keeps other processes out of a directory until it is dropped.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _locked: fs::File,
 }
 
 #[derive(Debug)]
@@ -43,7 +47,7 @@ fn failed(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Err
 
 impl OsDisk {
     /// Makes the directory if need be and locks it, or says that another process has it.
-    pub(crate) fn lock(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn lock(root: &Path) -> Result<(Self, DirLock), Error> {
         fs::create_dir_all(root).map_err(|e| failed("cannot make", root, e))?;
         let path = root.join(layout::LOCK_FILE);
         let lock = fs::OpenOptions::new()
@@ -53,10 +57,10 @@ impl OsDisk {
             .open(&path)
             .map_err(|e| failed("cannot open", &path, e))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                root: root.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => {
+                let root = root.to_owned();
+                Ok((Self { root }, DirLock { _locked: lock }))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Foreign(format!(
                 "{} is in use by another process; stop that one first, or give this node a directory of its own",
                 root.display()

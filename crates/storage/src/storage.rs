@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::Ordering,
         mpsc::{self, Sender},
     },
@@ -21,28 +21,40 @@ use crate::{
     layout,
     log::Log,
     node::Node,
-    os_disk::OsDisk,
+    os_disk::{DirLock, OsDisk},
     recover,
     writer::{self, Command, Writer},
 };
 
-/// The node's disk. Cheap to clone; writes go through one queue to one thread.
+/// The node's disk. Cheap to clone; writes go through one queue to one thread. When the last clone is
+/// dropped without [`Storage::close`], the threads stop where they are, as after a crash.
 #[derive(Clone, Debug)]
 pub struct Storage {
     node: Arc<Node>,
     commands: Sender<Command>,
-    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    running: Arc<Running>,
+}
+
+/// The threads and the lock, until they are to go.
+#[derive(Debug)]
+struct Running {
+    stop: Sender<Command>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Storage {
-    /// Opens a data directory, making it if it is empty, and recovers. Holds a lock on it. `events` is
-    /// called from storage's threads and must not block.
+    /// Opens a data directory, making it if it is empty, and recovers. Holds a lock on it until it is
+    /// closed. `events` is called from storage's threads and must not block.
     pub fn open(
         dir: &Path,
         settings: Settings,
         events: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(Self, Recovered), Error> {
-        Self::open_on(Arc::new(OsDisk::lock(dir)?), settings, events)
+        let (disk, lock) = OsDisk::lock(dir)?;
+        let (storage, recovered) = Self::open_on(Arc::new(disk), settings, events)?;
+        *lock_of(&storage.running.lock) = Some(lock);
+        Ok((storage, recovered))
     }
 
     /// Opens what is on a disk of any kind.
@@ -70,10 +82,15 @@ impl Storage {
                 path: node.disk.full_path(Path::new(layout::JOURNAL_DIR)),
                 source,
             })?;
+        let running = Running {
+            stop: commands.clone(),
+            threads: Mutex::new(vec![thread]),
+            lock: Mutex::new(None),
+        };
         let storage = Self {
             node,
             commands,
-            writer: Arc::new(Mutex::new(Some(thread))),
+            running: Arc::new(running),
         };
         Ok((storage, opened.recovered))
     }
@@ -127,15 +144,29 @@ impl Storage {
         let (answer, answered) = mpsc::channel();
         let _ = self.commands.send(Command::Close(answer));
         let closed = answered.recv().unwrap_or(Err(Error::Poisoned));
-        let thread = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            // Its panic is the process's end or has been told already.
-            let _ = thread.join();
-        }
+        self.running.end();
         closed
     }
+}
+
+impl Running {
+    fn end(&self) {
+        // A thread that has ended already needs no word.
+        let _ = self.stop.send(Command::Stop);
+        for thread in lock_of(&self.threads).drain(..) {
+            // A panic of its own has been printed, and ends the process in a release build.
+            let _ = thread.join();
+        }
+        lock_of(&self.lock).take();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

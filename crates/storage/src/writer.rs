@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Freed(u32),
     /// Seal the journal, answer, and end.
     Close(Sender<Result<(), Error>>),
+    /// End as after a crash.
+    Stop,
 }
 
 /// What is still to be done for the last sync to have a witness.
@@ -87,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Runs until it is told to close, or nobody is left who could tell it.
+    /// Runs until it is told to end.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
         loop {
             let first = match self.witness {
@@ -95,49 +97,48 @@ impl Writer {
                 Witness::Unsynced => commands.recv_timeout(SYNC_MARK_AFTER),
                 Witness::Done => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match first {
-                Ok(Command::Close(answer)) => {
+            let end = match first {
+                Ok(command) => self.turn(command, commands),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.guarded(Self::idle);
+                    None
+                }
+                Err(RecvTimeoutError::Disconnected) => Some(End::Stopped),
+            };
+            match end {
+                None => {}
+                Some(End::Stopped) => return,
+                Some(End::Closed(answer)) => {
                     // Nobody may wait for the answer any more; then nobody needs it.
                     let _ = answer.send(self.close());
                     return;
                 }
-                Ok(command) => {
-                    if let Some(answer) = self.turn(command, commands) {
-                        let _ = answer.send(self.close());
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.guarded(Self::idle),
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Takes in everything that is queued and syncs once. Gives back where to answer if the end of the
-    /// queue is a close.
-    fn turn(
-        &mut self,
-        first: Command,
-        commands: &Receiver<Command>,
-    ) -> Option<Sender<Result<(), Error>>> {
+    /// Takes in everything that is queued and syncs once. Gives back the end if the queue has it.
+    fn turn(&mut self, first: Command, commands: &Receiver<Command>) -> Option<End> {
         let mut taken = Taken::default();
         let mut next = Some(first);
-        let mut close = None;
+        let mut end = None;
         while let Some(command) = next {
-            if let Command::Close(answer) = command {
-                close = Some(answer);
-                break;
+            match command {
+                Command::Close(answer) => {
+                    end = Some(End::Closed(answer));
+                    break;
+                }
+                Command::Stop => return Some(End::Stopped),
+                command => self.guarded(|writer| writer.take(command, &mut taken)),
             }
-            self.guarded(|writer| writer.take(command, &mut taken));
-            next = (taken.bytes < SYNC_BYTES_MAX)
-                .then(|| commands.try_recv().ok())
-                .flatten();
+            let more = taken.bytes < SYNC_BYTES_MAX;
+            next = more.then(|| commands.try_recv().ok()).flatten();
         }
         self.guarded(|writer| writer.commit(&taken));
         self.node
             .queued_bytes
             .fetch_sub(taken.bytes, Ordering::Relaxed);
-        close
+        end
     }
 
     /// Does something unless an earlier write failed; its own failure poisons.
@@ -176,7 +177,7 @@ impl Writer {
                 self.first_needed = first_needed;
                 self.journal.freed(first_needed);
             }
-            Command::Close(_) => unreachable!("the caller keeps it"),
+            Command::Close(_) | Command::Stop => unreachable!("the caller keeps them"),
         }
         Ok(())
     }
@@ -303,6 +304,12 @@ impl Writer {
         }
         self.journal.close()
     }
+}
+
+/// How the thread ends.
+enum End {
+    Closed(Sender<Result<(), Error>>),
+    Stopped,
 }
 
 /// What one turn has taken from the queue.
