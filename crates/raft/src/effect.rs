@@ -88,8 +88,9 @@ pub enum Role {
     Leader,
 }
 
-/// An append whose entries are no longer in memory: the host reads `first..=last` of its log, as much
-/// as `bytes_max` bodies (at least one entry), and sends it under `head`.
+/// An append whose entries are no longer in memory: the host reads them from its log, as many as fit
+/// into `bytes_max`, and sends them under `head`. All of them are committed, so that they cannot change
+/// meanwhile. If the reading fails, nothing need be done: the peer is asked again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SendLog {
     /// To whom.
@@ -100,6 +101,8 @@ pub struct SendLog {
     pub head: AppendHead,
     /// The last index to send; the first is `head.prev.index + 1`.
     pub last: Index,
+    /// The bytes of bodies to send at most; the first entry is sent whatever its size.
+    pub bytes_max: u64,
 }
 
 /// Everything a member can ask for.

@@ -102,3 +102,28 @@ impl Index {
         Self(self.0.saturating_sub(1))
     }
 }
+
+impl Term {
+    /// Whether a correct group can reach it.
+    pub(crate) fn is_plausible(self) -> bool {
+        self.0 <= NUMBER_MAX
+    }
+}
+
+impl Micros {
+    /// This much later; the end of time at most.
+    #[must_use]
+    pub fn after(self, wait: Self) -> Self {
+        Self(self.0.saturating_add(wait.0))
+    }
+
+    /// How long ago `earlier` was; 0 if it is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// No correct group reaches this term or index: a message that names one beyond is ignored, and sums
+/// of what is left cannot overflow.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;

@@ -24,6 +24,11 @@ pub struct Membership {
     pub next_learners: BTreeSet<NodeRef>,
 }
 
+/// Voters of one half of a configuration.
+pub const VOTERS_MAX: usize = 15;
+/// Members of any one kind in a configuration.
+pub const MEMBERS_MAX: usize = 64;
+
 /// The bounds and periods of a group; the same on every member.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
@@ -38,15 +43,51 @@ pub struct Settings {
     pub window_bytes_max: u64,
     /// Unanswered appends to one follower.
     pub window_messages_max: usize,
-    /// Uncommitted bytes a leader admits; an empty tail always admits one proposal.
+    /// Bytes that a leader admits before they are committed and on its own disk; when nothing waits,
+    /// one proposal of any size is admitted.
     pub uncommitted_bytes_max: u64,
-    /// Uncommitted entries a leader admits.
+    /// Entries that a leader admits before they are committed and on its own disk.
     pub uncommitted_entries_max: usize,
     /// Bytes of durable, applied entries kept in memory for followers; older ones are asked of the
     /// host with [`crate::Effect::SendLog`].
     pub tail_bytes_max: u64,
     /// Reads that may wait for confirmation.
     pub reads_max: usize,
+    /// A promise to break, for tests that must notice.
+    #[cfg(feature = "planted")]
+    pub planted: Option<Planted>,
+}
+
+/// A safeguard that tests take away to prove that they would notice: each loses committed entries
+/// or elects two leaders.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Planted {
+    /// Votes are asked for before the own vote and the log advertised are durable.
+    UngatedVoteRequest,
+    /// The same, and leadership does not wait for the own vote either.
+    LeadBeforeOwnVote,
+    /// A grant leaves before it is durable.
+    UngatedVoteReply,
+    /// An acknowledgement leaves before the entries are durable.
+    UngatedAppended,
+    /// A leader counts its own log before it is durable.
+    CountSelfBeforeDurable,
+    /// A leader commits an entry of an earlier term because a quorum has it (§5.4.2, figure 8).
+    CommitOldTermByCount,
+}
+
+impl Settings {
+    /// Whether this safeguard was taken away.
+    #[cfg(feature = "planted")]
+    pub(crate) fn plants(&self, what: Planted) -> bool {
+        self.planted == Some(what)
+    }
+
+    /// Nothing is, outside of tests.
+    #[cfg(not(feature = "planted"))]
+    pub(crate) fn plants(&self, _what: Planted) -> bool {
+        false
+    }
 }
 
 impl Default for Settings {
@@ -61,6 +102,8 @@ impl Default for Settings {
             uncommitted_entries_max: 4096,
             tail_bytes_max: 8 << 20,
             reads_max: 1024,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 }
@@ -92,7 +135,8 @@ pub struct Boot {
     pub commit: Index,
     /// What the host's state machine has applied.
     pub applied: Index,
-    /// Every entry after `applied`, contiguous up to `last`.
+    /// Every entry after `applied`, and as many before as the host likes; contiguous up to `last`. A
+    /// leader whose tail holds the last entry never goes back behind that entry's time.
     pub tail: Vec<Entry>,
 }
 

@@ -5,18 +5,37 @@
 //! wait for the disk waits inside until [`Input::Persisted`] has come back, so that effects carry no
 //! ordering rule for the host to remember. It knows nothing of topics.
 
+mod beat;
+mod boot;
 mod effect;
+mod election;
 mod entry;
+mod following;
 mod ids;
 mod input;
+mod invariants;
+mod log;
+mod membership;
 mod message;
+mod progress;
+mod proposals;
+mod pulse;
+mod quorum;
 mod raft;
+mod random;
+mod replication;
+mod role;
+mod terms;
+mod transfer;
+mod writes;
 
 pub use effect::{Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog};
 pub use entry::{Entry, Kind};
 pub use ids::{
     Incarnation, Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,
 };
-pub use input::{Boot, Input, Membership, Proposal, Settings};
+#[cfg(feature = "planted")]
+pub use input::Planted;
+pub use input::{Boot, Input, MEMBERS_MAX, Membership, Proposal, Settings, VOTERS_MAX};
 pub use message::{AppendHead, Body, Message, Session};
 pub use raft::{BootError, PeerStatus, Raft, Status};

@@ -1,17 +1,67 @@
 //! The door.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use crate::{
-    effect::{Effect, Role},
+    boot,
+    effect::{Committed, Effect, Hard, Refused, Role},
     ids::{Index, LogId, Micros, NodeRef, Term},
     input::{Boot, Input, Membership, Settings},
+    invariants::Witness,
+    log::Log,
+    membership::ConfigHistory,
+    message::{Body, Message},
+    proposals::Proposals,
+    random::Random,
+    role::{Handover, State},
+    writes::Writes,
 };
 
 /// One member of one group.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Raft {
-    role: Role,
+    pub(crate) settings: Settings,
+    pub(crate) me: NodeRef,
+    /// Whether the disk may be promised anything; once lost, it stays lost.
+    pub(crate) sound: bool,
+    pub(crate) random: Random,
+    pub(crate) now: Micros,
+    /// Until then nobody gets a vote: before the restart, a leader may have counted on that.
+    pub(crate) silent_until: Micros,
+    pub(crate) hard: Hard,
+    /// The vote in `hard` was asked for and not answered yet.
+    pub(crate) grant_owed: bool,
+    pub(crate) log: Log,
+    pub(crate) writes: Writes,
+    pub(crate) configs: ConfigHistory,
+    /// Invariant: `handed <= commit <= log.last`.
+    pub(crate) commit: Index,
+    /// Up to here entries were handed out as committed.
+    pub(crate) handed: Index,
+    pub(crate) state: State,
+    /// When a leader was last heard.
+    pub(crate) heard_at: Option<Micros>,
+    /// How long this member waits for one, drawn anew for each election.
+    pub(crate) patience: Micros,
+    pub(crate) election_at: Micros,
+    /// Counts the pre-votes asked for.
+    pub(crate) round: u64,
+    pub(crate) proposals: Proposals,
+    /// A transfer under way, or waiting for word of its end.
+    pub(crate) handover: Option<Handover>,
+    /// What inputs have produced; [`Raft::drain`] adds what follows from the state.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) why: &'static str,
+    pub(crate) witness: Witness,
+    announced: (Term, Role),
+    halted: Option<Halted>,
+}
+
+/// Nothing is done any more.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Halted {
+    /// Until it has been said.
+    reason: Option<String>,
 }
 
 /// What a member knows, for people and metrics.
@@ -67,36 +117,270 @@ impl std::error::Error for BootError {}
 
 impl Raft {
     /// Starts a member from what its disk held. `seed` is all the chance it will ever see.
-    pub fn new(
-        _settings: Settings,
-        _boot: Boot,
-        _seed: u64,
-        _now: Micros,
-    ) -> Result<Self, BootError> {
-        Ok(Self {
-            role: Role::Candidate,
-        })
+    pub fn new(settings: Settings, boot: Boot, seed: u64, now: Micros) -> Result<Self, BootError> {
+        let held = boot::verify(&settings, &boot).map_err(|reason| BootError { reason })?;
+        let last = held.terms.last().index;
+        let commit = boot.commit.min(last);
+        let quiet = if boot.fresh {
+            Micros(0)
+        } else {
+            settings.election_timeout
+        };
+        let state = State::follower(None, commit);
+        let mut raft = Self {
+            me: boot.me,
+            sound: boot.sound,
+            random: Random::new(seed),
+            now,
+            silent_until: now.after(quiet),
+            hard: boot.hard,
+            grant_owed: false,
+            log: Log::new(held.terms, boot.tail, boot.applied, settings.tail_bytes_max),
+            writes: Writes::new(boot.hard, last),
+            configs: held.configs,
+            commit,
+            handed: boot.applied,
+            announced: (boot.hard.term, state.role()),
+            state,
+            heard_at: None,
+            patience: Micros(0),
+            election_at: Micros(0),
+            round: 0,
+            proposals: Proposals::default(),
+            handover: None,
+            effects: Vec::new(),
+            why: "",
+            witness: Witness::default(),
+            halted: None,
+            settings,
+        };
+        raft.wait_for_leader();
+        if raft.is_alone() {
+            raft.on_campaign();
+        }
+        raft.check();
+        Ok(raft)
     }
 
     /// Takes in one thing that happened. Emits nothing: see [`Raft::drain`].
-    pub fn handle(&mut self, _now: Micros, _input: Input) {}
+    pub fn handle(&mut self, now: Micros, input: Input) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.now = self.now.max(now);
+        match input {
+            Input::Timer => self.on_timer(),
+            Input::Message { from, message } => self.on_message(from, message),
+            Input::Propose { time, proposals } => self.on_propose(time, proposals),
+            Input::Read { id } => self.on_read(id),
+            Input::Transfer { to } => self.on_transfer(to),
+            Input::Campaign => self.on_campaign(),
+            Input::Persisted { upto } => {
+                self.writes.arrived(upto);
+                self.on_durable();
+            }
+            Input::PersistFailed => {
+                self.sound = false;
+                self.grant_owed = false;
+                self.follow(self.hard.term, None, "a write failed");
+            }
+            Input::Reachable { peer, open } => self.on_reachable(peer, open),
+        }
+        self.check();
+    }
 
     /// Moves out everything that is to be done, messages coalesced over all inputs since the last
     /// call.
-    pub fn drain(&mut self, _now: Micros, _out: &mut Vec<Effect>) {}
+    pub fn drain(&mut self, now: Micros, out: &mut Vec<Effect>) {
+        if let Some(halted) = &mut self.halted {
+            out.extend(halted.reason.take().map(|reason| Effect::Halt { reason }));
+            return;
+        }
+        self.now = self.now.max(now);
+        if self.sound {
+            let write = self.writes.form(self.hard, &self.log, self.commit);
+            out.extend(write.map(Effect::Persist));
+        }
+        out.append(&mut self.effects);
+        self.announce(out);
+        if self.sound {
+            self.send_votes(out);
+            self.send_grant(out);
+            self.send_answers(out);
+            self.send_beats(out);
+            self.send_summons(out);
+            self.send_appends(out);
+        }
+        self.hand_out(out);
+        self.log.settle(self.handed.min(self.writes.durable()));
+    }
 
     /// When to come back with [`Input::Timer`] if nothing else happens.
+    #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        None
+        if self.halted.is_some() {
+            return None;
+        }
+        let role = match &self.state {
+            State::Leader(leader) => self.leader_deadline(leader),
+            _ => self.electable().then_some(self.election_at),
+        };
+        let handover = self.handover.map(|handover| handover.until);
+        role.into_iter().chain(handover).min()
     }
 
     /// What it is.
+    #[must_use]
     pub fn role(&self) -> Role {
-        self.role
+        self.state.role()
     }
 
     /// What it knows.
-    pub fn status(&self, _now: Micros) -> Status {
-        unreachable!("skeleton")
+    #[must_use]
+    pub fn status(&self, now: Micros) -> Status {
+        let peers = self.state.leader().map_or(&[][..], |leader| &leader.peers);
+        let peers = peers.iter().map(|peer| PeerStatus {
+            peer: peer.peer,
+            matched: peer.matched,
+            heard: peer.heard_at.map(|at| now.since(at)),
+            streaming: peer.is_streaming(),
+        });
+        Status {
+            me: self.me,
+            term: self.hard.term,
+            role: self.state.role(),
+            leader: match self.state.role() {
+                Role::Leader => Some(self.me),
+                Role::Follower { leader } => leader,
+                Role::PreCandidate | Role::Candidate => None,
+            },
+            last: self.log.last(),
+            durable: self.writes.durable(),
+            commit: self.commit,
+            config: (**self.configs.latest()).clone(),
+            peers: peers.collect(),
+        }
+    }
+
+    fn on_timer(&mut self) {
+        match &self.state {
+            State::Leader(_) => self.on_leader_timer(),
+            _ if self.now >= self.election_at && self.electable() => {
+                self.pre_campaign("no leader was heard");
+            }
+            _ => {}
+        }
+        if self
+            .handover
+            .is_some_and(|handover| self.now >= handover.until)
+        {
+            self.end_handover(Some("the target did not take over in time"));
+        }
+    }
+
+    fn on_message(&mut self, from: NodeRef, message: Message) {
+        let Message { term, body } = message;
+        if !self.sound || from.id == self.me.id || !term.is_plausible() {
+            return;
+        }
+        match body {
+            // These three deal with the term in their own way.
+            Body::PreVote { round, last } => return self.on_pre_vote(from, term, round, last),
+            Body::PreVoteReply { round, granted } => {
+                return self.on_pre_vote_reply(from, term, round, granted);
+            }
+            Body::Vote { last, transfer } => return self.on_vote(from, term, last, transfer),
+            _ if term < self.hard.term => return self.refuse_stale(from, body),
+            _ if term > self.hard.term => {
+                let leads = matches!(body, Body::Append { .. } | Body::Beat { .. });
+                self.follow(term, leads.then_some(from), "a later term was heard of");
+            }
+            _ => {}
+        }
+        match body {
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Body::Append { head, entries } => self.on_append(from, head, entries),
+            Body::Appended { session, matched } => self.on_appended(from, session, matched),
+            Body::AppendRejected {
+                session,
+                prev,
+                hint,
+            } => self.on_rejected(from, session, prev, hint),
+            Body::Beat { beat, commit } => self.on_beat(from, beat, commit),
+            Body::BeatReply { beat } => self.on_beat_reply(from, beat),
+            Body::TimeoutNow { need } => self.on_summons(from, need),
+            Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Vote { .. } => {}
+        }
+    }
+
+    /// More is durable: on the candidate's own vote, the leader's own count and the target of a
+    /// transfer things may hang. Acknowledgements follow from the state when it is drained.
+    fn on_durable(&mut self) {
+        match &self.state {
+            State::Candidate(_) => self.try_lead(),
+            State::Leader(_) => self.try_commit(),
+            State::Follower(_) => self.try_summons(),
+            State::PreCandidate(_) => {}
+        }
+    }
+
+    /// Says what changed in role, term and leader since it was last said.
+    fn announce(&mut self, out: &mut Vec<Effect>) {
+        let role = self.state.role();
+        if self.announced == (self.hard.term, role) {
+            return;
+        }
+        self.announced = (self.hard.term, role);
+        out.push(Effect::RoleChanged {
+            term: self.hard.term,
+            role,
+            why: mem::take(&mut self.why),
+        });
+    }
+
+    /// Hands out what has been committed, each entry once.
+    fn hand_out(&mut self, out: &mut Vec<Effect>) {
+        if self.handed == self.commit {
+            return;
+        }
+        let entries = self.log.range(self.handed.next(), self.commit);
+        let proposals = &mut self.proposals;
+        let committed = entries.map(|entry| Committed {
+            entry: entry.clone(),
+            proposal: proposals.take(entry.id.index),
+        });
+        out.push(Effect::Committed(committed.collect()));
+        self.handed = self.commit;
+    }
+
+    /// The commit index is at least `index`, which is in this log.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        self.commit = self.commit.max(index);
+    }
+
+    /// To be sent with the next drain.
+    pub(crate) fn send(&mut self, to: NodeRef, body: Body) {
+        let message = Message {
+            term: self.hard.term,
+            body,
+        };
+        self.effects.push(Effect::Send { to, message });
+    }
+
+    /// Whom to ask instead.
+    pub(crate) fn not_leader(&self) -> Refused {
+        match &self.state {
+            State::Follower(follower) => Refused::NotLeader {
+                leader: follower.leader,
+            },
+            _ => Refused::NotLeader { leader: None },
+        }
+    }
+
+    /// From now on nothing is done any more.
+    pub(crate) fn halt(&mut self, reason: String) {
+        self.halted.get_or_insert(Halted {
+            reason: Some(reason),
+        });
     }
 }

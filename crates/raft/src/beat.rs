@@ -1,0 +1,150 @@
+//! Beats and their answers, check-quorum, and reads, which ride on them (dissertation §6.2, §6.4).
+//!
+//! Beats never wait for appends or for any disk, so that a slow disk costs no leadership.
+
+use crate::{
+    effect::{Effect, Refused},
+    ids::{Index, Micros, NodeRef, ReadId},
+    message::{Body, Message},
+    pulse::{Read, Reads},
+    quorum,
+    raft::Raft,
+    role::{Leader, State},
+};
+
+impl Raft {
+    /// When a leader must act next. Alone in its group it never must.
+    pub(crate) fn leader_deadline(&self, leader: &Leader) -> Option<Micros> {
+        if leader.peers.is_empty() {
+            return None;
+        }
+        let quorum_lost_at = leader
+            .beats
+            .quorum_sent_at
+            .after(self.settings.election_timeout);
+        let quorum_lost_at = (!self.is_alone()).then_some(quorum_lost_at);
+        Some(quorum_lost_at.map_or(leader.beats.next_at, |at| at.min(leader.beats.next_at)))
+    }
+
+    /// Steps down without a quorum's answers, and stops beating: a leader that only refused to work
+    /// would keep others from electing one that can.
+    pub(crate) fn on_leader_timer(&mut self) {
+        let alone = self.is_alone();
+        let Some(leader) = self.state.leader_mut() else {
+            return;
+        };
+        let silence = self.now.since(leader.beats.quorum_sent_at);
+        if silence >= self.settings.election_timeout && !alone {
+            return self.follow(self.hard.term, None, "no quorum answered its beats");
+        }
+        if self.now >= leader.beats.next_at {
+            leader.beats.due = true;
+            leader.summoned = false;
+            for peer in &mut leader.peers {
+                peer.on_beat(self.now, &self.settings);
+            }
+        }
+    }
+
+    /// A linearizable read was asked for.
+    pub(crate) fn on_read(&mut self, id: ReadId) {
+        let alone = self.is_alone();
+        let refused = match &mut self.state {
+            _ if !self.sound => Refused::Unsound,
+            State::Leader(leader) if leader.reads.len() < self.settings.reads_max => {
+                // Before the first own entry is committed, an earlier leader's commits may not be
+                // known here yet; but all of them are before that entry.
+                let index = self.commit.max(leader.noop);
+                if alone {
+                    self.effects.push(Effect::ReadReady { id, index });
+                } else {
+                    leader.reads.push(Read { id, index });
+                }
+                return;
+            }
+            State::Leader(_) => Refused::Busy,
+            _ => self.not_leader(),
+        };
+        self.effects.push(Effect::ReadFailed { id, refused });
+    }
+
+    /// Leadership is lost, and with it the reads that waited.
+    pub(crate) fn fail_reads(&mut self, reads: &mut Reads) {
+        let refused = if self.sound {
+            self.not_leader()
+        } else {
+            Refused::Unsound
+        };
+        for Read { id, .. } in reads.drain() {
+            self.effects.push(Effect::ReadFailed { id, refused });
+        }
+    }
+
+    /// Sends a beat to everyone, if its time has come or reads want one.
+    pub(crate) fn send_beats(&mut self, out: &mut Vec<Effect>) {
+        let (now, term, commit) = (self.now, self.hard.term, self.commit);
+        let Some(leader) = self.state.leader_mut() else {
+            return;
+        };
+        if leader.peers.is_empty() || !(leader.beats.due || leader.reads.want_beat()) {
+            return;
+        }
+        leader.beats.send(now, self.settings.beat_interval);
+        let beat = leader.beats.last;
+        leader.reads.beat_sent(beat);
+        for peer in &mut leader.peers {
+            peer.beaten(commit);
+            out.push(Effect::Send {
+                to: peer.peer,
+                message: Message {
+                    term,
+                    body: Body::Beat { beat, commit },
+                },
+            });
+        }
+    }
+
+    /// The leader lives. Its commit index counts as far as the own log is known to equal its log.
+    pub(crate) fn on_beat(&mut self, from: NodeRef, beat: u64, commit: Index) {
+        if !self.hear(from) {
+            return;
+        }
+        let State::Follower(follower) = &mut self.state else {
+            return;
+        };
+        if beat > follower.beat {
+            follower.beat = beat;
+            follower.beat_owed = true;
+        }
+        let commit = commit.min(follower.verified);
+        self.commit_to(commit);
+    }
+
+    /// A follower lives and still follows.
+    pub(crate) fn on_beat_reply(&mut self, from: NodeRef, beat: u64) {
+        let me = self.me;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let last = leader.beats.last;
+        let Some(peer) = leader.peer_mut(from) else {
+            return;
+        };
+        if beat > last {
+            return;
+        }
+        peer.heard_at = Some(self.now);
+        if beat <= peer.beat {
+            return;
+        }
+        peer.beat = beat;
+        let answered = quorum::reached(self.configs.latest(), |node| match *node == me {
+            true => last,
+            false => leader.peer(*node).map_or(0, |peer| peer.beat),
+        });
+        leader.beats.answered(answered);
+        while let Some(Read { id, index }) = leader.reads.confirmed(leader.beats.quorum) {
+            self.effects.push(Effect::ReadReady { id, index });
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What must hold after every input, in release too: all of it costs a glance at each peer. A member
+//! that finds itself wrong halts before anything it says can spread.
+
+use crate::{
+    effect::Hard,
+    ids::Index,
+    raft::Raft,
+    role::{Follower, Leader, State},
+};
+
+/// What the last look has seen, to be compared with the next.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Witness {
+    hard: Hard,
+    commit: Index,
+    handed: Index,
+    settled: Index,
+    quorum_beat: u64,
+}
+
+impl Raft {
+    /// Looks once, and halts if something is wrong.
+    pub(crate) fn check(&mut self) {
+        let broken = self.broken();
+        if let Some(invariant) = broken {
+            self.halt(format!("broken invariant: {invariant}"));
+        }
+        self.witness = Witness {
+            hard: self.hard,
+            commit: self.commit,
+            handed: self.handed,
+            settled: self.log.settled(),
+            quorum_beat: self.state.leader().map_or(0, |leader| leader.beats.quorum),
+        };
+    }
+
+    fn broken(&self) -> Option<&'static str> {
+        let last = self.log.last();
+        let durable = self.writes.durable();
+        let settled = self.log.settled();
+        let checks = [
+            (
+                self.log.base().index <= self.handed
+                    && self.handed <= self.commit
+                    && self.commit <= last.index,
+                "base <= handed <= commit <= last",
+            ),
+            (durable <= last.index, "durable <= last"),
+            (
+                last.term <= self.hard.term || !self.sound,
+                "no entry is of a later term than the member",
+            ),
+            (
+                settled <= self.handed && settled <= durable,
+                "only what is durable and handed out is forgotten",
+            ),
+            (
+                self.log.tail_first() <= settled.next(),
+                "the tail holds all that is not settled",
+            ),
+            (
+                self.configs.latest_index() <= last.index,
+                "the configuration is in the log",
+            ),
+            (
+                self.configs.uncommitted(self.commit) <= 1,
+                "one uncommitted configuration at most",
+            ),
+            (
+                self.proposals
+                    .end()
+                    .is_none_or(|end| end <= last.index.next()),
+                "proposals in the log",
+            ),
+            (
+                !self.grant_owed || self.hard.vote.is_some(),
+                "a grant owed is a vote given",
+            ),
+        ];
+        let broken = checks
+            .iter()
+            .find(|(holds, _)| !holds)
+            .map(|(_, name)| *name);
+        debug_assert!(self.log.adds_up(), "the log's sums are wrong");
+        broken
+            .or_else(|| self.went_back())
+            .or_else(|| match &self.state {
+                State::Follower(follower) => self.broken_follower(follower),
+                State::PreCandidate(_) => None,
+                State::Candidate(_) => {
+                    (self.hard.vote != Some(self.me)).then_some("a candidate votes for itself")
+                }
+                State::Leader(leader) => self.broken_leader(leader),
+            })
+    }
+
+    fn went_back(&self) -> Option<&'static str> {
+        let Witness {
+            hard,
+            commit,
+            handed,
+            settled,
+            ..
+        } = self.witness;
+        let vote_kept =
+            self.hard.term > hard.term || hard.vote.is_none() || hard.vote == self.hard.vote;
+        let forward = hard.term <= self.hard.term
+            && commit <= self.commit
+            && handed <= self.handed
+            && settled <= self.log.settled();
+        match (vote_kept, forward) {
+            (true, true) => None,
+            (false, _) => Some("one vote in a term"),
+            (_, false) => Some("term, commit, handed and settled never go back"),
+        }
+    }
+
+    fn broken_follower(&self, follower: &Follower) -> Option<&'static str> {
+        let verified = follower.verified;
+        let bounds = self.commit <= verified && verified <= self.log.last().index;
+        (!bounds).then_some("commit <= verified <= last on a follower")
+    }
+
+    fn broken_leader(&self, leader: &Leader) -> Option<&'static str> {
+        let last = self.log.last();
+        let checks = [
+            (self.hard.vote == Some(self.me), "a leader voted for itself"),
+            (
+                self.writes.durable_hard() == self.hard || cfg!(feature = "planted"),
+                "a leader's own vote is durable",
+            ),
+            (
+                last.term == self.hard.term,
+                "a leader's log ends in its term",
+            ),
+            (
+                leader.noop <= last.index && self.log.term_at(leader.noop) == Some(last.term),
+                "a leader's first entry is in its log",
+            ),
+            (
+                leader.beats.quorum <= leader.beats.last,
+                "a beat is answered after it was sent",
+            ),
+            (
+                leader.peers.iter().all(|peer| peer.holds(last.index)),
+                "matched < next <= last + 1, and one question at a time",
+            ),
+            (
+                leader.peers.iter().all(|peer| peer.peer != self.me),
+                "a leader is not its own peer",
+            ),
+            (
+                self.proposals.end() == Some(last.index.next()) || self.handed == last.index,
+                "proposals end with the leader's log",
+            ),
+        ];
+        checks
+            .iter()
+            .find(|(holds, _)| !holds)
+            .map(|(_, name)| *name)
+    }
+}

@@ -1,0 +1,186 @@
+//! Who counts, and since which index: a configuration takes effect when it is appended and goes when
+//! it is cut off (§6).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    ids::{Incarnation, Index, NodeId, NodeRef},
+    input::{MEMBERS_MAX, Membership, VOTERS_MAX},
+};
+
+/// The configurations of the retained log, oldest first; the first is the one in force at its base.
+///
+/// Invariant: never empty, and indexes increase strictly.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ConfigHistory(Vec<(Index, Arc<Membership>)>);
+
+impl ConfigHistory {
+    /// The history of an empty log.
+    pub(crate) fn new(index: Index, config: Membership) -> Self {
+        Self(vec![(index, Arc::new(config))])
+    }
+
+    /// The configuration in force: the latest appended, committed or not.
+    pub(crate) fn latest(&self) -> &Arc<Membership> {
+        &self
+            .0
+            .last()
+            .expect("the base's configuration is never removed")
+            .1
+    }
+
+    /// Where the configuration in force was appended.
+    pub(crate) fn latest_index(&self) -> Index {
+        self.0
+            .last()
+            .expect("the base's configuration is never removed")
+            .0
+    }
+
+    /// Appends one.
+    pub(crate) fn push(&mut self, index: Index, config: Membership) {
+        assert!(index > self.latest_index(), "a configuration out of order");
+        self.0.push((index, Arc::new(config)));
+    }
+
+    /// Takes back those at and after `from`. The base's stays.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        let kept = self.0.partition_point(|(index, _)| *index < from).max(1);
+        self.0.truncate(kept);
+    }
+
+    /// How many are not committed yet.
+    pub(crate) fn uncommitted(&self, commit: Index) -> usize {
+        let past = self.0[1..].iter().rev();
+        past.take_while(|(index, _)| *index > commit).count()
+    }
+}
+
+impl Membership {
+    /// A plain configuration of these voters.
+    pub fn of(voters: impl IntoIterator<Item = NodeRef>) -> Self {
+        Self {
+            voters: voters.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether two majorities are needed.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether the member counts, in either half.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeRef) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// Everyone who is sent the log.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeRef> {
+        let halves = self.voters.union(&self.outgoing);
+        halves.chain(&self.learners).copied().collect()
+    }
+
+    /// Why this cannot be a configuration, if it cannot.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.voters.is_empty() {
+            return Err("a configuration without voters");
+        }
+        if self.voters.len() > VOTERS_MAX || self.outgoing.len() > VOTERS_MAX {
+            return Err("a configuration with more than VOTERS_MAX voters");
+        }
+        if self.learners.len() > MEMBERS_MAX {
+            return Err("a configuration with more than MEMBERS_MAX learners");
+        }
+        if self.learners.iter().any(|node| self.is_voter(*node)) {
+            return Err("a learner that is also a voter");
+        }
+        if !self.next_learners.is_subset(&self.outgoing)
+            || !self.next_learners.is_disjoint(&self.voters)
+        {
+            return Err("a voter to be demoted that is not in the outgoing half alone");
+        }
+        Ok(())
+    }
+
+    /// The bytes of a [`crate::Kind::Config`] entry.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let sets = self.sets();
+        let count: usize = sets.iter().map(|set| set.len()).sum();
+        let mut out = BytesMut::with_capacity(1 + 4 * sets.len() + NODE_BYTES * count);
+        out.put_u8(FORMAT);
+        for set in sets {
+            out.put_u32_le(set.len() as u32);
+            for node in set {
+                out.put_u64_le(node.id.0);
+                out.put_u64_le(node.incarnation.0);
+            }
+        }
+        out.freeze()
+    }
+
+    /// Reads what [`Membership::encode`] wrote; `None` if it did not write this or if it is no
+    /// configuration.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, mut rest) = bytes.split_first()?;
+        if *format != FORMAT {
+            return None;
+        }
+        let config = Self {
+            voters: take_set(&mut rest)?,
+            outgoing: take_set(&mut rest)?,
+            learners: take_set(&mut rest)?,
+            next_learners: take_set(&mut rest)?,
+        };
+        (rest.is_empty() && config.check().is_ok()).then_some(config)
+    }
+
+    fn sets(&self) -> [&BTreeSet<NodeRef>; 4] {
+        [
+            &self.voters,
+            &self.outgoing,
+            &self.learners,
+            &self.next_learners,
+        ]
+    }
+}
+
+/// Takes a count and as many members, which must increase strictly.
+fn take_set(rest: &mut &[u8]) -> Option<BTreeSet<NodeRef>> {
+    let (count, after) = rest.split_first_chunk()?;
+    let count = u32::from_le_bytes(*count) as usize;
+    if count > MEMBERS_MAX {
+        return None;
+    }
+    *rest = after;
+    let mut set = BTreeSet::new();
+    for _ in 0..count {
+        let node = NodeRef {
+            id: NodeId(take_u64(rest)?),
+            incarnation: Incarnation(take_u64(rest)?),
+        };
+        if set.last().is_some_and(|last| *last >= node) {
+            return None;
+        }
+        set.insert(node);
+    }
+    Some(set)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Option<u64> {
+    let (number, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// The layout's number, first in every configuration.
+const FORMAT: u8 = 1;
+/// A member: its number and its incarnation.
+const NODE_BYTES: usize = 16;

@@ -1,0 +1,283 @@
+//! What a leader knows of one follower, and what it does next about it.
+
+use std::collections::VecDeque;
+
+use crate::{
+    ids::{Index, Micros, NodeRef},
+    input::Settings,
+    message::Session,
+};
+
+/// How entries travel to a follower.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Pace {
+    /// Where the logs meet is not known: one question at a time.
+    Probe {
+        /// When the question left; `None` if it is to be asked now.
+        asked: Option<Micros>,
+        /// Ask without entries: the last question went unanswered, or nothing but a probe may be built.
+        bare: bool,
+    },
+    /// Where the logs meet is known: appends follow each other without waiting.
+    Stream,
+    /// The host reads old entries for it: one reading at a time.
+    Reading {
+        /// When it was asked for.
+        asked: Micros,
+    },
+}
+
+/// The decision about one follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Nothing may or need be sent.
+    Rest,
+    /// An append without entries, to learn where the logs meet.
+    Ask,
+    /// An append from the tail.
+    Append,
+    /// An append from the host's log.
+    Read,
+    /// The news that the commit index moved.
+    Notice,
+}
+
+/// One follower.
+///
+/// Invariant: `matched < next`, and `in_flight_bytes` is the sum over `in_flight`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Progress {
+    pub(crate) peer: NodeRef,
+    pub(crate) session: Session,
+    pub(crate) pace: Pace,
+    /// Everything up to here is on its disk and equal to the leader's log.
+    pub(crate) matched: Index,
+    /// The first entry to send.
+    pub(crate) next: Index,
+    /// The highest commit index sent to it.
+    pub(crate) told_commit: Index,
+    /// The highest beat it has answered.
+    pub(crate) beat: u64,
+    /// When it last answered a beat.
+    pub(crate) heard_at: Option<Micros>,
+    /// Unanswered appends: the last index of each, and its bytes.
+    in_flight: VecDeque<(Index, u64)>,
+    in_flight_bytes: u64,
+    /// When the oldest unanswered append left, or an answer last moved `matched`.
+    moved_at: Micros,
+}
+
+impl Progress {
+    /// A follower of which nothing is known: the first question is about the entry before `next`.
+    pub(crate) fn new(peer: NodeRef, session: Session, next: Index) -> Self {
+        Self {
+            peer,
+            session,
+            pace: ASK_NOW,
+            matched: Index(0),
+            next,
+            told_commit: Index(0),
+            beat: 0,
+            heard_at: None,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            moved_at: Micros(0),
+        }
+    }
+
+    /// What to send now. `base` and `tail_first` are the leader's log's.
+    pub(crate) fn step(&self, log: Span, commit: Index, settings: &Settings) -> Step {
+        if self.next <= log.base {
+            return Step::Rest;
+        }
+        match self.pace {
+            Pace::Probe { asked: Some(_), .. } | Pace::Reading { .. } => Step::Rest,
+            Pace::Probe { bare, .. } => {
+                let entries_at_hand = log.tail_first <= self.next && self.next <= log.last;
+                if bare || !entries_at_hand {
+                    Step::Ask
+                } else {
+                    Step::Append
+                }
+            }
+            Pace::Stream if self.next <= log.last => {
+                let full = self.in_flight.len() >= settings.window_messages_max.max(1)
+                    || self.in_flight_bytes >= settings.window_bytes_max.max(1);
+                if full {
+                    Step::Rest
+                } else if self.next < log.tail_first {
+                    Step::Read
+                } else {
+                    Step::Append
+                }
+            }
+            // While answers are due, the next append or the last answer brings the occasion.
+            Pace::Stream if self.told_commit < commit && self.in_flight.is_empty() => Step::Notice,
+            Pace::Stream => Step::Rest,
+        }
+    }
+
+    /// A question about the entry before `next` was sent, perhaps with entries.
+    pub(crate) fn asked(&mut self, now: Micros) {
+        self.pace = Pace::Probe {
+            asked: Some(now),
+            bare: false,
+        };
+    }
+
+    /// An append of the entries from `next` up to `last` was sent.
+    pub(crate) fn sent(&mut self, last: Index, bytes: u64, commit: Index, now: Micros) {
+        if self.in_flight.is_empty() {
+            self.moved_at = now;
+        }
+        self.in_flight.push_back((last, bytes));
+        self.in_flight_bytes += bytes;
+        self.next = last.next();
+        self.told_commit = self.told_commit.max(commit.min(last));
+    }
+
+    /// A beat with the commit index was sent.
+    pub(crate) fn beaten(&mut self, commit: Index) {
+        if self.pace == Pace::Stream && self.in_flight.is_empty() {
+            self.told_commit = commit;
+        }
+    }
+
+    /// The host was asked to read and send from `next` on.
+    pub(crate) fn reading(&mut self, now: Micros) {
+        self.pace = Pace::Reading { asked: now };
+    }
+
+    /// It has everything up to `matched`, which is in the leader's log. Whether that is news.
+    pub(crate) fn appended(&mut self, matched: Index, now: Micros) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        while self
+            .in_flight
+            .front()
+            .is_some_and(|(last, _)| *last <= self.matched)
+        {
+            let (_, bytes) = self.in_flight.pop_front().expect("the loop has seen it");
+            self.in_flight_bytes -= bytes;
+        }
+        if news {
+            self.moved_at = now;
+        }
+        match self.pace {
+            Pace::Probe { .. } => {
+                self.next = self.matched.next();
+                self.pace = Pace::Stream;
+            }
+            Pace::Reading { .. } if self.matched >= self.next => {
+                self.next = self.matched.next();
+                self.pace = Pace::Stream;
+            }
+            Pace::Stream | Pace::Reading { .. } => self.next = self.next.max(self.matched.next()),
+        }
+        news
+    }
+
+    /// It does not have `prev`; `common` is the leader's own position nearest to what it has.
+    pub(crate) fn rejected(&mut self, prev: Index, common: Index) {
+        let stale = match self.pace {
+            Pace::Probe { .. } => prev.next() != self.next,
+            Pace::Stream | Pace::Reading { .. } => prev >= self.next,
+        };
+        if stale || prev <= self.matched {
+            return;
+        }
+        self.forget_flight();
+        // Below what was refused, so that even a senseless hint brings the search to an end.
+        self.next = common.min(prev.prev()).max(self.matched).next();
+        self.pace = ASK_NOW;
+    }
+
+    /// Its link opened or closed: whatever was under way is forgotten, and so are answers to it.
+    pub(crate) fn reachable(&mut self, open: bool, session: Session, now: Micros) {
+        self.session = session;
+        self.search_again();
+        self.pace = if open {
+            ASK_NOW
+        } else {
+            Pace::Probe {
+                asked: Some(now),
+                bare: true,
+            }
+        };
+    }
+
+    /// A beat is due: asks again for what has had no answer for too long.
+    pub(crate) fn on_beat(&mut self, now: Micros, settings: &Settings) {
+        let past = |since: Micros, patience: Micros| now.since(since) >= patience;
+        match self.pace {
+            Pace::Probe {
+                asked: Some(asked), ..
+            } if past(asked, settings.beat_interval) => {
+                self.pace = ASK_BARE;
+            }
+            Pace::Stream
+                if !self.in_flight.is_empty() && past(self.moved_at, settings.election_timeout) =>
+            {
+                self.search_again();
+                self.pace = ASK_BARE;
+            }
+            Pace::Reading { asked } if past(asked, settings.election_timeout) => {
+                self.search_again();
+                self.pace = ASK_BARE;
+            }
+            Pace::Probe { .. } | Pace::Stream | Pace::Reading { .. } => {}
+        }
+    }
+
+    /// Bytes that may still be sent without an answer.
+    pub(crate) fn room(&self, settings: &Settings) -> u64 {
+        settings
+            .window_bytes_max
+            .saturating_sub(self.in_flight_bytes)
+    }
+
+    /// Whether it is known where the logs meet.
+    pub(crate) fn is_streaming(&self) -> bool {
+        !matches!(self.pace, Pace::Probe { .. })
+    }
+
+    /// Whether the invariant of this type holds, as far as a glance tells.
+    pub(crate) fn holds(&self, last: Index) -> bool {
+        let flight = self.in_flight.is_empty() == (self.in_flight_bytes == 0);
+        let probing = matches!(self.pace, Pace::Probe { .. });
+        self.matched < self.next
+            && self.matched <= last
+            && self.next <= last.next()
+            && flight
+            && !(probing && !self.in_flight.is_empty())
+    }
+
+    fn search_again(&mut self) {
+        if !matches!(self.pace, Pace::Probe { .. }) {
+            self.next = self.matched.next();
+        }
+        self.forget_flight();
+    }
+
+    fn forget_flight(&mut self) {
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+    }
+}
+
+/// The leader's log, as far as a decision needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) base: Index,
+    pub(crate) tail_first: Index,
+    pub(crate) last: Index,
+}
+
+const ASK_NOW: Pace = Pace::Probe {
+    asked: None,
+    bare: false,
+};
+const ASK_BARE: Pace = Pace::Probe {
+    asked: None,
+    bare: true,
+};

@@ -1,0 +1,108 @@
+//! The leader's pulse: one counter of beats, whose answers serve check-quorum and reads.
+
+use std::collections::VecDeque;
+
+use crate::ids::{Index, Micros, ReadId};
+
+/// The beats of one leadership.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Beats {
+    /// The last one sent.
+    pub(crate) last: u64,
+    /// The highest that a quorum has answered.
+    pub(crate) quorum: u64,
+    /// When that one left; the election counts as the first.
+    pub(crate) quorum_sent_at: Micros,
+    /// The next one is due, at its time or early.
+    pub(crate) due: bool,
+    pub(crate) next_at: Micros,
+    /// Those after `quorum`, and when each left.
+    sent: VecDeque<(u64, Micros)>,
+}
+
+impl Beats {
+    /// The first one is due at once.
+    pub(crate) fn new(now: Micros) -> Self {
+        Self {
+            last: 0,
+            quorum: 0,
+            quorum_sent_at: now,
+            due: true,
+            next_at: now,
+            sent: VecDeque::new(),
+        }
+    }
+
+    /// The next one leaves now.
+    pub(crate) fn send(&mut self, now: Micros, interval: Micros) {
+        self.last += 1;
+        self.sent.push_back((self.last, now));
+        self.due = false;
+        self.next_at = now.after(interval);
+    }
+
+    /// A quorum has answered everything up to `beat`.
+    pub(crate) fn answered(&mut self, beat: u64) {
+        while let Some((number, at)) = self.sent.front().copied()
+            && number <= beat
+        {
+            self.quorum = number;
+            self.quorum_sent_at = at;
+            self.sent.pop_front();
+        }
+    }
+}
+
+/// A read that waits for its beat to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Read {
+    pub(crate) id: ReadId,
+    pub(crate) index: Index,
+}
+
+/// The reads of one leadership, oldest first. All that come between two beats share the second.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Reads {
+    /// With the beat that confirms each.
+    sent: VecDeque<(u64, Read)>,
+    /// They came after the last beat left.
+    fresh: VecDeque<Read>,
+}
+
+impl Reads {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len() + self.fresh.len()
+    }
+
+    /// One more.
+    pub(crate) fn push(&mut self, read: Read) {
+        self.fresh.push_back(read);
+    }
+
+    /// Whether a beat should leave for them now rather than at its time: one such at a time, so that
+    /// the more reads there are, the more share one.
+    pub(crate) fn want_beat(&self) -> bool {
+        !self.fresh.is_empty() && self.sent.is_empty()
+    }
+
+    /// A beat leaves: it will confirm all that came before.
+    pub(crate) fn beat_sent(&mut self, beat: u64) {
+        self.sent
+            .extend(self.fresh.drain(..).map(|read| (beat, read)));
+    }
+
+    /// The next read that a quorum's answer to `beat` confirms.
+    pub(crate) fn confirmed(&mut self, beat: u64) -> Option<Read> {
+        if self.sent.front()?.0 > beat {
+            return None;
+        }
+        self.sent.pop_front().map(|(_, read)| read)
+    }
+
+    /// All that wait; none waits any more.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Read> + '_ {
+        let sent = self.sent.drain(..).map(|(_, read)| read);
+        sent.chain(self.fresh.drain(..))
+    }
+}

@@ -1,0 +1,145 @@
+//! What a member is, with what exists only while it is that.
+
+use crate::{
+    effect::Role,
+    ids::{Index, LogId, Micros, NodeRef},
+    message::Session,
+    progress::Progress,
+    pulse::{Beats, Reads},
+};
+
+/// The role and its data.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum State {
+    Follower(Follower),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
+    Leader(Box<Leader>),
+}
+
+/// Follows, perhaps without knowing whom.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Follower {
+    pub(crate) leader: Option<NodeRef>,
+    /// Up to here the log equals that of the current term's leader. Begins at the commit index: what
+    /// is committed is in every later leader's log.
+    pub(crate) verified: Index,
+    /// The leader's conversation; `None` until an append of this term was accepted.
+    pub(crate) talk: Option<Talk>,
+    /// The highest beat heard in this term.
+    pub(crate) beat: u64,
+    pub(crate) beat_owed: bool,
+    /// The leader wants this member to take over.
+    pub(crate) summons: Option<Summons>,
+}
+
+/// What a follower owes the leader in one conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    /// The highest acknowledgement sent in it.
+    pub(crate) acked: Option<Index>,
+    pub(crate) answer_owed: bool,
+}
+
+/// A request to campaign once `need` is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Summons {
+    pub(crate) need: LogId,
+    pub(crate) until: Micros,
+}
+
+/// Leadership is on its way to `to`; kept after stepping down until it is known who leads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Handover {
+    pub(crate) to: NodeRef,
+    pub(crate) until: Micros,
+}
+
+/// Asks whether it would be elected.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct PreCandidate {
+    pub(crate) asked: bool,
+    pub(crate) granted: Vec<NodeRef>,
+}
+
+/// Asks for votes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Candidate {
+    /// Whether the requests have left: not before they are true on the own disk.
+    pub(crate) asked: bool,
+    /// The leader of the term before wants this.
+    pub(crate) transfer: bool,
+    pub(crate) granted: Vec<NodeRef>,
+}
+
+/// Leads.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Leader {
+    /// Sorted by peer.
+    pub(crate) peers: Vec<Progress>,
+    /// The first entry of this leadership. Nothing is committed by count before it is.
+    pub(crate) noop: Index,
+    /// Sessions given so far.
+    pub(crate) sessions: u64,
+    pub(crate) beats: Beats,
+    pub(crate) reads: Reads,
+    /// The target has been told to take over.
+    pub(crate) summoned: bool,
+}
+
+impl State {
+    /// What others may know of it.
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Follower(follower) => Role::Follower {
+                leader: follower.leader,
+            },
+            Self::PreCandidate(_) => Role::PreCandidate,
+            Self::Candidate(_) => Role::Candidate,
+            Self::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// A follower that knows nothing more.
+    pub(crate) fn follower(leader: Option<NodeRef>, commit: Index) -> Self {
+        Self::Follower(Follower {
+            leader,
+            verified: commit,
+            talk: None,
+            beat: 0,
+            beat_owed: false,
+            summons: None,
+        })
+    }
+
+    /// The leadership, if it is one.
+    pub(crate) fn leader(&self) -> Option<&Leader> {
+        match self {
+            Self::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn leader_mut(&mut self) -> Option<&mut Leader> {
+        match self {
+            Self::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+}
+
+impl Leader {
+    /// What it knows of a peer.
+    pub(crate) fn peer(&self, peer: NodeRef) -> Option<&Progress> {
+        let at = self.peers.binary_search_by_key(&peer, |p| p.peer).ok()?;
+        Some(&self.peers[at])
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn peer_mut(&mut self, peer: NodeRef) -> Option<&mut Progress> {
+        let at = self.peers.binary_search_by_key(&peer, |p| p.peer).ok()?;
+        Some(&mut self.peers[at])
+    }
+}
