@@ -23,7 +23,7 @@ const KEYS: [&str; 6] = [
 /// Bytes a context or a PEM file may have: far more than any real one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How alike a key must be to be suggested for an unknown one.
-const LIKENESS_MIN: f64 = 0.7;
+pub(crate) const LIKENESS_MIN: f64 = 0.7;
 
 /// How to reach a cluster and who one is there. Read from a TOML file whose paths are relative to
 /// the file itself:
@@ -63,7 +63,7 @@ pub struct ContextError {
 }
 
 impl ContextError {
-    fn new(path: &Path, why: impl fmt::Display) -> Self {
+    pub(crate) fn new(path: &Path, why: impl fmt::Display) -> Self {
         Self {
             path: path.to_owned(),
             why: why.to_string(),

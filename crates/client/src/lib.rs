@@ -30,6 +30,7 @@
 mod admin;
 mod client;
 mod context;
+mod contexts;
 mod error;
 mod options;
 mod producer;
@@ -45,6 +46,7 @@ pub use kontiki_wire::{
 pub use admin::Admin;
 pub use client::{Client, Topic};
 pub use context::{Context, ContextError};
+pub use contexts::Contexts;
 pub use error::{AdminError, AppendError, ConnectError, InvalidOption, SubscribeError};
 pub use options::{ConnectOptions, ProducerConfig};
 pub use producer::Producer;
