@@ -1,0 +1,22 @@
+//! What peers say: hellos, and frames whose entries' checksums need not match.
+
+#![no_main]
+
+use bytes::BytesMut;
+use kontiki_wire::{FrameKind, PeerHello, decode_peer, encode_peer};
+use kontiki_wire_fuzz::{assert_said_the_same, lie, number};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|payload: &[u8]| {
+    if let Ok(hello) = PeerHello::decode(&lie(FrameKind::PeerHello, payload, payload.len())) {
+        let mut again = BytesMut::new();
+        hello.encode(&mut again);
+        assert_said_the_same(&again, payload);
+    }
+    if let Ok(messages) = decode_peer(&lie(FrameKind::Peer, payload, number(payload, 0))) {
+        let mut pieces = Vec::new();
+        encode_peer(&messages, &mut pieces);
+        let again = BytesMut::from(&pieces.concat()[..]);
+        assert_said_the_same(&again, payload);
+    }
+});
