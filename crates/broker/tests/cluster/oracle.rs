@@ -1,0 +1,183 @@
+//! What was promised, and whether it is kept: every acknowledged record once, at its offset, the same
+//! on all replicas and at all times.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kontiki_broker::{Placed, StreamId, Ticket};
+use kontiki_raft::{Entry, Index, LogId, Term};
+use kontiki_wire::{Acknowledged, Answer, Batch, GroupId, Offset, ProducerId, Response};
+
+/// A batch where it was seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Place {
+    offset: Offset,
+    count: u32,
+    id: LogId,
+    time: u64,
+    body: Bytes,
+}
+
+/// All that was seen of one group, by any replica in any of its lives.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    places: BTreeMap<Index, Place>,
+    /// Each state at its position.
+    states: BTreeMap<Index, (LogId, Bytes)>,
+    leaders: BTreeMap<Term, usize>,
+    acknowledged: Vec<(ProducerId, Acknowledged)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oracle {
+    groups: BTreeMap<GroupId, Seen>,
+    owed_answers: BTreeMap<(StreamId, u64), u32>,
+    owed_responses: BTreeSet<Ticket>,
+    pub(crate) acknowledged_count: usize,
+}
+
+impl Oracle {
+    /// A replica says where an entry's records went.
+    pub(crate) fn placed(&mut self, group: GroupId, placed: &Placed, entry: &Entry) {
+        let place = Place {
+            offset: placed.offset,
+            count: placed.count,
+            id: entry.id,
+            time: entry.time.0,
+            body: entry.body.clone(),
+        };
+        let places = &mut self.groups.entry(group).or_default().places;
+        let known = places.entry(placed.index).or_insert_with(|| place.clone());
+        assert!(
+            *known == place,
+            "replicas differ in group {group}: {} at {} and {} at {}",
+            known.id,
+            known.offset,
+            place.id,
+            place.offset
+        );
+    }
+
+    /// A replica's state after an entry, or a checkpoint of it.
+    pub(crate) fn state(&mut self, group: GroupId, at: LogId, state: Bytes) {
+        let states = &mut self.groups.entry(group).or_default().states;
+        let known = states
+            .entry(at.index)
+            .or_insert_with(|| (at, state.clone()));
+        assert_eq!(known.0, at, "logs differ in group {group}");
+        assert!(known.1 == state, "states differ in group {group} at {at}");
+    }
+
+    pub(crate) fn led(&mut self, group: GroupId, term: Term, node: usize) {
+        let leaders = &mut self.groups.entry(group).or_default().leaders;
+        let leader = leaders.entry(term).or_insert(node);
+        assert_eq!(*leader, node, "two leaders of group {group} in term {term}");
+    }
+
+    pub(crate) fn asked(&mut self, stream: StreamId, sequence: u64) {
+        *self.owed_answers.entry((stream, sequence)).or_default() += 1;
+    }
+
+    pub(crate) fn requested(&mut self, ticket: Ticket) {
+        assert!(self.owed_responses.insert(ticket));
+    }
+
+    /// A broker answers a batch.
+    pub(crate) fn answered(
+        &mut self,
+        stream: StreamId,
+        producer: ProducerId,
+        group: GroupId,
+        answer: &Answer,
+    ) {
+        let sequence = match answer {
+            Ok(acknowledged) => acknowledged.sequence,
+            Err(refused) => refused.sequence,
+        };
+        let owed = self.owed_answers.get_mut(&(stream, sequence));
+        let owed = owed.expect("an answer to a batch that was taken");
+        *owed -= 1;
+        if *owed == 0 {
+            self.owed_answers.remove(&(stream, sequence));
+        }
+        if let Ok(acknowledged) = answer {
+            self.acknowledged_count += 1;
+            let seen = self.groups.entry(group).or_default();
+            seen.acknowledged.push((producer, *acknowledged));
+        }
+    }
+
+    pub(crate) fn responded(&mut self, ticket: Ticket, response: &Response) {
+        assert!(
+            self.owed_responses.remove(&ticket),
+            "{response:?} to a request that was answered or never taken"
+        );
+    }
+
+    /// The process died: what these streams and tickets are owed will never come.
+    pub(crate) fn died(&mut self, is_of: impl Fn(StreamId) -> bool, tickets: &[Ticket]) {
+        self.owed_answers.retain(|(stream, _), _| !is_of(*stream));
+        for ticket in tickets {
+            self.owed_responses.remove(ticket);
+        }
+    }
+
+    /// At the end, with everyone up and quiet: all that was taken is answered, and every group's order
+    /// is what was promised of it.
+    pub(crate) fn verify(&self, removed: &BTreeSet<GroupId>) {
+        assert_eq!(self.owed_answers, BTreeMap::new(), "batches never answered");
+        assert_eq!(
+            self.owed_responses,
+            BTreeSet::new(),
+            "requests never answered"
+        );
+        for (group, seen) in &self.groups {
+            if *group != GroupId::CLUSTER && !removed.contains(group) {
+                seen.verify();
+            }
+        }
+    }
+
+    /// Where a group's records end.
+    pub(crate) fn end(&self, group: GroupId) -> Offset {
+        let seen = self.groups.get(&group);
+        let last = seen.and_then(|seen| seen.places.last_key_value());
+        last.map_or(Offset(0), |(_, place)| {
+            Offset(place.offset.0 + u64::from(place.count))
+        })
+    }
+}
+
+impl Seen {
+    fn verify(&self) {
+        let mut next = (Index(1), Offset(0), 0);
+        // By producer: the next sequence, and every batch's place.
+        let mut sequences: BTreeMap<ProducerId, u64> = BTreeMap::new();
+        let mut batches = BTreeMap::new();
+        for (index, place) in &self.places {
+            assert_eq!((*index, place.offset), (next.0, next.1), "a hole");
+            assert!(place.time >= next.2, "time goes back at {}", place.id);
+            let end = place.offset.0 + u64::from(place.count);
+            next = (index.next(), Offset(end), place.time);
+            if place.count == 0 {
+                continue;
+            }
+            let batch = Batch::verify(place.body.clone()).unwrap();
+            let header = batch.header();
+            assert_eq!(header.count, place.count);
+            let sequence = sequences.entry(header.producer).or_default();
+            assert_eq!(header.sequence, *sequence, "a producer's order");
+            *sequence += u64::from(header.count);
+            let place = (place.offset, place.time);
+            batches.insert((header.producer, header.sequence), place);
+        }
+        for (producer, acknowledged) in &self.acknowledged {
+            let place = batches.get(&(*producer, acknowledged.sequence));
+            assert_eq!(
+                place,
+                Some(&(acknowledged.offset, acknowledged.time)),
+                "acknowledged and not there"
+            );
+        }
+    }
+}

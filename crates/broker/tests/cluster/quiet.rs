@@ -1,0 +1,211 @@
+//! Stories in which nothing goes wrong.
+
+use kontiki_broker::{Input, Now, StreamId};
+use kontiki_raft::Micros;
+use kontiki_wire::{BatchBuilder, GroupId, ProducerId, Record, Refusal, Request, Response};
+
+use crate::world::World;
+
+#[test]
+fn topic_is_led_by_its_preferred_member_at_once() {
+    let mut world = World::new(1, 3);
+    let mut leaders = Vec::new();
+    for name in ["a", "b", "c"] {
+        let group = world.create(name, 3);
+        world.until("someone leads", 100_000, |world| {
+            world.leader(group).is_some()
+        });
+        leaders.push(world.leader(group).unwrap());
+    }
+    leaders.sort_unstable();
+    assert_eq!(leaders, [0, 1, 2]);
+}
+
+#[test]
+fn topic_with_fewer_replicas_is_kept_by_so_many() {
+    let mut world = World::new(2, 3);
+    for (name, replicas) in [("one", 1), ("two", 2), ("many", 9)] {
+        let group = world.create(name, replicas);
+        world.run(200_000);
+        let kept = world
+            .nodes
+            .iter()
+            .filter(|node| node.topics.contains(&group))
+            .count();
+        assert_eq!(kept, usize::from(replicas).min(3));
+        world.produce(group, 20);
+    }
+    world.until("all producers are done", 5_000_000, |world| {
+        world.producers.iter().all(|one| one.is_done)
+    });
+}
+
+#[test]
+fn idle_groups_share_their_beats() {
+    let mut world = World::new(4, 3);
+    for topic in 0..60 {
+        world.create(&format!("t{topic}"), 3);
+    }
+    world.run(3_000_000);
+    let before: Vec<_> = world
+        .nodes
+        .iter()
+        .map(|node| (node.sends, node.persists, node.wakes))
+        .collect();
+    world.run(1_000_000);
+    for (node, (sends, persists, wakes)) in world.nodes.iter().zip(before) {
+        // Twenty beats of twenty groups to two peers, and as many answers, would be 1,600.
+        let sends = node.sends - sends;
+        assert!(sends < 700, "{sends}");
+        assert_eq!(node.persists - persists, 0);
+        let wakes = node.wakes - wakes;
+        assert!(wakes <= 200, "{wakes}");
+    }
+}
+
+#[test]
+fn leadership_is_handed_over_on_request() {
+    let mut world = World::new(5, 3);
+    let group = world.create("a", 3);
+    world.produce(group, 300);
+    world.until("someone leads", 1_000_000, |world| {
+        world.leader(group).is_some()
+    });
+    let leader = world.leader(group).unwrap();
+    let target = (leader + 1) % 3;
+    let transfer = |to: &str| Request::TransferLeader {
+        topic: Some("a".parse().unwrap()),
+        to: to.to_owned(),
+    };
+    let name = format!("n{}", target + 1);
+    let done = world.request(leader, transfer(&name)).unwrap();
+    let elsewhere = world.request(target, transfer(&name)).unwrap();
+    let nobody = world.request(leader, transfer("n9")).unwrap();
+    world.run(500_000);
+    assert_eq!(world.responses[&done], Response::Done);
+    assert_eq!(
+        world.responses[&elsewhere],
+        Response::Refused(Refusal::NotLeader {
+            leader: Some(format!("n{}", leader + 1))
+        })
+    );
+    let Response::Refused(Refusal::NoSuchMember { known, .. }) = &world.responses[&nobody] else {
+        panic!("{:?}", world.responses[&nobody]);
+    };
+    assert_eq!(known.len(), 3);
+    assert_eq!(world.leader(group), Some(target));
+    world.settle();
+}
+
+#[test]
+fn restarted_member_goes_on_from_its_checkpoint() {
+    let mut world = World::new(6, 3);
+    let group = world.create("a", 3);
+    world.produce(group, 300);
+    world.run(400_000);
+    for number in 0..3 {
+        world.crash(number);
+        world.run(10_000);
+        world.start(number);
+        world.run(1_000_000);
+    }
+    world.settle();
+    let state = world.state(0, group);
+    assert!(state.is_some());
+    assert_eq!(state, world.state(1, group));
+    assert_eq!(state, world.state(2, group));
+}
+
+#[test]
+fn failed_write_answers_whoever_waits_and_stops_the_node() {
+    let mut world = World::new(8, 1);
+    let group = world.create("a", 1);
+    world.run(200_000);
+    let mut builder = BatchBuilder::new(64);
+    builder.push(&Record::default()).unwrap();
+    let batch = builder.finish(ProducerId(1), 0, 0);
+    let mut broker = world.nodes[0].broker.take().unwrap();
+    let now = Now {
+        monotonic: Micros(u64::MAX / 4),
+        wall: Micros(5),
+    };
+    let stream = StreamId(1);
+    broker.handle(
+        now,
+        Input::Append {
+            stream,
+            group,
+            batch: batch.clone(),
+        },
+    );
+    broker.handle(now, Input::PersistFailed);
+    let mut effects = Vec::new();
+    broker.drain(now, &mut effects);
+    let told = effects.iter().any(|effect| {
+        matches!(effect, kontiki_broker::Effect::Answer { answer: Err(refused), .. }
+            if refused.refusal == Refusal::Unknown)
+    });
+    assert!(told, "{effects:?}");
+    assert!(matches!(
+        effects.last(),
+        Some(kontiki_broker::Effect::Halt { .. })
+    ));
+    effects.clear();
+    broker.handle(now, Input::Timer);
+    broker.drain(now, &mut effects);
+    assert_eq!(effects, []);
+}
+
+#[test]
+fn metadata_topic_and_status_are_answered_anywhere() {
+    let mut world = World::new(9, 3);
+    let group = world.create("a", 3);
+    world.produce(group, 10);
+    world.settle();
+    let name = || "a".parse().unwrap();
+    for number in 0..3 {
+        let metadata = world.request(number, Request::Metadata).unwrap();
+        let topic = world.request(number, Request::Topic { name: name() });
+        let status = world.request(number, Request::Status).unwrap();
+        let time = Request::OffsetAt {
+            topic: name(),
+            time: 0,
+        };
+        let offset = world.request(number, time).unwrap();
+        world.run(10_000);
+        let Response::Metadata {
+            members, topics, ..
+        } = &world.responses[&metadata]
+        else {
+            panic!("metadata");
+        };
+        assert_eq!((members.len(), topics.len()), (3, 1));
+        let Response::Topic(topic) = &world.responses[&topic.unwrap()] else {
+            panic!("topic");
+        };
+        assert_eq!(topic.next, world.oracle.end(group));
+        assert!(topic.leader.is_some());
+        let Response::Status(status) = &world.responses[&status] else {
+            panic!("status");
+        };
+        assert_eq!(status.groups.len(), 2);
+        for one in &status.groups {
+            let leads = one.leader.as_ref() == Some(&status.member.name);
+            assert_eq!(one.replicas.len(), if leads { 3 } else { 0 });
+            for replica in &one.replicas {
+                assert_eq!((replica.match_offset, replica.lag), (one.next, 0));
+                let word = if replica.name == status.member.name {
+                    "leader"
+                } else {
+                    "follower"
+                };
+                assert_eq!(replica.state, word);
+            }
+        }
+        assert!(matches!(
+            world.responses[&offset],
+            Response::Refused(Refusal::Unavailable { .. })
+        ));
+    }
+    assert_eq!(world.leader(GroupId(77)), None);
+}
