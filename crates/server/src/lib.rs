@@ -1,1 +1,36 @@
-//! Skeleton.
+//! Turns inputs into effects into deeds: a whole member of a cluster, around the broker that decides.
+//!
+//! [`Server`] is one member. One task, the driver, owns the broker: it takes what peers, clients and the
+//! disk say, runs a turn, and has the effects done. Links carry what members say to each other; each
+//! client's connection is a session; each subscription is a delivery, which never enters the driver.
+
+#![forbid(unsafe_code)]
+
+mod answers;
+mod arrivals;
+pub mod birth;
+mod boot;
+mod clock;
+mod config;
+mod delivery;
+mod driver;
+mod error;
+mod handover;
+mod limits;
+mod links;
+mod member;
+mod outbox;
+mod permission;
+mod production;
+mod recent;
+mod requests;
+mod server;
+mod service;
+mod session;
+mod topics;
+mod watermarks;
+
+pub use config::{Config, Limits, LogConfig, LogFormat};
+pub use error::{BirthError, ServerError, StartError};
+pub use member::MemberFile;
+pub use server::Server;

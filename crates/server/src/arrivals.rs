@@ -1,0 +1,200 @@
+//! The links that other members dial: who they are is checked against the certificate and the member
+//! list, and then what they say goes to the driver.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use kontiki_broker::Input;
+use kontiki_raft::{NodeId, NodeRef};
+use kontiki_transport::{Connection, Endpoint, Error, FrameReader, Role};
+use kontiki_wire::{
+    ClusterId, FrameKind, Member, PeerHello, PeerLane, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use crate::{
+    limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
+    links::Callers,
+    member::node_ref,
+};
+
+/// Takes in the connections of one member's peers.
+pub(crate) struct Arrivals {
+    pub(crate) cluster: ClusterId,
+    pub(crate) me: NodeRef,
+    pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
+    pub(crate) callers: Callers,
+    pub(crate) inputs: mpsc::Sender<Input>,
+}
+
+/// The connection that serves each lane of each peer: a newer one takes the place of an older.
+type Serving = Arc<Mutex<HashMap<(NodeId, PeerLane), Connection>>>;
+
+impl Arrivals {
+    /// Accepts until the endpoint is closed.
+    pub(crate) async fn run(self, endpoint: Endpoint) {
+        let arrivals = Arc::new(self);
+        let serving = Serving::default();
+        let arriving = Arc::new(Semaphore::new(ARRIVALS_MAX));
+        let mut links = JoinSet::new();
+        loop {
+            let connection = tokio::select! {
+                connection = endpoint.accept() => connection,
+                Some(_) = links.join_next() => continue,
+            };
+            let Some(connection) = connection else { return };
+            let Ok(permit) = arriving.clone().try_acquire_owned() else {
+                connection.close(BUSY, "too many links are being opened");
+                continue;
+            };
+            let (arrivals, serving) = (arrivals.clone(), serving.clone());
+            links.spawn(async move {
+                let opened = arrivals.open(&connection).await;
+                drop(permit);
+                let reason = match opened {
+                    Ok((hello, reader)) => {
+                        arrivals.serve(hello, &connection, reader, &serving).await
+                    }
+                    Err(reason) => reason,
+                };
+                debug!(peer = %connection.identity(), %reason, "a peer's link ended");
+                connection.close(REFUSED, &reason);
+            });
+        }
+    }
+
+    /// The first frame of the first stream, checked.
+    async fn open(&self, connection: &Connection) -> Result<(PeerHello, FrameReader), String> {
+        let open = async {
+            let (_, mut reader) = connection.accept().await?;
+            let frame = reader.next(REQUEST_BYTES_MAX).await?;
+            let frame = frame.filter(|frame| frame.kind == FrameKind::PeerHello);
+            let hello = frame.map(|frame| PeerHello::decode(&frame)).transpose()?;
+            Ok::<_, Error>((hello, reader))
+        };
+        let (hello, reader) = timeout(OPENING_MAX, open)
+            .await
+            .map_err(|_| "a link opens with a hello, and none came".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let hello = hello.ok_or("a link opens with a hello, and something else came")?;
+        if let Err(refusal) = self.check(&hello, connection) {
+            warn!(peer = %connection.identity(), %refusal, "a peer's link is refused");
+            return Err(refusal);
+        }
+        Ok((hello, reader))
+    }
+
+    /// Whether whoever says this may say it: certificate, hello and member list must agree.
+    fn check(&self, hello: &PeerHello, connection: &Connection) -> Result<(), String> {
+        let identity = connection.identity();
+        if identity.role != Role::Node {
+            return Err(format!("{identity} is not a member"));
+        }
+        if hello.cluster != self.cluster || identity.cluster != self.cluster {
+            return Err(format!(
+                "this is cluster {}, the link is meant for {}",
+                self.cluster, hello.cluster
+            ));
+        }
+        if hello.to != self.me {
+            return Err(format!(
+                "this is member {} in incarnation {:016x}, the link is meant for {} in {:016x}",
+                self.me.id, self.me.incarnation.0, hello.to.id, hello.to.incarnation.0
+            ));
+        }
+        if hello.from == self.me {
+            return Err("a member has no link to itself".to_owned());
+        }
+        let members = self.members.borrow();
+        let Some(member) = members.iter().find(|member| member.id == hello.from.id.0) else {
+            return Err(format!("there is no member {}", hello.from.id));
+        };
+        if member.name != identity.name {
+            return Err(format!(
+                "member {} is {}, the certificate is {}'s",
+                hello.from.id, member.name, identity.name
+            ));
+        }
+        if node_ref(member) != hello.from {
+            return Err(format!(
+                "{} was admitted with another data directory than the one it has now; replace it",
+                member.name
+            ));
+        }
+        Ok(())
+    }
+
+    /// Hands on what the peer says until the link ends; says why it did.
+    async fn serve(
+        &self,
+        hello: PeerHello,
+        connection: &Connection,
+        reader: FrameReader,
+        serving: &Serving,
+    ) -> String {
+        let key = (hello.from.id, hello.lane);
+        let before = serving.lock().expect(SOUND).insert(key, connection.clone());
+        if let Some(before) = before {
+            before.close(REPLACED, "a newer link took its place");
+        }
+        self.callers.heard(hello.from.id, hello.lane);
+        debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
+        let mut members = self.members.clone();
+        let excluded = async {
+            loop {
+                let listed = members
+                    .borrow_and_update()
+                    .iter()
+                    .any(|m| node_ref(m) == hello.from);
+                if !listed {
+                    return "no longer a member".to_owned();
+                }
+                if members.changed().await.is_err() {
+                    return "the member is stopping".to_owned();
+                }
+            }
+        };
+        tokio::select! {
+            reason = self.hand_on(hello.from, reader) => reason,
+            reason = excluded => reason,
+        }
+    }
+
+    async fn hand_on(&self, from: NodeRef, mut reader: FrameReader) -> String {
+        loop {
+            let frame = match reader.next(PEER_FRAME_BYTES_MAX).await {
+                Ok(Some(frame)) if frame.kind == FrameKind::Peer => frame,
+                Ok(Some(_)) => return "a frame that is no peer's".to_owned(),
+                Ok(None) => return "the peer ended the link".to_owned(),
+                Err(error) => return error.to_string(),
+            };
+            let messages = match decode_peer(&frame) {
+                Ok(frame) => frame.messages,
+                Err(malformed) => {
+                    warn!(peer = %from, %malformed, "a peer said what means nothing");
+                    return malformed.to_string();
+                }
+            };
+            if self
+                .inputs
+                .send(Input::Peer { from, messages })
+                .await
+                .is_err()
+            {
+                return "the member is stopping".to_owned();
+            }
+        }
+    }
+}
+
+const REFUSED: u32 = 1;
+const REPLACED: u32 = 2;
+const BUSY: u32 = 3;
+const SOUND: &str = "nothing panics while holding it";

@@ -1,0 +1,265 @@
+//! What an operator may set: `kontiki.toml` in the member's directory. Every key is optional, and a key
+//! that is not known is refused, naming the nearest one that is.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{error::StartError, limits};
+
+/// A member's configuration. Flags of the command line override its fields.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The member's directory.
+    pub dir: PathBuf,
+    /// Where to listen for clients. Without it: the address that the member was born with, or its port
+    /// on all interfaces where that is a host's name.
+    pub listen: Option<SocketAddr>,
+    /// Where to listen for peers; the same rule.
+    pub listen_peers: Option<SocketAddr>,
+    /// Where clients are told to reach this member, `host:port`. The cluster knows it since the
+    /// member's birth; a different one is refused at the start.
+    pub advertise: Option<String>,
+    /// Where peers reach this member, `host:port`; the same rule.
+    pub advertise_peers: Option<String>,
+    /// What is logged, and how; for whoever sets up logging.
+    pub log: LogConfig,
+    /// How much at once.
+    pub limits: Limits,
+}
+
+/// What is logged, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// A level or a filter of `tracing`; `info` unless said.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// A log's format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Clients' connections; the next one is closed with a reason.
+    pub connections: usize,
+    /// Bytes of batches that have been read from producers and are not answered yet, over all of them.
+    pub bytes_in_flight: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS,
+            bytes_in_flight: limits::BYTES_IN_FLIGHT,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of the member in `dir` if its `kontiki.toml` says nothing.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            listen: None,
+            listen_peers: None,
+            advertise: None,
+            advertise_peers: None,
+            log: LogConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads `kontiki.toml` in `dir`; none is the same as an empty one.
+    pub fn load(dir: &Path) -> Result<Self, StartError> {
+        let path = dir.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(dir, &text).map_err(|what| StartError::Config { path, what }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::new(dir)),
+            Err(source) => Err(StartError::Io {
+                doing: "cannot read",
+                path,
+                source,
+            }),
+        }
+    }
+
+    fn parse(dir: &Path, text: &str) -> Result<Self, String> {
+        let plain = |error: toml::de::Error| error.to_string().trim_end().to_owned();
+        let table: toml::Table = text.parse().map_err(plain)?;
+        refuse_unknown(&table)?;
+        let file: File = toml::from_str(text).map_err(plain)?;
+        let limits = file.limits;
+        if limits.connections == 0 {
+            return Err("`limits.connections` must be at least 1".to_owned());
+        }
+        let least = kontiki_wire::limits::BATCH_BYTES_MAX;
+        if !(least..=limits::BYTES_IN_FLIGHT_HIGHEST).contains(&limits.bytes_in_flight) {
+            return Err(format!(
+                "`limits.bytes_in_flight` must be from {least}, one batch, to {}",
+                limits::BYTES_IN_FLIGHT_HIGHEST
+            ));
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            listen: address("listen", file.listen)?,
+            listen_peers: address("listen_peers", file.listen_peers)?,
+            advertise: file.advertise,
+            advertise_peers: file.advertise_peers,
+            log: file.log,
+            limits,
+        })
+    }
+}
+
+fn address(key: &str, text: Option<String>) -> Result<Option<SocketAddr>, String> {
+    text.map(|text| {
+        text.parse().map_err(|_| {
+            format!("`{key}` is an address and a port, such as 0.0.0.0:7400, not {text:?}")
+        })
+    })
+    .transpose()
+}
+
+fn refuse_unknown(table: &toml::Table) -> Result<(), String> {
+    for (key, value) in table {
+        known(key, KEYS)?;
+        let Some((_, inner)) = TABLES.iter().find(|(name, _)| name == key) else {
+            continue;
+        };
+        let section = value
+            .as_table()
+            .ok_or_else(|| format!("`{key}` is a table, written [{key}]"))?;
+        for name in section.keys() {
+            known(&format!("{key}.{name}"), inner)?;
+        }
+    }
+    Ok(())
+}
+
+fn known(key: &str, keys: &[&str]) -> Result<(), String> {
+    if keys.contains(&key) {
+        return Ok(());
+    }
+    let nearest = keys
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
+        .expect("every table has keys");
+    Err(format!("unknown key `{key}`; did you mean `{nearest}`?"))
+}
+
+#[derive(Deserialize)]
+struct File {
+    listen: Option<String>,
+    listen_peers: Option<String>,
+    advertise: Option<String>,
+    advertise_peers: Option<String>,
+    #[serde(default)]
+    log: LogConfig,
+    #[serde(default)]
+    limits: Limits,
+}
+
+const FILE: &str = "kontiki.toml";
+
+const KEYS: &[&str] = &[
+    "listen",
+    "listen_peers",
+    "advertise",
+    "advertise_peers",
+    "log",
+    "limits",
+];
+
+const TABLES: &[(&str, &[&str])] = &[
+    ("log", &["log.level", "log.format"]),
+    ("limits", &["limits.connections", "limits.bytes_in_flight"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("n1"), text)
+    }
+
+    #[test]
+    fn empty_file_says_what_no_file_says() {
+        assert_eq!(parse("").unwrap(), Config::new(Path::new("n1")));
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Config::load(dir.path()).unwrap(), Config::new(dir.path()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = parse(
+            "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
+             [log]\nlevel = 'debug'\nformat = 'json'\n\
+             [limits]\nconnections = 7\nbytes_in_flight = 8388608\n",
+        )
+        .unwrap();
+        assert_eq!(config.listen, Some("0.0.0.0:1".parse().unwrap()));
+        assert_eq!(config.listen_peers, Some("[::]:2".parse().unwrap()));
+        assert_eq!(config.advertise.as_deref(), Some("a:3"));
+        assert_eq!(config.advertise_peers.as_deref(), Some("b:4"));
+        assert_eq!(config.log.level, "debug");
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.limits.connections, 7);
+        assert_eq!(config.limits.bytes_in_flight, 8 << 20);
+    }
+
+    #[test]
+    fn unknown_key_is_refused_with_the_nearest_known_one() {
+        let refused = |text| parse(text).unwrap_err();
+        assert_eq!(
+            refused("lisen = ''"),
+            "unknown key `lisen`; did you mean `listen`?"
+        );
+        assert_eq!(
+            refused("[log]\nformt = ''"),
+            "unknown key `log.formt`; did you mean `log.format`?"
+        );
+        assert_eq!(refused("log = 1"), "`log` is a table, written [log]");
+    }
+
+    #[test]
+    fn value_that_means_nothing_is_refused_with_what_would_be_right() {
+        for (text, says) in [
+            ("listen = 'localhost'", "0.0.0.0:7400"),
+            ("[log]\nformat = 'xml'", "`text` or `json`"),
+            ("[limits]\nconnections = 0", "at least 1"),
+            ("[limits]\nbytes_in_flight = 1", "one batch"),
+            ("listen = ", "string"),
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.contains(says), "{text}: {refused}");
+        }
+    }
+}

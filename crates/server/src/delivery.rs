@@ -1,0 +1,235 @@
+//! One subscription's pump: wait for the watermark, read, write. QUIC's flow control is the
+//! back-pressure, so a slow subscriber only has a smaller cursor.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kontiki_broker::{Cursor, Extent, Step};
+use kontiki_transport::FrameWriter;
+use kontiki_wire::{
+    DeliveredBatch, GroupId, Offset, Refusal, StreamEnd, Subscribe, limits::DELIVERY_BYTES_MAX,
+};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tracing::error;
+
+use crate::{
+    clock::wall_micros,
+    limits::{DELIVERY_IDLE, WATERMARK_AWAITED_MAX},
+    recent::encode,
+    service::{Ended, Service, going_away},
+    topics::KeptTopic,
+    watermarks::Mark,
+};
+
+/// Serves a subscription to its end.
+pub(crate) async fn serve(
+    service: &Service,
+    subscribe: &Subscribe,
+    writer: &mut FrameWriter,
+) -> Ended {
+    match Delivery::open(service, subscribe).await {
+        Ok(delivery) => delivery.run(service, writer).await,
+        Err(ended) => ended,
+    }
+}
+
+struct Delivery {
+    topic: Arc<KeptTopic>,
+    cursor: Cursor,
+    marks: watch::Receiver<Mark>,
+}
+
+impl Delivery {
+    async fn open(service: &Service, subscribe: &Subscribe) -> Result<Self, Ended> {
+        let topic = tokio::select! {
+            topic = service.topic(&subscribe.topic) => topic?,
+            () = service.stopped() => return Err(Ended::With(StreamEnd::Moving)),
+        };
+        let mut marks = topic.watermark.watch();
+        // Only what the group itself has said is an end to begin or to stop at.
+        let known = marks.wait_for(|mark| mark.watermark.is_some() || mark.deleted);
+        match timeout(WATERMARK_AWAITED_MAX, known).await {
+            Ok(Ok(mark)) if mark.deleted => return Err(deleted(topic.group)),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => {
+                return Err(Ended::from(Refusal::Unavailable {
+                    why: "this member has not heard yet how far the topic goes".to_owned(),
+                }));
+            }
+        }
+        let found = match (Cursor::time_sought(subscribe), topic.log().cloned()) {
+            (Some(time), Some(log)) => {
+                off_thread(move || log.offset_at(time).map_err(|error| error.to_string())).await?
+            }
+            _ => None,
+        };
+        let cursor = Cursor::open(subscribe, extent(&topic), found)?;
+        Ok(Self {
+            topic,
+            cursor,
+            marks,
+        })
+    }
+
+    async fn run(mut self, service: &Service, writer: &mut FrameWriter) -> Ended {
+        let mut silent = true;
+        loop {
+            let mark = *self.marks.borrow_and_update();
+            if mark.deleted {
+                return deleted(self.topic.group);
+            }
+            if *service.stopping.borrow() {
+                return Ended::With(StreamEnd::Moving);
+            }
+            let extent = extent(&self.topic);
+            let step = self.cursor.step(extent, wall_micros());
+            let sent = match step {
+                Step::Read { from, until } => {
+                    match self.next(extent.watermark, from, until).await {
+                        Ok(frame) => writer.write(frame).await,
+                        Err(ended) => return ended,
+                    }
+                }
+                // The first sign of life comes at once, whatever there is to wait for.
+                Step::Wait { .. } if silent => {
+                    writer.write(encode(extent.watermark, Vec::new()).1).await
+                }
+                Step::Wait { until } => {
+                    let idle = self.wait(until, service, writer).await;
+                    match idle {
+                        Some(Woken::ToSaySo) => {
+                            writer.write(encode(extent.watermark, Vec::new()).1).await
+                        }
+                        Some(Woken::ToLook) => Ok(()),
+                        None => return Ended::Silently,
+                    }
+                }
+                Step::Reached => return Ended::With(StreamEnd::Reached),
+                Step::Refused(refusal) => return refusal.into(),
+            };
+            silent = false;
+            if let Err(error) = sent {
+                return error.into();
+            }
+        }
+    }
+
+    /// The frame that delivers the next stretch.
+    async fn next(
+        &mut self,
+        watermark: Offset,
+        from: Offset,
+        until: Offset,
+    ) -> Result<Bytes, Ended> {
+        // Others of this topic's subscribers are likely to want the same, if it ends where all do.
+        let shared = until == watermark && self.topic.watermark.watched() > 1;
+        if let Some(delivery) = shared
+            .then(|| self.topic.recent.find(from, watermark))
+            .flatten()
+        {
+            let mut batches = delivery.batches.clone();
+            self.take(&mut batches)?;
+            if batches.len() == delivery.batches.len() {
+                return Ok(delivery.frame.clone());
+            }
+            return Ok(encode(watermark, batches).1);
+        }
+        let (mut batches, hot) = self.read(from, until).await?;
+        let read = batches.len();
+        self.take(&mut batches)?;
+        if shared && hot && batches.len() == read {
+            let delivery = self.topic.recent.encode(from, watermark, batches);
+            return Ok(delivery.frame.clone());
+        }
+        Ok(encode(watermark, batches).1)
+    }
+
+    /// What was read, and whether it was in memory.
+    async fn read(
+        &self,
+        from: Offset,
+        until: Offset,
+    ) -> Result<(Vec<DeliveredBatch>, bool), Ended> {
+        let log = self
+            .topic
+            .log()
+            .ok_or_else(|| unreadable(format!("{} has a watermark and no log", self.topic.name)))?;
+        if let Some(batches) = log.read_hot(from, until, DELIVERY_BYTES_MAX) {
+            return Ok((batches, true));
+        }
+        let log = log.clone();
+        let read = move || {
+            log.read(from, until, DELIVERY_BYTES_MAX)
+                .map_err(|error| error.to_string())
+        };
+        Ok((off_thread(read).await?, false))
+    }
+
+    fn take(&mut self, batches: &mut Vec<DeliveredBatch>) -> Result<(), Ended> {
+        self.cursor.take(batches).map_err(unreadable)
+    }
+
+    /// Waits for something to look at, or to say that there is nothing; `None` if the subscriber left.
+    async fn wait(
+        &mut self,
+        until: Option<u64>,
+        service: &Service,
+        writer: &mut FrameWriter,
+    ) -> Option<Woken> {
+        let due = until.map_or(DELIVERY_IDLE, |wall| {
+            Duration::from_micros(wall.saturating_sub(wall_micros()))
+        });
+        tokio::select! {
+            biased;
+            changed = self.marks.changed() => {
+                changed.expect("the topic, and so its watermark, is held here");
+                Some(Woken::ToLook)
+            }
+            () = service.stopped() => Some(Woken::ToLook),
+            () = writer.stopped() => None,
+            () = sleep(due), if due < DELIVERY_IDLE => Some(Woken::ToLook),
+            () = sleep(DELIVERY_IDLE) => Some(Woken::ToSaySo),
+        }
+    }
+}
+
+/// Why a wait was over.
+enum Woken {
+    ToLook,
+    ToSaySo,
+}
+
+fn extent(topic: &KeptTopic) -> Extent {
+    let watermark = topic.watermark.known().unwrap_or_default();
+    Extent {
+        first: topic
+            .log()
+            .map_or(Offset(0), |log| log.first())
+            .min(watermark),
+        watermark,
+    }
+}
+
+fn deleted(group: GroupId) -> Ended {
+    Ended::With(StreamEnd::Deleted { group })
+}
+
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Ended> {
+    match spawn_blocking(read).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(why)) => Err(unreadable(why)),
+        Err(_) => Err(going_away().into()),
+    }
+}
+
+/// The disk does not give what it holds. Another member may have it.
+fn unreadable(why: String) -> Ended {
+    error!(%why, "a subscription cannot go on");
+    Refusal::Unavailable { why }.into()
+}

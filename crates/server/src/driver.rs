@@ -1,0 +1,225 @@
+//! The one task that decides: it takes inputs, runs a turn of the broker, and has the effects done. It
+//! decides nothing itself and waits for nothing but inputs and deadlines.
+
+use std::sync::Arc;
+
+use kontiki_broker::{Broker, Effect, Input};
+use kontiki_raft::Role;
+use kontiki_storage::{Event, Storage};
+use kontiki_wire::{GroupId, Member, MemberStatus};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep_until,
+};
+use tracing::{error, info, trace};
+
+use crate::{
+    answers::Answers, clock::Clock, error::ServerError, limits::INPUTS_PER_TURN_MAX, links::Links,
+    topics::Topics,
+};
+
+/// What the driver is made of.
+pub(crate) struct Driver {
+    pub(crate) broker: Broker,
+    pub(crate) clock: Clock,
+    pub(crate) storage: Storage,
+    pub(crate) links: Links,
+    pub(crate) topics: Topics,
+    pub(crate) answers: Answers,
+    pub(crate) members: watch::Sender<Arc<Vec<Member>>>,
+    pub(crate) inputs: Inputs,
+}
+
+/// Where inputs come from. Each kind has a queue of its own and a share of every turn, so that no flood
+/// of one keeps another waiting.
+pub(crate) struct Inputs {
+    /// From storage's threads, which must not be blocked. At most one for each write.
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) peers: mpsc::Receiver<Input>,
+    pub(crate) clients: mpsc::Receiver<Input>,
+    pub(crate) orders: mpsc::Receiver<Order>,
+}
+
+/// What the member's owner wants.
+pub(crate) enum Order {
+    /// What the member knows of itself.
+    Status(oneshot::Sender<MemberStatus>),
+    /// End.
+    Stop,
+}
+
+/// What a turn begins with.
+enum Wake {
+    Event(Event),
+    Input(Input),
+    Order(Order),
+    Deadline,
+}
+
+impl Driver {
+    /// Runs until it is told to stop or something is wrong that must not spread. Hands the disk back.
+    pub(crate) async fn run(mut self) -> (Storage, Result<(), ServerError>) {
+        let mut inputs = Vec::new();
+        let mut effects = Vec::new();
+        loop {
+            // The broker has something to say before its first input, too.
+            let now = self.clock.now();
+            for input in inputs.drain(..) {
+                trace!(?input, "input");
+                self.broker.handle(now, input);
+            }
+            if self
+                .broker
+                .next_deadline()
+                .is_some_and(|at| at <= now.monotonic)
+            {
+                self.broker.handle(now, Input::Timer);
+            }
+            self.broker.drain(now, &mut effects);
+            for effect in effects.drain(..) {
+                trace!(?effect, "effect");
+                if let Err(error) = self.perform(effect) {
+                    return (self.storage, Err(error));
+                }
+            }
+            match self.wait().await {
+                Wake::Deadline => {}
+                Wake::Input(input) => inputs.push(input),
+                Wake::Event(event) => {
+                    if let Err(error) = self.take_event(event, &mut inputs) {
+                        return (self.storage, Err(error));
+                    }
+                }
+                Wake::Order(Order::Stop) => return (self.storage, Ok(())),
+                Wake::Order(Order::Status(asker)) => {
+                    // An asker that has gone needs no answer.
+                    let _ = asker.send(self.broker.status(self.clock.now()));
+                }
+            }
+            if let Err(error) = self.take_queued(&mut inputs) {
+                return (self.storage, Err(error));
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let deadline = self.broker.next_deadline().map(|at| self.clock.instant(at));
+        let deadline = async {
+            match deadline {
+                Some(at) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let inputs = &mut self.inputs;
+        tokio::select! {
+            biased;
+            Some(order) = inputs.orders.recv() => Wake::Order(order),
+            Some(event) = inputs.events.recv() => Wake::Event(event),
+            Some(input) = inputs.peers.recv() => Wake::Input(input),
+            Some(input) = inputs.clients.recv() => Wake::Input(input),
+            () = deadline => Wake::Deadline,
+        }
+    }
+
+    /// Whatever else is there already belongs to the same turn.
+    fn take_queued(&mut self, into: &mut Vec<Input>) -> Result<(), ServerError> {
+        while let Ok(event) = self.inputs.events.try_recv() {
+            self.take_event(event, into)?;
+        }
+        for queue in [&mut self.inputs.peers, &mut self.inputs.clients] {
+            let queued = std::iter::from_fn(|| queue.try_recv().ok());
+            into.extend(queued.take(INPUTS_PER_TURN_MAX));
+        }
+        Ok(())
+    }
+
+    fn take_event(&mut self, event: Event, into: &mut Vec<Input>) -> Result<(), ServerError> {
+        match event {
+            Event::Persisted { upto } => into.push(Input::Persisted { upto }),
+            // Nothing that was not durable has been promised: to end at once breaks no promise.
+            Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<(), ServerError> {
+        match effect {
+            Effect::Persist(writes) => self.storage.persist(writes),
+            Effect::Send { to, lane, messages } => self.links.send(to, lane, messages),
+            Effect::SendLog { group, send } => {
+                if let Some(log) = self.storage.log(group) {
+                    self.links.send_log(group, send, log);
+                }
+            }
+            Effect::Applied {
+                group,
+                placed,
+                watermark,
+            } => {
+                self.storage.applied(group, &placed);
+                self.topics.raise(group, watermark);
+            }
+            Effect::Checkpoint { group, at, state } => self.storage.checkpoint(group, at, state),
+            Effect::Answer { stream, answer } => self.answers.answer(stream, answer),
+            Effect::Respond { ticket, response } => self.answers.respond(ticket, response),
+            Effect::TopicMade(topic) => {
+                info!(topic = %topic.name, group = topic.group.0, "topic made");
+                self.topics.add(&topic, &self.storage);
+            }
+            Effect::TopicRemoved(group) => {
+                let name = self.topics.name(group);
+                let topic = name.as_ref().map(|name| name.as_str());
+                info!(topic, group = group.0, "topic removed");
+                self.topics.remove(group);
+                self.storage.remove(group);
+            }
+            Effect::Members(members) => {
+                let names: Vec<_> = members.iter().map(|member| &member.name).collect();
+                info!(?names, "members");
+                self.links.set_members(&members);
+                self.members.send_replace(Arc::new(members));
+            }
+            Effect::RoleChanged {
+                group,
+                term,
+                role,
+                why,
+            } => self.report_role(group, term.0, role, why),
+            Effect::Halt { reason } => {
+                error!(%reason, "the member stops itself");
+                return Err(ServerError::Halted(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn report_role(&self, group: GroupId, term: u64, role: Role, why: &str) {
+        let topic = self.topics.name(group);
+        let topic = topic.as_ref().map_or("(cluster)", |name| name.as_str());
+        let members = self.members.borrow();
+        let leader = match role {
+            Role::Follower { leader } => leader.and_then(|leader| {
+                members
+                    .iter()
+                    .find(|member| member.id == leader.id.0)
+                    .map(|member| &*member.name)
+            }),
+            _ => None,
+        };
+        let role = match role {
+            Role::Follower { .. } => "follower",
+            Role::PreCandidate => "pre-candidate",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        };
+        info!(
+            topic,
+            group = group.0,
+            term,
+            role,
+            leader,
+            why,
+            "role changed"
+        );
+    }
+}

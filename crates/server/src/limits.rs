@@ -1,0 +1,71 @@
+//! Every bound of a member that is not the protocol's, by name.
+
+use std::time::Duration;
+
+/// Clients' connections, unless configured.
+pub(crate) const CONNECTIONS: usize = 4096;
+/// Streams of one client's connection that are served at a time.
+pub(crate) const STREAMS_PER_CONNECTION_MAX: usize = 64;
+/// Bytes of batches read from producers and not answered yet, over all of them, unless configured.
+pub(crate) const BYTES_IN_FLIGHT: usize = 64 << 20;
+/// The most that may be configured for it.
+pub(crate) const BYTES_IN_FLIGHT_HIGHEST: usize = 1 << 30;
+/// Bytes of a client's request or of the frame that opens its stream.
+pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
+/// A stream that has said what it is for by then may go on.
+pub(crate) const OPENING_MAX: Duration = Duration::from_secs(5);
+/// An idle subscription gets a sign of life this often.
+pub(crate) const DELIVERY_IDLE: Duration = Duration::from_millis(500);
+/// Encoded deliveries that a topic with several subscribers keeps for the others of them.
+pub(crate) const DELIVERIES_KEPT_MAX: usize = 8;
+/// Bytes of them.
+pub(crate) const DELIVERIES_KEPT_BYTES_MAX: usize = 1 << 20;
+/// A subscription to a topic that this member does not know yet waits this long for it.
+pub(crate) const TOPIC_AWAITED_MAX: Duration = Duration::from_millis(500);
+/// A subscription that must know where the topic ends waits this long for the group to say.
+pub(crate) const WATERMARK_AWAITED_MAX: Duration = Duration::from_secs(2);
+/// Frames a producer's session hands to the driver before others get their turn.
+pub(crate) const FRAMES_PER_WAKE_MAX: usize = 64;
+
+/// Inputs of clients that wait for the driver.
+pub(crate) const CLIENT_INPUTS_MAX: usize = 1024;
+/// Frames of peers that wait for the driver.
+pub(crate) const PEER_INPUTS_MAX: usize = 128;
+/// Inputs of each kind that one turn takes.
+pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
+
+/// Messages that wait for one link.
+pub(crate) const LINK_MESSAGES_MAX: usize = 8192;
+/// Messages kept for a link of beats while it is down, so that a vote asked for meanwhile arrives.
+pub(crate) const LINK_MESSAGES_WHILE_DOWN_MAX: usize = 64;
+/// Bytes of entries that wait for one link.
+pub(crate) const LINK_BYTES_MAX: usize = 32 << 20;
+/// Bytes of entries after which a peer's frame is closed and the next begun.
+pub(crate) const PEER_FRAME_BYTES_TARGET: usize = 1 << 20;
+/// Reads of the log for one follower that wait for the disk.
+pub(crate) const LOG_READS_MAX: usize = 256;
+/// Connections to the peers' address that have not said yet whose link they are.
+pub(crate) const ARRIVALS_MAX: usize = 64;
+/// The first pause before a lost link is dialled again; it doubles up to the second.
+pub(crate) const REDIAL_FIRST: Duration = Duration::from_millis(50);
+/// The longest pause before a lost link is dialled again.
+pub(crate) const REDIAL_LONGEST: Duration = Duration::from_secs(1);
+/// A link that is younger is not dialled again because its peer was heard.
+pub(crate) const LINK_FRESH: Duration = Duration::from_secs(1);
+/// A dial that has not succeeded by then has failed.
+pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
+
+/// What the member's owner wants and the driver has not seen yet.
+pub(crate) const ORDERS_MAX: usize = 4;
+/// How long a stopping member waits for its disk to close.
+pub(crate) const STOPPING_MAX: Duration = Duration::from_secs(10);
+/// How long a stopping member waits for others to take over what it leads.
+pub(crate) const HANDOVER_MAX: Duration = Duration::from_secs(1);
+/// How often it looks whether they have.
+pub(crate) const HANDOVER_LOOK: Duration = Duration::from_millis(20);
+
+const _: () = assert!(
+    PEER_FRAME_BYTES_TARGET + kontiki_wire::limits::BATCH_BYTES_MAX
+        <= kontiki_wire::limits::PEER_FRAME_BYTES_MAX
+);
+const _: () = assert!(BYTES_IN_FLIGHT >= kontiki_wire::limits::BATCH_BYTES_MAX);

@@ -1,0 +1,355 @@
+//! The links to the other members: for each of them two connections that this member dials, one for
+//! beats and votes and one for the log, so that neither waits behind the other.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use kontiki_broker::Input;
+use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
+use kontiki_storage::Log;
+use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
+use kontiki_wire::{ClusterId, GroupId, GroupMessage, Member, PeerHello, PeerLane};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info};
+
+use crate::{
+    limits::{DIAL_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST},
+    member::node_ref,
+    outbox::Outbox,
+};
+
+/// All links of this member.
+pub(crate) struct Links {
+    cluster: ClusterId,
+    me: NodeRef,
+    endpoint: Endpoint,
+    inputs: mpsc::Sender<Input>,
+    append_bytes_max: u64,
+    callers: Callers,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+/// Who is dialled, to be told that a peer was heard of. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Callers {
+    waiting: Arc<Mutex<BTreeMap<NodeId, Arc<Lanes<Notify>>>>>,
+}
+
+struct Peer {
+    member: Member,
+    outboxes: Lanes<Arc<Outbox>>,
+    reads: mpsc::Sender<LogRead>,
+    /// Ends the tasks when the peer is dropped.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Lanes<T> {
+    beats: T,
+    log: T,
+}
+
+struct LogRead {
+    group: GroupId,
+    send: SendLog,
+    log: Log,
+}
+
+impl Links {
+    pub(crate) fn new(
+        cluster: ClusterId,
+        me: NodeRef,
+        endpoint: Endpoint,
+        inputs: mpsc::Sender<Input>,
+        append_bytes_max: u64,
+        callers: Callers,
+    ) -> Self {
+        Self {
+            cluster,
+            me,
+            endpoint,
+            inputs,
+            append_bytes_max,
+            callers,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    /// Opens links to new members, closes those to members that are gone.
+    pub(crate) fn set_members(&mut self, members: &[Member]) {
+        self.peers.retain(|_, peer| members.contains(&peer.member));
+        for member in members {
+            let node = node_ref(member);
+            if node != self.me && !self.peers.contains_key(&node.id) {
+                let peer = self.open(member);
+                self.peers.insert(node.id, peer);
+            }
+        }
+        let known = |id: &NodeId, _: &mut Arc<Lanes<Notify>>| self.peers.contains_key(id);
+        self.callers.lock().retain(known);
+    }
+
+    /// Sends on a link, or drops it where there is none: Raft says it again.
+    pub(crate) fn send(&self, to: NodeRef, lane: PeerLane, messages: Vec<GroupMessage>) {
+        if let Some(peer) = self.peer(to) {
+            peer.outboxes.of(lane).push(messages);
+        }
+    }
+
+    /// Reads from the log and sends; the same promise.
+    pub(crate) fn send_log(&self, group: GroupId, send: SendLog, log: Log) {
+        if let Some(peer) = self.peer(send.to) {
+            // A full queue drops it: Raft asks again.
+            let _ = peer.reads.try_send(LogRead { group, send, log });
+        }
+    }
+
+    fn peer(&self, node: NodeRef) -> Option<&Peer> {
+        let peer = self.peers.get(&node.id)?;
+        (node_ref(&peer.member) == node).then_some(peer)
+    }
+
+    fn open(&self, member: &Member) -> Peer {
+        let outboxes = Lanes {
+            beats: Arc::new(Outbox::new(PeerLane::Beats)),
+            log: Arc::new(Outbox::new(PeerLane::Log)),
+        };
+        let knocks = Arc::new(Lanes::<Notify>::default());
+        self.callers
+            .lock()
+            .insert(NodeId(member.id), knocks.clone());
+        let (up, ups) = watch::channel(0);
+        let up = Arc::new(up);
+        let mut tasks = JoinSet::new();
+        for lane in [PeerLane::Beats, PeerLane::Log] {
+            let link = Link {
+                hello: PeerHello {
+                    cluster: self.cluster,
+                    from: self.me,
+                    to: node_ref(member),
+                    lane,
+                },
+                member: member.clone(),
+                endpoint: self.endpoint.clone(),
+                outbox: outboxes.of(lane).clone(),
+                knocks: knocks.clone(),
+                up: up.clone(),
+            };
+            tasks.spawn(link.run());
+        }
+        tasks.spawn(report(NodeId(member.id), ups, self.inputs.clone()));
+        let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
+        tasks.spawn(read_and_send(
+            waiting,
+            outboxes.log.clone(),
+            self.append_bytes_max,
+        ));
+        Peer {
+            member: member.clone(),
+            outboxes,
+            reads,
+            _tasks: tasks,
+        }
+    }
+}
+
+impl Callers {
+    /// This peer has just dialled this member on this lane: so it can be dialled, and if its process is
+    /// a new one, what is left of a link to the one before leads nowhere.
+    pub(crate) fn heard(&self, peer: NodeId, lane: PeerLane) {
+        if let Some(knocks) = self.lock().get(&peer) {
+            knocks.of(lane).notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Lanes<Notify>>>> {
+        self.waiting
+            .lock()
+            .expect("nothing panics while holding it")
+    }
+}
+
+impl<T> Lanes<T> {
+    fn of(&self, lane: PeerLane) -> &T {
+        match lane {
+            PeerLane::Beats => &self.beats,
+            PeerLane::Log => &self.log,
+        }
+    }
+}
+
+/// One link: dials, writes what waits, dials again.
+struct Link {
+    hello: PeerHello,
+    member: Member,
+    endpoint: Endpoint,
+    outbox: Arc<Outbox>,
+    knocks: Arc<Lanes<Notify>>,
+    /// How many of the peer's links are up.
+    up: Arc<watch::Sender<usize>>,
+}
+
+impl Link {
+    async fn run(self) {
+        let (peer, lane) = (&self.member.name, self.hello.lane);
+        let mut pause = REDIAL_FIRST;
+        let mut complained = false;
+        loop {
+            let dialled = tokio::select! {
+                dialled = self.dial() => dialled,
+                // The peer is there only since now: what this dial has sent so far is lost.
+                () = self.heard() => continue,
+            };
+            match dialled {
+                Ok((connection, writer, reader)) => {
+                    info!(%peer, ?lane, address = %connection.remote_address(), "link is up");
+                    (pause, complained) = (REDIAL_FIRST, false);
+                    let lost = self.serve(&connection, writer, reader).await;
+                    info!(%peer, ?lane, reason = %lost, "link is down");
+                }
+                Err(error) if complained => debug!(%peer, ?lane, reason = %error, "no link"),
+                Err(error) => {
+                    complained = true;
+                    info!(%peer, ?lane, reason = %error, "no link; dialling on");
+                }
+            }
+            tokio::select! {
+                () = sleep(jittered(pause)) => pause = (pause * 2).min(REDIAL_LONGEST),
+                () = self.heard() => pause = REDIAL_FIRST,
+            }
+        }
+    }
+
+    async fn heard(&self) {
+        self.knocks.of(self.hello.lane).notified().await;
+    }
+
+    async fn dial(&self) -> Result<(Connection, FrameWriter, FrameReader), Error> {
+        let dial = async {
+            let address = resolve(&self.member.peer_address).await?;
+            let expect = Expect::Node(self.member.name.clone());
+            let connection = self.endpoint.connect(address, expect).await?;
+            let (mut writer, reader) = connection.open().await?;
+            let mut hello = BytesMut::new();
+            self.hello.encode(&mut hello);
+            writer.write(hello.freeze()).await?;
+            Ok((connection, writer, reader))
+        };
+        match timeout(DIAL_MAX, dial).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(Error::TimedOut("dialling")),
+        }
+    }
+
+    /// Writes what waits until the connection is lost; says why it was.
+    async fn serve(
+        &self,
+        connection: &Connection,
+        mut writer: FrameWriter,
+        _reader: FrameReader,
+    ) -> Error {
+        let since = Instant::now();
+        self.outbox.open();
+        self.up.send_modify(|up| *up += 1);
+        let write = async {
+            let mut pieces = Vec::new();
+            loop {
+                self.outbox.take(&mut pieces).await;
+                if let Err(error) = writer.write_all(&mut pieces).await {
+                    return error;
+                }
+                pieces.clear();
+            }
+        };
+        let replaced = async {
+            loop {
+                self.heard().await;
+                // Two members that dial each other at once need not do so twice.
+                if since.elapsed() > LINK_FRESH {
+                    return Error::Lost("the peer dialled anew".to_owned());
+                }
+            }
+        };
+        let lost = tokio::select! {
+            error = write => error,
+            error = connection.closed() => error,
+            error = replaced => error,
+        };
+        connection.close(0, "the link is dialled again");
+        self.up.send_modify(|up| *up -= 1);
+        self.outbox.close();
+        lost
+    }
+}
+
+/// Tells the driver whenever the peer's links are all up, and when they no longer are.
+async fn report(peer: NodeId, mut ups: watch::Receiver<usize>, inputs: mpsc::Sender<Input>) {
+    let mut open = false;
+    while ups.changed().await.is_ok() {
+        let now_open = *ups.borrow_and_update() == LANES;
+        if now_open != open {
+            open = now_open;
+            if inputs.send(Input::Reachable { peer, open }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// One read after the other, so that a follower gets its appends in order.
+async fn read_and_send(
+    mut waiting: mpsc::Receiver<LogRead>,
+    outbox: Arc<Outbox>,
+    append_bytes_max: u64,
+) {
+    while let Some(LogRead { group, send, log }) = waiting.recv().await {
+        let (first, last) = (send.head.prev.index.next(), send.last);
+        let read = tokio::task::spawn_blocking(move || log.entries(first, last, append_bytes_max));
+        let entries = match read.await {
+            Ok(Ok(entries)) => entries,
+            Ok(Err(error)) => {
+                debug!(group = group.0, reason = %error, "nothing read for a follower");
+                continue;
+            }
+            Err(_) => return,
+        };
+        let message = Message {
+            term: send.term,
+            body: Body::Append {
+                head: send.head,
+                entries,
+            },
+        };
+        outbox.push(vec![GroupMessage { group, message }]);
+    }
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, Error> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let lost = |why: &dyn std::fmt::Display| Error::Lost(format!("cannot find {address}: {why}"));
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| lost(&error))?;
+    found.next().ok_or_else(|| lost(&"it has no address"))
+}
+
+/// Between half of it and all: peers that lost each other at once do not dial at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness there is no jitter, which costs nothing but coincidence.
+    let _ = getrandom::fill(&mut byte);
+    pause.mul_f64(0.5 + f64::from(byte[0]) / 512.0)
+}
+
+const LANES: usize = 2;

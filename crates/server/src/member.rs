@@ -1,0 +1,243 @@
+//! `member.toml`: who a member is and with whom it was born. Written at birth; after that only `started`
+//! changes, once.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+};
+
+use kontiki_raft::{Incarnation, NodeId, NodeRef};
+use kontiki_wire::{ClusterId, ClusterState, MemberInfo, limits::MEMBERS_MAX};
+use serde::{Deserialize, Serialize};
+
+use crate::error::StartError;
+
+/// What `member.toml` says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberFile {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member's name, one of `members`.
+    pub name: String,
+    /// Whether an append to an unknown topic makes it.
+    pub auto_create: bool,
+    /// Whether this member ever started: from then on an empty data directory is a lost one.
+    pub started: bool,
+    /// All members at the cluster's birth, by ascending id.
+    pub members: Vec<MemberInfo>,
+}
+
+impl MemberFile {
+    /// Reads the one in a member's directory.
+    pub fn load(dir: &Path) -> Result<Self, StartError> {
+        let not_a_member = |what: String| StartError::NotAMember {
+            dir: dir.to_owned(),
+            what,
+        };
+        let path = dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(not_a_member(format!("it has no {FILE}")));
+            }
+            Err(source) => {
+                return Err(StartError::Io {
+                    doing: "cannot read",
+                    path,
+                    source,
+                });
+            }
+        };
+        Self::parse(&text).map_err(|what| not_a_member(format!("{FILE}: {what}")))
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn me(&self) -> &MemberInfo {
+        self.members
+            .iter()
+            .find(|member| member.name == self.name)
+            .expect("checked when it was read")
+    }
+
+    /// The state of the cluster's own group before its first entry.
+    #[must_use]
+    pub fn birth_state(&self) -> ClusterState {
+        ClusterState {
+            members: self.members.clone(),
+            next_group: 1,
+            auto_create: self.auto_create,
+            ..ClusterState::default()
+        }
+    }
+
+    /// Writes it so that after a crash there is either the old one or the new one.
+    pub(crate) fn save(&self, dir: &Path) -> io::Result<()> {
+        write_durably(dir, FILE, self.to_text().as_bytes())
+    }
+
+    fn to_text(&self) -> String {
+        let text = Text {
+            cluster_id: self.cluster.to_string(),
+            name: self.name.clone(),
+            auto_create: self.auto_create,
+            started: self.started,
+            members: self.members.iter().map(TextMember::from_info).collect(),
+        };
+        let body = toml::to_string(&text).expect("strings, numbers and booleans only");
+        format!("# Written at the birth of the cluster. Not to be edited.\n{body}")
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let text: Text = toml::from_str(text).map_err(|error| error.to_string())?;
+        let members = text
+            .members
+            .into_iter()
+            .map(TextMember::into_info)
+            .collect::<Result<Vec<_>, _>>()?;
+        if members.len() > MEMBERS_MAX {
+            return Err(format!("more than {MEMBERS_MAX} members"));
+        }
+        if !members.is_sorted_by(|a, b| a.id < b.id) {
+            return Err("the members' ids do not ascend".to_owned());
+        }
+        if !members.iter().any(|member| member.name == text.name) {
+            return Err(format!("{:?} is not among the members", text.name));
+        }
+        Ok(Self {
+            cluster: text.cluster_id.parse()?,
+            name: text.name,
+            auto_create: text.auto_create,
+            started: text.started,
+            members,
+        })
+    }
+}
+
+/// A member as Raft knows it.
+#[must_use]
+pub(crate) fn node_ref(member: &MemberInfo) -> NodeRef {
+    NodeRef {
+        id: NodeId(member.id),
+        incarnation: Incarnation(member.incarnation),
+    }
+}
+
+/// Replaces `dir/name` so that after a crash there is either the old content or the new.
+pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, dir.join(name))?;
+    File::open(dir)?.sync_all()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    cluster_id: String,
+    name: String,
+    auto_create: bool,
+    #[serde(default)]
+    started: bool,
+    members: Vec<TextMember>,
+}
+
+/// TOML's integers are signed, an incarnation is any 64 bits: it is written in hexadecimal.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TextMember {
+    id: u32,
+    incarnation: String,
+    name: String,
+    address: String,
+    peer_address: String,
+}
+
+impl TextMember {
+    fn from_info(member: &MemberInfo) -> Self {
+        Self {
+            id: u32::try_from(member.id).expect("ids are given from 1 up"),
+            incarnation: format!("{:016x}", member.incarnation),
+            name: member.name.clone(),
+            address: member.address.clone(),
+            peer_address: member.peer_address.clone(),
+        }
+    }
+
+    fn into_info(self) -> Result<MemberInfo, String> {
+        let incarnation = u64::from_str_radix(&self.incarnation, 16).map_err(|_| {
+            format!(
+                "an incarnation is 16 hexadecimal digits, not {:?}",
+                self.incarnation
+            )
+        })?;
+        Ok(MemberInfo {
+            id: u64::from(self.id),
+            incarnation,
+            name: self.name,
+            address: self.address,
+            peer_address: self.peer_address,
+        })
+    }
+}
+
+const FILE: &str = "member.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> MemberFile {
+        let member = |id: u64| MemberInfo {
+            id,
+            incarnation: u64::MAX - id,
+            name: format!("n{id}"),
+            address: format!("10.0.0.{id}:7400"),
+            peer_address: format!("10.0.0.{id}:7401"),
+        };
+        MemberFile {
+            cluster: ClusterId(7),
+            name: "n2".to_owned(),
+            auto_create: true,
+            started: false,
+            members: vec![member(1), member(2)],
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut member = file();
+        member.save(dir.path()).unwrap();
+        assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
+        member.started = true;
+        member.save(dir.path()).unwrap();
+        assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
+        assert_eq!(member.me().id, 2);
+    }
+
+    #[test]
+    fn directory_without_a_member_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = MemberFile::load(dir.path()).unwrap_err().to_string();
+        assert!(
+            refused.contains("no member.toml") && refused.contains("kontiki init"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn file_whose_member_is_not_among_the_members_is_refused() {
+        let mut member = file();
+        member.name = "n3".to_owned();
+        let refused = MemberFile::parse(&member.to_text()).unwrap_err();
+        assert!(refused.contains("\"n3\" is not among"), "{refused}");
+    }
+}

@@ -1,0 +1,81 @@
+//! A client's stream of requests: one after the other, each answered before the next is read.
+
+use bytes::BytesMut;
+use kontiki_transport::{FrameReader, FrameWriter, Role};
+use kontiki_wire::{
+    FrameKind, Malformed, Offset, Refusal, Request, Response, TopicName, decode, encode,
+    encode_frame,
+};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    limits::REQUEST_BYTES_MAX,
+    permission::{Act, permit},
+    service::{Ended, Service},
+};
+
+/// Serves the stream until the client finishes it.
+pub(crate) async fn serve(
+    service: &Service,
+    role: Role,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+) -> Ended {
+    loop {
+        if let Err(ended) = serve_one(service, role, writer, reader).await {
+            return ended;
+        }
+    }
+}
+
+async fn serve_one(
+    service: &Service,
+    role: Role,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+) -> Result<(), Ended> {
+    let frame = reader
+        .next(REQUEST_BYTES_MAX)
+        .await?
+        .ok_or(Ended::Silently)?;
+    if frame.kind != FrameKind::Request {
+        return Err(Ended::from(Malformed::Inconsistent {
+            what: "a stream of requests carries something else",
+        }));
+    }
+    let request: Request = decode("a request", &frame.payload, REQUEST_BYTES_MAX)?;
+    let response = match permit(role, Act::of_request(&request), service.auto_create) {
+        Err(refusal) => Response::Refused(refusal),
+        Ok(()) => answer(service, request).await,
+    };
+    let mut out = BytesMut::new();
+    encode_frame(FrameKind::Response, &encode(&response), &mut out);
+    writer.write(out.freeze()).await?;
+    Ok(())
+}
+
+async fn answer(service: &Service, request: Request) -> Response {
+    match request {
+        Request::OffsetAt { topic, time } => match offset_at(service, &topic, time).await {
+            Ok(offset) => Response::Offset(offset),
+            Err(refusal) => Response::Refused(refusal),
+        },
+        request => service.ask(request).await,
+    }
+}
+
+async fn offset_at(service: &Service, name: &TopicName, time: u64) -> Result<Offset, Refusal> {
+    let topic = service.topic(name).await?;
+    let watermark = topic.watermark.known().unwrap_or_default();
+    let Some(log) = topic.log().cloned() else {
+        return Ok(watermark);
+    };
+    let found = spawn_blocking(move || log.offset_at(time)).await;
+    match found {
+        Ok(Ok(found)) => Ok(found.unwrap_or(watermark).min(watermark)),
+        Ok(Err(error)) => Err(Refusal::Unavailable {
+            why: error.to_string(),
+        }),
+        Err(_) => Err(crate::service::going_away()),
+    }
+}

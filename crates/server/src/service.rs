@@ -1,0 +1,116 @@
+//! What every session of a member shares.
+
+use std::sync::Arc;
+
+use kontiki_broker::Input;
+use kontiki_wire::{Refusal, Request, Response, StreamEnd, TopicName};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    answers::Answers,
+    limits::TOPIC_AWAITED_MAX,
+    topics::{KeptTopic, Topics},
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) topics: Topics,
+    pub(crate) answers: Answers,
+    /// To the driver.
+    pub(crate) inputs: mpsc::Sender<Input>,
+    /// One permit for each byte of a batch that is not answered yet, over all producers.
+    pub(crate) bytes_in_flight: Arc<Semaphore>,
+    /// Whether topics are made on first use.
+    pub(crate) auto_create: bool,
+    /// Becomes true when the member is going away.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Service {
+    /// Has the driver answer a request.
+    pub(crate) async fn ask(&self, request: Request) -> Response {
+        let pending = self.answers.open_ticket();
+        let input = Input::Request {
+            ticket: pending.ticket(),
+            request,
+        };
+        if self.inputs.send(input).await.is_err() {
+            return Response::Refused(going_away());
+        }
+        match pending.response().await {
+            Some(response) => response,
+            None => Response::Refused(going_away()),
+        }
+    }
+
+    /// A topic kept here, or why it cannot be had here. One that another member has just made may take
+    /// a moment to be known here.
+    pub(crate) async fn topic(&self, name: &TopicName) -> Result<Arc<KeptTopic>, Refusal> {
+        if let Ok(topic) = timeout(TOPIC_AWAITED_MAX, self.topics.made(name)).await {
+            return Ok(topic);
+        }
+        Err(self.elsewhere(name).await)
+    }
+
+    /// What to say of a topic that is not kept here.
+    pub(crate) async fn elsewhere(&self, name: &TopicName) -> Refusal {
+        let request = Request::Topic { name: name.clone() };
+        match self.ask(request).await {
+            Response::Topic(info) => Refusal::NotLeader {
+                leader: info.leader,
+            },
+            Response::Refused(refusal) => refusal,
+            _ => Refusal::NoSuchTopic {
+                name: name.to_string(),
+            },
+        }
+    }
+
+    /// Resolves when the member is going away.
+    pub(crate) async fn stopped(&self) {
+        // An owner that has gone without a word is gone as well.
+        let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
+    }
+}
+
+pub(crate) fn going_away() -> Refusal {
+    Refusal::Unavailable {
+        why: "the member is stopping".to_owned(),
+    }
+}
+
+/// How a stream of a client ends.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Say this and finish it.
+    With(StreamEnd),
+    /// The client has gone or has heard all there is.
+    Silently,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::With(StreamEnd::Refused(refusal))
+    }
+}
+
+impl From<kontiki_wire::Malformed> for Ended {
+    fn from(malformed: kontiki_wire::Malformed) -> Self {
+        Self::from(Refusal::Malformed {
+            what: malformed.to_string(),
+        })
+    }
+}
+
+impl From<kontiki_transport::Error> for Ended {
+    fn from(error: kontiki_transport::Error) -> Self {
+        match error {
+            kontiki_transport::Error::Malformed(malformed) => malformed.into(),
+            _ => Self::Silently,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One client's connection: its streams are opened, authorised and served, each in a task of its own.
+
+use bytes::BytesMut;
+use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter, Role};
+use kontiki_wire::{ClientStream, FrameKind, Malformed};
+use tokio::{task::JoinSet, time::timeout};
+use tracing::debug;
+
+use crate::{
+    delivery,
+    limits::{OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    permission::{Act, permit},
+    production, requests,
+    service::{Ended, Service},
+};
+
+/// Accepts clients until the endpoint is closed; how many at a time is the endpoint's to bound.
+pub(crate) async fn accept(endpoint: Endpoint, service: Service) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            connection = endpoint.accept() => match connection {
+                Some(connection) => sessions.spawn(serve(connection, service.clone())),
+                None => return,
+            },
+            Some(_) = sessions.join_next() => continue,
+        };
+    }
+}
+
+/// Serves one connection. Ends its streams with it.
+async fn serve(connection: Connection, service: Service) {
+    let identity = connection.identity().clone();
+    debug!(client = %identity, address = %connection.remote_address(), "session begins");
+    let mut streams = JoinSet::new();
+    let reason = loop {
+        tokio::select! {
+            opened = connection.accept() => match opened {
+                Ok((writer, reader)) if streams.len() < STREAMS_PER_CONNECTION_MAX => {
+                    let stream = Stream { writer, reader, role: identity.role };
+                    streams.spawn(stream.serve(service.clone()));
+                }
+                // Both halves end when they are dropped.
+                Ok(_) => debug!(client = %identity, "too many streams"),
+                Err(error) => break error,
+            },
+            Some(_) = streams.join_next() => {}
+        }
+    };
+    debug!(client = %identity, %reason, "session ends");
+}
+
+struct Stream {
+    writer: FrameWriter,
+    reader: FrameReader,
+    role: Role,
+}
+
+impl Stream {
+    async fn serve(mut self, service: Service) {
+        let ended = match self.open(service.auto_create).await {
+            Ok(kind) => self.dispatch(kind, &service).await,
+            Err(ended) => ended,
+        };
+        if let Ended::With(end) = ended {
+            let mut out = BytesMut::new();
+            end.encode(&mut out);
+            // A client that has gone does not hear why.
+            let _ = self.writer.write(out.freeze()).await;
+        }
+        self.writer.finish();
+    }
+
+    /// What the stream is for, once it is permitted.
+    async fn open(&mut self, auto_create: bool) -> Result<ClientStream, Ended> {
+        let frame = match timeout(OPENING_MAX, self.reader.next(REQUEST_BYTES_MAX)).await {
+            Ok(frame) => frame?.ok_or(Ended::Silently)?,
+            Err(_) => {
+                return Err(Ended::from(Malformed::Inconsistent {
+                    what: "a stream opens with what it is for, and nothing came",
+                }));
+            }
+        };
+        if frame.kind != FrameKind::Open {
+            return Err(Ended::from(Malformed::Inconsistent {
+                what: "a stream opens with what it is for, and something else came",
+            }));
+        }
+        let stream = ClientStream::decode(&frame)?;
+        permit(self.role, Act::of_stream(&stream), auto_create)?;
+        Ok(stream)
+    }
+
+    async fn dispatch(&mut self, kind: ClientStream, service: &Service) -> Ended {
+        let Self {
+            writer,
+            reader,
+            role,
+        } = self;
+        match kind {
+            ClientStream::Requests => requests::serve(service, *role, writer, reader).await,
+            ClientStream::Produce { topic } => {
+                production::serve(service, &topic, writer, reader).await
+            }
+            ClientStream::Subscribe(subscribe) => {
+                // Nothing more is said on it.
+                reader.stop(0);
+                delivery::serve(service, &subscribe, writer).await
+            }
+        }
+    }
+}
