@@ -10,8 +10,8 @@ pub fn entry_checksum(body: &[u8]) -> u32 {
 
 /// The checksum of `a` followed by `b`, from the checksum of each and the length of `b`.
 ///
-/// Takes at most a microsecond; `crc32c::crc32c_combine` squares matrices and takes ten, as long as
-/// reading the bytes again would.
+/// Takes a third of a microsecond; `crc32c::crc32c_combine` squares matrices and takes seven, about as
+/// long as reading 200 KiB again would.
 pub(crate) fn joined(a: u32, b: u32, b_bytes: usize) -> u32 {
     // Appending n zero bytes multiplies by x^8n; the exponents of 2 start at 3 because of the 8.
     let mut shift = ONE;

@@ -40,6 +40,10 @@ pub struct DeliveredBatch {
 
 impl Deliver {
     /// Appends the frame to `out`, the batches' bytes included.
+    ///
+    /// # Panics
+    /// If the batches cross the bounds of a delivery ([`crate::limits::DELIVERY_BYTES_MAX`] of batches,
+    /// or one batch, never do).
     pub fn encode(&self, out: &mut BytesMut) {
         self.encode_head(out);
         for batch in &self.batches {
@@ -49,6 +53,9 @@ impl Deliver {
 
     /// Appends the frame to `out` as pieces to be written one after the other; the batches are handed
     /// on without a copy.
+    ///
+    /// # Panics
+    /// As [`Deliver::encode`].
     pub fn encode_pieces(&self, out: &mut Vec<Bytes>) {
         let mut head = BytesMut::new();
         self.encode_head(&mut head);

@@ -30,7 +30,8 @@ pub struct Header {
     pub value: Bytes,
 }
 
-/// A record: what a user appends and a subscriber gets.
+/// A record: what a user appends and a subscriber gets. One that was read shares the memory of all
+/// that arrived with it: what is to be kept long is better copied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     /// When the producer made it, in microseconds since the Unix epoch; 0 lets the client fill it in.

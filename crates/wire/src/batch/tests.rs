@@ -1,3 +1,5 @@
+//! What a batch promises, at the edges.
+
 use super::*;
 use crate::{
     checksum::entry_checksum,

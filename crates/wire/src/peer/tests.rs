@@ -1,3 +1,5 @@
+//! What peers may say to each other, and what they may not.
+
 use kontiki_raft::{AppendHead, Index, Kind, LogId, Micros, Session, Term};
 
 use super::*;
