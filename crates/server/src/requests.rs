@@ -2,10 +2,7 @@
 
 use bytes::BytesMut;
 use kontiki_transport::{FrameReader, FrameWriter, Role};
-use kontiki_wire::{
-    FrameKind, Malformed, Offset, Refusal, Request, Response, TopicName, decode, encode,
-    encode_frame,
-};
+use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -38,18 +35,13 @@ async fn serve_one(
         .next(REQUEST_BYTES_MAX)
         .await?
         .ok_or(Ended::Silently)?;
-    if frame.kind != FrameKind::Request {
-        return Err(Ended::from(Malformed::Inconsistent {
-            what: "a stream of requests carries something else",
-        }));
-    }
-    let request: Request = decode("a request", &frame.payload, REQUEST_BYTES_MAX)?;
+    let request = Request::decode(&frame)?;
     let response = match permit(role, Act::of_request(&request), service.auto_create) {
         Err(refusal) => Response::Refused(refusal),
         Ok(()) => answer(service, request).await,
     };
     let mut out = BytesMut::new();
-    encode_frame(FrameKind::Response, &encode(&response), &mut out);
+    response.encode(&mut out);
     writer.write(out.freeze()).await?;
     Ok(())
 }
