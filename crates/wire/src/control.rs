@@ -246,3 +246,71 @@ pub struct MemberStatus {
     /// Seconds since it started.
     pub up_seconds: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CLIENT_FRAME_BYTES_MAX;
+
+    fn topics(count: usize, replicas: usize) -> Response {
+        let topic = TopicInfo {
+            name: "t".repeat(128).parse().unwrap(),
+            group: GroupId(1),
+            settings: TopicSettings::default(),
+            replicas: vec!["n".repeat(NAME_BYTES_MAX); replicas],
+            leader: None,
+            first: Offset(0),
+            next: Offset(0),
+        };
+        Response::Metadata {
+            cluster: ClusterId(1),
+            members: Vec::new(),
+            topics: vec![topic; count],
+            auto_create: false,
+        }
+    }
+
+    fn heard(response: &Response) -> Result<Response, Malformed> {
+        let mut out = BytesMut::new();
+        response.encode(&mut out);
+        Response::decode(&Frame::take(&mut out, CLIENT_FRAME_BYTES_MAX)?.unwrap())
+    }
+
+    #[test]
+    fn a_response_too_large_for_any_reader_becomes_a_refusal() {
+        let large = topics(4_000, 3);
+        assert_eq!(heard(&large).as_ref(), Ok(&large));
+        let refused = heard(&topics(TOPICS_MAX, 3)).unwrap();
+        assert!(matches!(
+            refused,
+            Response::Refused(Refusal::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn lists_longer_than_a_cluster_could_make_them_are_refused() {
+        let lie = |response: &Response| {
+            let mut out = BytesMut::new();
+            encode_frame(FrameKind::Response, &codec::encode(response), &mut out);
+            Response::decode(&Frame::take(&mut out, CLIENT_FRAME_BYTES_MAX)?.unwrap())
+        };
+        assert!(lie(&topics(1, MEMBERS_MAX)).is_ok());
+        assert!(lie(&topics(1, MEMBERS_MAX + 1)).is_err());
+        let name = "n".repeat(NAME_BYTES_MAX + 1);
+        let known = vec![name; 1];
+        let name = String::new();
+        assert!(lie(&Response::Refused(Refusal::NoSuchMember { name, known })).is_err());
+    }
+
+    #[test]
+    fn a_request_that_names_nobody_s_name_is_refused() {
+        let read = |to: String| {
+            let mut out = BytesMut::new();
+            Request::TransferLeader { topic: None, to }.encode(&mut out);
+            Request::decode(&Frame::take(&mut out, CLIENT_FRAME_BYTES_MAX)?.unwrap())
+        };
+        assert!(read("n".repeat(NAME_BYTES_MAX)).is_ok());
+        assert!(read("n".repeat(NAME_BYTES_MAX + 1)).is_err());
+        assert!(read("n".repeat(REQUEST_BYTES_MAX)).is_err());
+    }
+}
