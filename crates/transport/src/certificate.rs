@@ -93,7 +93,7 @@ fn only_uri(certificate: &X509Certificate<'_>) -> Result<Identity, String> {
     };
     match names {
         [GeneralName::URI(uri)] => uri.parse().map_err(|why| format!("names nobody: {why}")),
-        [] => Err("has no SAN URI, exactly one is needed".to_owned()),
+        [] => Err("has no name, exactly one SAN URI is needed".to_owned()),
         [_] => Err("has a name that is not a URI, exactly one SAN URI is needed".to_owned()),
         names => Err(format!(
             "has {} names, exactly one SAN URI is needed",

@@ -1,4 +1,7 @@
 //! Live endpoints on loopback: who is let in, what a connection carries, and what it may cost.
 
+mod admission;
+mod bounds;
 mod cluster;
+mod forge;
 mod streams;
