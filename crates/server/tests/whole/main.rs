@@ -1,0 +1,7 @@
+//! Whole members in one process: real sockets, real disks, real certificates.
+
+mod append;
+mod caller;
+mod cluster;
+mod failover;
+mod permission;
