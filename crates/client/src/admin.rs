@@ -1,65 +1,204 @@
 //! Administration: topics, leaders, the cluster's status.
 
-use kontiki_wire::{TopicInfo, TopicName, TopicSettings};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{client::Client, error::AdminError, status::ClusterStatus};
+use kontiki_wire::{Refusal, Request, Response, TopicInfo, TopicName, TopicSettings};
+use tokio::time::Instant;
+
+use crate::{
+    connections::NoAnswer,
+    error::AdminError,
+    routing::{NoRoute, Routing, Unanswered},
+    status::{ClusterStatus, Witness},
+};
+
+/// How long a member may take to say how it is before it counts as down.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Administration of the cluster. Every call ends within the client's deadline.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admin {
-    _client: Client,
+    routing: Arc<Routing>,
+    deadline: Duration,
 }
 
 impl Admin {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { _client: client }
+    pub(crate) fn new(routing: Arc<Routing>, deadline: Duration) -> Self {
+        Self { routing, deadline }
     }
 
-    /// Makes a topic; fails with [`AdminError::TopicExists`] if there is one of that name.
+    /// Makes a topic; fails with [`AdminError::TopicExists`] if there is one of that name. If an
+    /// attempt got lost on the way, and there is one then, that is taken for the one it made.
     pub async fn create_topic(
         &self,
-        _name: &TopicName,
-        _settings: TopicSettings,
+        name: &TopicName,
+        settings: TopicSettings,
     ) -> Result<TopicInfo, AdminError> {
-        unreachable!("skeleton")
+        match self.create(name, settings).await? {
+            (Response::Topic(info), _) | (Response::Exists(info), true) => Ok(info),
+            (Response::Exists(_), false) => Err(AdminError::TopicExists {
+                topic: name.clone(),
+            }),
+            (other, _) => Err(refused(other)),
+        }
     }
 
     /// Makes a topic unless there is one of that name; returns the one there is then.
     pub async fn ensure_topic(
         &self,
-        _name: &TopicName,
-        _settings: TopicSettings,
+        name: &TopicName,
+        settings: TopicSettings,
     ) -> Result<TopicInfo, AdminError> {
-        unreachable!("skeleton")
+        match self.create(name, settings).await? {
+            (Response::Topic(info) | Response::Exists(info), _) => Ok(info),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    async fn create(
+        &self,
+        name: &TopicName,
+        settings: TopicSettings,
+    ) -> Result<(Response, bool), AdminError> {
+        let request = Request::CreateTopic {
+            name: name.clone(),
+            settings,
+        };
+        self.ask_leader(None, &request).await
     }
 
     /// All topics, by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicInfo>, AdminError> {
-        unreachable!("skeleton")
+        let metadata = self.routing.refresh(self.until()).await;
+        let mut topics = metadata.map_err(|why| self.no_answer(why, false))?.topics;
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
     }
 
     /// One topic, as its leader knows it.
-    pub async fn describe_topic(&self, _name: &TopicName) -> Result<TopicInfo, AdminError> {
-        unreachable!("skeleton")
+    pub async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, AdminError> {
+        match self.routing.topic_at_leader(name, self.until()).await {
+            Ok(info) => Ok(info),
+            Err(NoRoute::NoSuchTopic) => Err(AdminError::NoSuchTopic {
+                topic: name.to_string(),
+            }),
+            Err(why) => Err(self.no_answer(why, false)),
+        }
     }
 
     /// Removes a topic and all its records.
-    pub async fn delete_topic(&self, _name: &TopicName) -> Result<(), AdminError> {
-        unreachable!("skeleton")
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<(), AdminError> {
+        let request = Request::DeleteTopic { name: name.clone() };
+        match self.ask_leader(None, &request).await? {
+            (Response::Done, _) => Ok(()),
+            // An attempt that got lost on the way has removed it.
+            (Response::Refused(Refusal::NoSuchTopic { .. }), true) => Ok(()),
+            (other, _) => Err(refused(other)),
+        }
     }
 
     /// Hands the leadership of a topic, or of the cluster's own group, to a member.
     pub async fn transfer_leader(
         &self,
-        _topic: Option<&TopicName>,
-        _to: &str,
+        topic: Option<&TopicName>,
+        to: &str,
     ) -> Result<(), AdminError> {
-        unreachable!("skeleton")
+        let request = Request::TransferLeader {
+            topic: topic.cloned(),
+            to: to.to_owned(),
+        };
+        match self.ask_leader(topic, &request).await? {
+            (Response::Done, _) => {
+                if let Some(topic) = topic {
+                    self.routing.hint(topic, to);
+                }
+                Ok(())
+            }
+            (other, _) => Err(refused(other)),
+        }
     }
 
-    /// Asks every member what it knows, and joins the answers. A member that does not answer is
-    /// `down` in the result; only when none answers is it an error.
+    /// Asks every member what it knows, and joins the answers. A member that does not answer within a
+    /// second is `down` in the result; only when none answers is it an error.
     pub async fn status(&self) -> Result<ClusterStatus, AdminError> {
-        unreachable!("skeleton")
+        let metadata = self
+            .routing
+            .refresh(self.until())
+            .await
+            .map_err(|why| self.no_answer(why, false))?;
+        let answers = self
+            .routing
+            .ask_all(&Request::Status, STATUS_TIME_MAX)
+            .await;
+        let witnesses = answers.into_iter().map(|(member, answer)| Witness {
+            name: member.name().to_string(),
+            said: match answer {
+                Ok(Response::Status(status)) => Ok(status),
+                Ok(Response::Refused(refusal)) => Err(refusal.to_string()),
+                Ok(_) => Err("it gave an answer to another question".to_owned()),
+                Err(why) => Err(why.to_string()),
+            },
+        });
+        Ok(ClusterStatus::join(
+            self.routing.cluster(),
+            &metadata.members,
+            &metadata.topics,
+            witnesses.collect(),
+        ))
+    }
+
+    fn until(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    async fn ask_leader(
+        &self,
+        topic: Option<&TopicName>,
+        request: &Request,
+    ) -> Result<(Response, bool), AdminError> {
+        let asked = self.routing.ask_leader(topic, request, self.until());
+        asked
+            .await
+            .map_err(|Unanswered { why, maybe_done }| self.no_answer(why, maybe_done))
+    }
+
+    fn no_answer(&self, why: NoRoute, may_have_happened: bool) -> AdminError {
+        let unavailable = |why: NoAnswer| AdminError::Unavailable {
+            waited_ms: self.deadline.as_millis() as u64,
+            last: why.0,
+            may_have_happened,
+        };
+        match why {
+            NoRoute::NotPermitted(what) => AdminError::NotPermitted { what },
+            NoRoute::Closed => AdminError::Closed,
+            NoRoute::NoSuchTopic => unavailable(NoAnswer::new("the topic is not known")),
+            NoRoute::NoAnswer(why) => unavailable(why),
+        }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Admin({})", self.routing.cluster())
+    }
+}
+
+/// An answer that is none.
+fn refused(response: Response) -> AdminError {
+    match response {
+        Response::Refused(Refusal::NoSuchTopic { name }) => AdminError::NoSuchTopic { topic: name },
+        Response::Refused(Refusal::NoSuchMember { name, known }) => AdminError::NoSuchMember {
+            member: name,
+            known,
+        },
+        Response::Refused(Refusal::NotPermitted { what }) => {
+            AdminError::NotPermitted { what: what.into() }
+        }
+        Response::Refused(refusal) => AdminError::Refused {
+            why: refusal.to_string().into(),
+        },
+        _ => AdminError::Refused {
+            why: "a member gave an answer to another question".into(),
+        },
     }
 }

@@ -1,18 +1,33 @@
 //! The handles a user starts from.
 
+use std::{fmt, sync::Arc, time::Duration};
+
+use kontiki_transport::{Credentials, Endpoint, Plane};
 use kontiki_wire::{ClusterId, From, TopicName};
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     admin::Admin,
     error::{ConnectError, InvalidOption},
     options::{ConnectOptions, ProducerConfig},
     producer::Producer,
+    routing::{NoRoute, Routing},
     subscription::SubscribeBuilder,
 };
 
-/// A cluster, as one of its clients. Cheap to clone; clones share one connection to each member.
-#[derive(Clone, Debug)]
-pub struct Client {}
+/// A cluster, as one of its clients. Cheap to clone; clones share the connections to each member.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    routing: Arc<Routing>,
+    deadline: Duration,
+    producer: ProducerConfig,
+    runtime: Handle,
+}
 
 impl Client {
     /// Reaches one member within the deadline; the others are dialled when they are needed. Takes
@@ -22,7 +37,22 @@ impl Client {
         O: TryInto<ConnectOptions>,
         ConnectError: std::convert::From<O::Error>,
     {
-        Self::lazy(options)
+        let options = options.try_into()?;
+        let addresses = options.addresses.join(", ");
+        let client = Self::with(options)?;
+        let deadline = Instant::now() + client.inner.deadline;
+        match client.inner.routing.refresh(deadline).await {
+            Ok(_) => Ok(client),
+            Err(NoRoute::NotPermitted(why)) => Err(ConnectError::Credentials { why }),
+            Err(no_route) => Err(ConnectError::Unreachable {
+                waited_ms: client.inner.deadline.as_millis() as u64,
+                addresses,
+                last: match no_route {
+                    NoRoute::NoAnswer(why) => why.0,
+                    _ => "it was closed".into(),
+                },
+            }),
+        }
     }
 
     /// As [`connect`](Self::connect), but dials nothing yet: works while no member is up.
@@ -31,17 +61,46 @@ impl Client {
         O: TryInto<ConnectOptions>,
         ConnectError: std::convert::From<O::Error>,
     {
-        let options = options.try_into()?;
+        Self::with(options.try_into()?)
+    }
+
+    fn with(options: ConnectOptions) -> Result<Self, ConnectError> {
         options.check()?;
-        let _ = (&options.addresses, options.cluster, &options.key_pem.0);
-        let _ = (&options.certificate_pem, &options.ca_pem);
-        unreachable!("skeleton")
+        let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let unusable = |why: kontiki_transport::Error| ConnectError::Credentials {
+            why: why.to_string().into(),
+        };
+        let credentials = Credentials::from_pem(
+            &options.certificate_pem,
+            &options.key_pem.0,
+            &options.ca_pem,
+            "",
+        )
+        .map_err(unusable)?;
+        let certificate = credentials.identity().cluster;
+        if let Some(context) = options.cluster.filter(|cluster| *cluster != certificate) {
+            return Err(ConnectError::OtherCluster {
+                certificate,
+                context,
+            });
+        }
+        let endpoint = Endpoint::dialer(Plane::Clients, &credentials).map_err(unusable)?;
+        let routing = Routing::new(endpoint, certificate, options.addresses);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name: options.name,
+                routing: Arc::new(routing),
+                deadline: options.deadline,
+                producer: options.producer,
+                runtime,
+            }),
+        })
     }
 
     /// The cluster that the certificate belongs to.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
-        unreachable!("skeleton")
+        self.inner.routing.cluster()
     }
 
     /// A topic by its name. Nothing is asked of the cluster yet.
@@ -63,11 +122,20 @@ impl Client {
     /// Administration.
     #[must_use]
     pub fn admin(&self) -> Admin {
-        Admin::new(self.clone())
+        Admin::new(Arc::clone(&self.inner.routing), self.inner.deadline)
     }
 
-    /// Closes all connections. What has not been flushed before is lost to its tickets.
-    pub async fn close(&self) {}
+    /// Closes all connections, telling the members; for all clones. Close producers before: what they
+    /// still have fails.
+    pub async fn close(&self) {
+        self.inner.routing.close().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({} of {})", self.inner.name, self.cluster_id())
+    }
 }
 
 /// A topic of a cluster.
@@ -87,17 +155,27 @@ impl Topic {
     /// A producer as the client's options describe it.
     #[must_use]
     pub fn producer(&self) -> Producer {
-        let _ = &self.client;
-        unreachable!("skeleton")
+        self.spawn(self.client.inner.producer.clone())
     }
 
     /// A producer of one's own making.
-    pub fn producer_with(&self, _config: ProducerConfig) -> Result<Producer, InvalidOption> {
-        unreachable!("skeleton")
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer, InvalidOption> {
+        config.check()?;
+        Ok(self.spawn(config))
+    }
+
+    fn spawn(&self, config: ProducerConfig) -> Producer {
+        let Inner {
+            routing, runtime, ..
+        } = &*self.client.inner;
+        Producer::spawn(self.name.clone(), config, Arc::clone(routing), runtime)
     }
 
     /// Reads the topic from here on; `.until(..)` says where to end, `.await` begins.
     pub fn subscribe(&self, from: From) -> SubscribeBuilder {
-        SubscribeBuilder::new(self.name.clone(), from)
+        let Inner {
+            routing, deadline, ..
+        } = &*self.client.inner;
+        SubscribeBuilder::new(self.name.clone(), from, Arc::clone(routing), *deadline)
     }
 }

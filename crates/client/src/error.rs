@@ -46,6 +46,9 @@ pub enum ConnectError {
         /// The context's cluster.
         context: kontiki_wire::ClusterId,
     },
+    /// It was not called within a tokio runtime.
+    #[error("a client needs a tokio runtime: connect within one")]
+    NoRuntime,
     /// No member answered within the deadline.
     #[error(
         "no member answered within {waited_ms} ms ({last}): check that one of {addresses} is up"
@@ -113,6 +116,14 @@ pub enum AppendError {
     /// The record crosses a bound of the protocol.
     #[error("the record cannot be appended: {0}")]
     Refused(Malformed),
+    /// The cluster does not take it, whenever it is asked.
+    #[error("the cluster does not take a record for {topic}: {why}")]
+    Rejected {
+        /// To which topic.
+        topic: TopicName,
+        /// Why.
+        why: Arc<str>,
+    },
     /// The producer's buffer is full (from `try_submit` only).
     #[error("the producer's buffer is full: wait for acknowledgements, or raise buffer_bytes")]
     BufferFull,
@@ -201,6 +212,9 @@ pub enum SubscribeError {
         /// The last failure.
         why: Arc<str>,
     },
+    /// The client was closed.
+    #[error("the client was closed: make another one")]
+    Closed,
     /// A member broke the order of offsets; nothing of what it sent there was handed out.
     #[error(
         "{member} delivered offset {found} of {topic} where {expected} was due: this is a fault of the cluster, please report it"
@@ -245,6 +259,9 @@ impl SubscribeError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum AdminError {
+    /// The client was closed.
+    #[error("the client was closed: make another one")]
+    Closed,
     /// No member, or no leader, answered within the deadline.
     #[error(
         "no quorum or leader answered within {waited_ms} ms ({last}): look at the cluster's status"

@@ -28,15 +28,23 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod backoff;
+mod buffer;
 mod client;
+mod connections;
 mod context;
 mod contexts;
 mod error;
+mod flight;
 mod options;
 mod producer;
+mod reading;
+mod routing;
+mod sender;
 mod status;
 mod subscription;
 mod ticket;
+mod vigil;
 
 pub use kontiki_wire::{
     ClusterId, From, GroupId, Header, MemberInfo, Offset, Record, TopicInfo, TopicName,

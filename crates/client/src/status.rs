@@ -1,6 +1,8 @@
 //! What all members say of themselves, joined.
 
-use kontiki_wire::{GroupId, Offset};
+use std::collections::HashMap;
+
+use kontiki_wire::{ClusterId, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, TopicInfo};
 use serde::Serialize;
 
 /// The state of a cluster, as its members tell it.
@@ -77,6 +79,189 @@ pub struct ReplicaHealth {
     pub state: String,
 }
 
+/// What one member says of itself and its groups, or why it says nothing.
+pub(crate) struct Witness {
+    pub(crate) name: String,
+    pub(crate) said: Result<MemberStatus, String>,
+}
+
+impl ClusterStatus {
+    /// Joins what the members say.
+    pub(crate) fn join(
+        cluster: ClusterId,
+        members: &[MemberInfo],
+        topics: &[TopicInfo],
+        witnesses: Vec<Witness>,
+    ) -> Self {
+        let said: HashMap<String, Result<MemberStatus, String>> = witnesses
+            .into_iter()
+            .map(|witness| (witness.name, witness.said))
+            .collect();
+        let groups = best_of(said.values().flatten());
+        let mut reasons = Vec::new();
+        let council = groups.get(&GroupId::CLUSTER).copied();
+        if council.is_none_or(|council| council.leader.is_none()) {
+            reasons.push("the cluster's own group has no leader".to_owned());
+        }
+        let mut members: Vec<_> = members
+            .iter()
+            .map(|info| member_health(info, said.get(&info.name), council, &mut reasons))
+            .collect();
+        members.sort_by_key(|member| member.id);
+        let mut topics: Vec<_> = topics
+            .iter()
+            .map(|info| topic_health(info, groups.get(&info.group).copied()))
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let down = |name: &str| {
+            members
+                .iter()
+                .any(|member| member.name == name && member.state == DOWN)
+        };
+        for topic in &topics {
+            complain(topic, down, &mut reasons);
+        }
+        Self {
+            cluster_id: cluster.to_string(),
+            healthy: reasons.is_empty(),
+            reasons,
+            members,
+            topics,
+        }
+    }
+}
+
+const UP: &str = "up";
+const DOWN: &str = "down";
+const DAMAGED: &str = "damaged";
+
+/// Of each group, what its leader says; without one, whoever knows the latest term.
+fn best_of<'a>(
+    members: impl Iterator<Item = &'a MemberStatus>,
+) -> HashMap<GroupId, &'a GroupStatus> {
+    let mut best: HashMap<GroupId, &GroupStatus> = HashMap::new();
+    let weight = |group: &GroupStatus| (group.term, !group.replicas.is_empty(), group.next);
+    for group in members.flat_map(|member| &member.groups) {
+        best.entry(group.group)
+            .and_modify(|known| {
+                if weight(group) > weight(known) {
+                    *known = group;
+                }
+            })
+            .or_insert(group);
+    }
+    best
+}
+
+fn member_health(
+    info: &MemberInfo,
+    said: Option<&Result<MemberStatus, String>>,
+    council: Option<&GroupStatus>,
+    reasons: &mut Vec<String>,
+) -> MemberHealth {
+    let name = &info.name;
+    let (state, up_seconds) = match said {
+        Some(Ok(status)) => match &status.unsound {
+            Some(why) => {
+                reasons.push(format!("the disk of member {name} is damaged: {why}"));
+                (DAMAGED, Some(status.up_seconds))
+            }
+            None => (UP, Some(status.up_seconds)),
+        },
+        Some(Err(why)) => {
+            reasons.push(format!(
+                "member {name} does not answer at {} ({why})",
+                info.address
+            ));
+            (DOWN, None)
+        }
+        None => {
+            reasons.push(format!(
+                "member {name} was not asked, it has only just joined"
+            ));
+            (DOWN, None)
+        }
+    };
+    // Only the leader lists the replicas. Without one nobody knows better than that members vote.
+    let replica = council
+        .filter(|council| !council.replicas.is_empty())
+        .map(|council| {
+            council
+                .replicas
+                .iter()
+                .find(|replica| replica.name == *name)
+        });
+    let voter = match replica {
+        None => true,
+        Some(replica) => replica.is_some_and(|replica| replica.state != "catching-up"),
+    };
+    MemberHealth {
+        name: name.clone(),
+        id: info.id,
+        address: info.address.clone(),
+        state: state.to_owned(),
+        voter,
+        up_seconds,
+    }
+}
+
+fn topic_health(info: &TopicInfo, group: Option<&GroupStatus>) -> TopicHealth {
+    let unknown = |name: &String| ReplicaHealth {
+        name: name.clone(),
+        match_offset: Offset(0),
+        lag: 0,
+        state: "unknown".to_owned(),
+    };
+    let replicas = match group.filter(|group| !group.replicas.is_empty()) {
+        None => info.replicas.iter().map(unknown).collect(),
+        Some(group) => group
+            .replicas
+            .iter()
+            .map(|replica| ReplicaHealth {
+                name: replica.name.clone(),
+                match_offset: replica.match_offset,
+                lag: replica.lag,
+                state: replica.state.clone(),
+            })
+            .collect(),
+    };
+    TopicHealth {
+        name: info.name.to_string(),
+        group: info.group,
+        leader: group.map_or_else(|| info.leader.clone(), |group| group.leader.clone()),
+        term: group.map_or(0, |group| group.term),
+        first_offset: group.map_or(info.first, |group| group.first),
+        next_offset: group.map_or(info.next, |group| group.next),
+        replicas,
+    }
+}
+
+/// What is wrong with a topic that its members' being down does not say already.
+fn complain(topic: &TopicHealth, down: impl Fn(&str) -> bool, reasons: &mut Vec<String>) {
+    let name = &topic.name;
+    if topic.leader.is_none() {
+        reasons.push(format!(
+            "topic {name} has no leader: nothing can be appended to it"
+        ));
+    }
+    for replica in topic.replicas.iter().filter(|replica| !down(&replica.name)) {
+        let member = &replica.name;
+        match replica.state.as_str() {
+            "unreachable" => reasons.push(format!(
+                "the leader of topic {name} cannot reach its replica at {member}"
+            )),
+            "recovering" => reasons.push(format!(
+                "the replica of topic {name} at {member} is being repaired"
+            )),
+            "catching-up" => reasons.push(format!(
+                "the replica of topic {name} at {member} is {} records behind",
+                replica.lag
+            )),
+            _ => {}
+        }
+    }
+}
+
 fn group<S: serde::Serializer>(group: &GroupId, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(group.0)
 }
@@ -84,3 +269,6 @@ fn group<S: serde::Serializer>(group: &GroupId, to: S) -> Result<S::Ok, S::Error
 fn offset<S: serde::Serializer>(offset: &Offset, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(offset.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,392 @@
+//! The ways to one member: its connections, shared by all handles, and the streams on them.
+//!
+//! A killed process sends no farewell, and QUIC notices its silence only after seconds. So a
+//! connection on which a request went unanswered is set aside: what is on it may go on or end by
+//! itself, but whatever comes next dials anew.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use kontiki_transport::{Connection, Endpoint, Expect, FrameReader, FrameWriter};
+use kontiki_wire::{
+    ClientStream, FrameKind, Request, Response, StreamEnd, limits::CLIENT_FRAME_BYTES_MAX,
+};
+use tokio::{
+    net::lookup_host,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use crate::backoff::Backoff;
+
+/// Streams of producers and subscriptions on one connection. A member allows 64; the others are for
+/// requests, which come and go.
+const LASTING_STREAMS_MAX: usize = 52;
+/// Connections to one member.
+const CONNECTIONS_MAX: usize = 16;
+/// Addresses that are tried for one member: the one it announces and those it was found at.
+const ADDRESSES_MAX: usize = 4;
+/// What a connection may receive ahead for everything but subscriptions.
+const RECEIVE_WINDOW: u32 = 4 << 20;
+/// What one more stream that nobody reads can hold back: so much more, that it holds up no other.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// How long a member is left alone after it could not be reached.
+const REDIAL: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// How long one attempt to reach a member may take.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Why a member gave no answer, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct NoAnswer(pub(crate) Arc<str>);
+
+impl NoAnswer {
+    pub(crate) fn new(why: impl fmt::Display) -> Self {
+        Self(why.to_string().into())
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One live connection, with what all its streams know of it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    connection: Connection,
+    lasting: Arc<AtomicUsize>,
+    aside: Arc<AtomicBool>,
+}
+
+impl Link {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            lasting: Arc::default(),
+            aside: Arc::default(),
+        }
+    }
+
+    /// The name that the member's certificate says.
+    pub(crate) fn member(&self) -> &str {
+        &self.connection.identity().name
+    }
+
+    /// Where it leads.
+    pub(crate) fn address(&self) -> String {
+        self.connection.remote_address().to_string()
+    }
+
+    /// Lets nothing new use it.
+    fn set_aside(&self) {
+        self.aside.store(true, Ordering::Relaxed);
+    }
+
+    fn is_aside(&self) -> bool {
+        self.aside.load(Ordering::Relaxed)
+    }
+
+    fn size_window(&self) {
+        let streams = self
+            .lasting
+            .load(Ordering::Relaxed)
+            .min(LASTING_STREAMS_MAX);
+        self.connection
+            .set_receive_window(RECEIVE_WINDOW + STREAM_WINDOW * streams as u32);
+    }
+}
+
+/// A place among a connection's lasting streams.
+struct Place(Link);
+
+impl Place {
+    fn take(link: &Link) -> Self {
+        link.lasting.fetch_add(1, Ordering::Relaxed);
+        link.size_window();
+        Self(link.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lasting.fetch_sub(1, Ordering::Relaxed);
+        self.0.size_window();
+    }
+}
+
+/// A lasting stream to a member, whose purpose has not been said yet.
+pub(crate) struct Stream {
+    pub(crate) writer: FrameWriter,
+    pub(crate) reader: FrameReader,
+    place: Place,
+}
+
+impl Stream {
+    /// The other side has fallen silent: lets nothing new use its connection.
+    pub(crate) fn distrust(&self) {
+        self.place.0.set_aside();
+    }
+}
+
+/// One member: where it is and the connections to it.
+pub(crate) struct Member {
+    name: Arc<str>,
+    endpoint: Endpoint,
+    addresses: Mutex<Vec<String>>,
+    links: Mutex<Vec<Link>>,
+    redial: tokio::sync::Mutex<Redial>,
+}
+
+struct Redial {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    last: NoAnswer,
+}
+
+impl Member {
+    pub(crate) fn new(name: &str, endpoint: Endpoint) -> Self {
+        Self {
+            name: name.into(),
+            endpoint,
+            addresses: Mutex::default(),
+            links: Mutex::default(),
+            redial: tokio::sync::Mutex::new(Redial {
+                backoff: REDIAL,
+                not_before: None,
+                last: NoAnswer::new("not tried yet"),
+            }),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Adds an address. The one that the member itself announces goes first.
+    pub(crate) fn found_at(&self, address: &str, announced: bool) {
+        let mut addresses = lock(&self.addresses);
+        if announced {
+            addresses.retain(|known| known != address);
+            addresses.insert(0, address.to_owned());
+        } else if !addresses.iter().any(|known| known == address) {
+            addresses.push(address.to_owned());
+        }
+        addresses.truncate(ADDRESSES_MAX);
+    }
+
+    /// Whether there is a connection that nothing is known against.
+    pub(crate) fn is_connected(&self) -> bool {
+        lock(&self.links).iter().any(|link| !link.is_aside())
+    }
+
+    /// It has fallen silent: lets nothing new use the connections there are.
+    pub(crate) fn distrust(&self) {
+        for link in lock(&self.links).drain(..) {
+            link.set_aside();
+        }
+    }
+
+    /// Takes up a connection that was made by address alone.
+    pub(crate) fn adopt(&self, link: Link) {
+        let mut links = lock(&self.links);
+        if links.len() < CONNECTIONS_MAX {
+            links.push(link);
+        }
+    }
+
+    /// A stream for a producer or a subscription.
+    pub(crate) async fn open(&self, deadline: Instant) -> Result<Stream, NoAnswer> {
+        let fits = |link: &Link| link.lasting.load(Ordering::Relaxed) < LASTING_STREAMS_MAX;
+        let (link, (writer, reader)) = self.stream(fits, deadline).await?;
+        Ok(Stream {
+            writer,
+            reader,
+            place: Place::take(&link),
+        })
+    }
+
+    /// Asks one request on a stream of its own. Once there is a connection, no answer within `time`
+    /// sets it aside.
+    pub(crate) async fn ask(
+        &self,
+        request: &Request,
+        time: Duration,
+        deadline: Instant,
+    ) -> Result<Response, NoAnswer> {
+        let (link, stream) = self.stream(|_| true, deadline).await?;
+        let until = deadline.min(Instant::now() + time);
+        match timeout_at(until, exchange(stream, request)).await {
+            Ok(answer) => answer.map_err(|why| self.unanswered(why)),
+            Err(_) => {
+                // A deadline that comes sooner says nothing about the connection.
+                if until < deadline {
+                    link.set_aside();
+                }
+                Err(self.unanswered("it does not answer"))
+            }
+        }
+    }
+
+    fn unanswered(&self, why: impl fmt::Display) -> NoAnswer {
+        NoAnswer::new(format_args!("{}: {why}", self.name))
+    }
+
+    /// A new stream on a connection that fits, dialling one if there is none. A connection that turns
+    /// out to be gone is forgotten and another one made.
+    async fn stream(
+        &self,
+        fits: impl Fn(&Link) -> bool,
+        deadline: Instant,
+    ) -> Result<(Link, (FrameWriter, FrameReader)), NoAnswer> {
+        loop {
+            let (link, fresh) = self.link(&fits, deadline).await?;
+            match timeout_at(deadline, link.connection.open()).await {
+                Ok(Ok(stream)) => return Ok((link, stream)),
+                Ok(Err(why)) => {
+                    self.forget(&link);
+                    if fresh {
+                        return Err(self.unanswered(why));
+                    }
+                }
+                Err(_) => return Err(self.unanswered("it lets no more streams be opened")),
+            }
+        }
+    }
+
+    fn existing(&self, fits: impl Fn(&Link) -> bool) -> Option<Link> {
+        let mut links = lock(&self.links);
+        links.retain(|link| !link.is_aside());
+        let full = links.len() >= CONNECTIONS_MAX;
+        let found = links.iter().find(|link| fits(link));
+        found.or_else(|| links.last().filter(|_| full)).cloned()
+    }
+
+    fn forget(&self, gone: &Link) {
+        gone.set_aside();
+        lock(&self.links).retain(|link| !link.is_aside());
+    }
+
+    /// A connection that fits, and whether it was made just now. One attempt at a time, for all who
+    /// wait; after a failed one the member is left alone for a moment.
+    async fn link(
+        &self,
+        fits: impl Fn(&Link) -> bool,
+        deadline: Instant,
+    ) -> Result<(Link, bool), NoAnswer> {
+        if let Some(link) = self.existing(&fits) {
+            return Ok((link, false));
+        }
+        let Ok(mut redial) = timeout_at(deadline, self.redial.lock()).await else {
+            return Err(self.unanswered("it is still being dialled"));
+        };
+        if let Some(link) = self.existing(&fits) {
+            return Ok((link, false));
+        }
+        if redial.not_before.is_some_and(|at| Instant::now() < at) {
+            return Err(redial.last.clone());
+        }
+        let addresses = lock(&self.addresses).clone();
+        let until = deadline.min(Instant::now() + DIAL_TIME_MAX);
+        let expect = Expect::Node(self.name.to_string());
+        match dial(&self.endpoint, &addresses, &expect, until).await {
+            Ok(link) => {
+                redial.backoff.reset();
+                redial.not_before = None;
+                self.adopt(link.clone());
+                Ok((link, true))
+            }
+            Err(why) => {
+                redial.not_before = Some(Instant::now() + redial.backoff.delay());
+                redial.last = self.unanswered(why);
+                Err(redial.last.clone())
+            }
+        }
+    }
+}
+
+/// Dials all that these addresses mean at once; the first that answers as expected is taken.
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    addresses: &[String],
+    expect: &Expect,
+    deadline: Instant,
+) -> Result<Link, NoAnswer> {
+    let mut attempts = JoinSet::new();
+    for address in addresses {
+        let (endpoint, address, expect) = (endpoint.clone(), address.clone(), expect.clone());
+        attempts.spawn(async move {
+            match timeout_at(deadline, dial_one(&endpoint, &address, &expect)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(NoAnswer::new(format_args!("{address} does not answer"))),
+            }
+        });
+    }
+    first_of(attempts, NoAnswer::new("it has no address")).await
+}
+
+/// A name may mean an address of each family, of which only one is listened at.
+async fn dial_one(endpoint: &Endpoint, address: &str, expect: &Expect) -> Result<Link, NoAnswer> {
+    let found = lookup_host(address)
+        .await
+        .map_err(|why| NoAnswer::new(format_args!("{address} cannot be looked up: {why}")))?;
+    let mut attempts = JoinSet::new();
+    for to in found.take(ADDRESSES_MAX) {
+        let (endpoint, address, expect) = (endpoint.clone(), address.to_owned(), expect.clone());
+        attempts.spawn(async move {
+            match endpoint.connect(to, expect).await {
+                Ok(connection) => Ok(Link::new(connection)),
+                Err(why) => Err(NoAnswer::new(format_args!("{address}: {why}"))),
+            }
+        });
+    }
+    let nothing = NoAnswer::new(format_args!("{address} means no address"));
+    first_of(attempts, nothing).await
+}
+
+/// The first success; the other attempts are given up.
+async fn first_of(
+    mut attempts: JoinSet<Result<Link, NoAnswer>>,
+    mut last: NoAnswer,
+) -> Result<Link, NoAnswer> {
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(why)) => last = why,
+            Err(why) => last = NoAnswer::new(why),
+        }
+    }
+    Err(last)
+}
+
+async fn exchange(
+    (mut writer, mut reader): (FrameWriter, FrameReader),
+    request: &Request,
+) -> Result<Response, NoAnswer> {
+    let mut bytes = BytesMut::new();
+    ClientStream::Requests.encode(&mut bytes);
+    request.encode(&mut bytes);
+    writer.write(bytes.freeze()).await.map_err(NoAnswer::new)?;
+    writer.finish();
+    match reader.next(CLIENT_FRAME_BYTES_MAX).await {
+        Ok(Some(frame)) if frame.kind == FrameKind::End => match StreamEnd::decode(&frame) {
+            Ok(StreamEnd::Refused(refusal)) => Ok(Response::Refused(refusal)),
+            _ => Err(NoAnswer::new("it ended the stream without an answer")),
+        },
+        Ok(Some(frame)) => Response::decode(&frame).map_err(NoAnswer::new),
+        Ok(None) => Err(NoAnswer::new("it ended the stream without an answer")),
+        Err(why) => Err(NoAnswer::new(why)),
+    }
+}
+
+/// Nothing that is done under these locks can leave things half-done.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,581 @@
+//! Whom to ask: the members, who leads which topic, and asking in such a way that a dead member
+//! costs little. What a member says of a leader is a hint; the leader itself has the last word.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kontiki_transport::{Endpoint, Expect};
+use kontiki_wire::{
+    ClusterId, MemberInfo, Refusal, Request, Response, TopicInfo, TopicName, TopicSettings,
+    limits::TOPICS_MAX,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+use crate::{
+    backoff::{Backoff, shuffle},
+    connections::{Member, NoAnswer, dial},
+};
+
+/// How long one member's answer is waited for before the next is asked as well.
+const HEDGE_AFTER: Duration = Duration::from_millis(100);
+/// How long a member may take for what it answers from memory; one that takes longer is taken for
+/// dead, and its connection set aside.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(600);
+/// How long a member may take for what the cluster has to agree on.
+const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
+/// Between two rounds of asking everybody.
+const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
+/// Between two probes for the successor of a silent leader; an election takes several.
+const PROBES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
+/// How long one probe may take, dialling included.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a freshly made topic may be unknown to some members.
+const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(1);
+
+/// Why there is no way to a topic.
+#[derive(Clone, Debug)]
+pub(crate) enum NoRoute {
+    /// Nobody knows the topic.
+    NoSuchTopic,
+    /// The certificate does not permit it.
+    NotPermitted(Arc<str>),
+    /// The client was closed.
+    Closed,
+    /// Nobody who could says so before the deadline.
+    NoAnswer(NoAnswer),
+}
+
+impl NoRoute {
+    /// A member answered with a refusal, or with what was not asked.
+    pub(crate) fn refused(response: &Response) -> Self {
+        match response {
+            Response::Refused(Refusal::NoSuchTopic { .. }) => Self::NoSuchTopic,
+            Response::Refused(Refusal::NotPermitted { what }) => {
+                Self::NotPermitted(what.as_str().into())
+            }
+            other => Self::NoAnswer(unexpected(other)),
+        }
+    }
+}
+
+/// What all handles of a client know of the cluster.
+pub(crate) struct Routing {
+    endpoint: Endpoint,
+    cluster: ClusterId,
+    seeds: Vec<String>,
+    known: Mutex<Known>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Known {
+    members: BTreeMap<String, Arc<Member>>,
+    infos: Vec<MemberInfo>,
+    auto_create: bool,
+    routes: HashMap<TopicName, Arc<Route>>,
+}
+
+/// What is known of one topic's leader.
+#[derive(Default)]
+struct Route {
+    leader: Mutex<Option<String>>,
+    /// Held by the one who probes; the others wait for what it finds.
+    probing: tokio::sync::Mutex<()>,
+}
+
+impl Route {
+    fn leader(&self) -> Option<String> {
+        lock(&self.leader).clone()
+    }
+}
+
+/// What `Metadata` says.
+pub(crate) struct Metadata {
+    pub(crate) members: Vec<MemberInfo>,
+    pub(crate) topics: Vec<TopicInfo>,
+}
+
+impl Routing {
+    pub(crate) fn new(endpoint: Endpoint, cluster: ClusterId, seeds: Vec<String>) -> Self {
+        Self {
+            endpoint,
+            cluster,
+            seeds,
+            known: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections; from now on there is no route anywhere.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.endpoint.close("the client is done").await;
+    }
+
+    pub(crate) fn auto_create(&self) -> bool {
+        lock(&self.known).auto_create
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Option<Arc<Member>> {
+        lock(&self.known).members.get(name).cloned()
+    }
+
+    /// All known members in random order, those first that are connected and give no cause for doubt.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        let mut members: Vec<_> = lock(&self.known).members.values().cloned().collect();
+        shuffle(&mut members);
+        members.sort_by_key(|member| !member.is_connected());
+        members
+    }
+
+    /// Asks any member for the members and topics, and takes note.
+    pub(crate) async fn refresh(&self, deadline: Instant) -> Result<Metadata, NoRoute> {
+        let response = self.ask_in_rounds(&Request::Metadata, deadline).await?;
+        self.note(response).map_err(NoRoute::NoAnswer)
+    }
+
+    fn note(&self, response: Response) -> Result<Metadata, NoAnswer> {
+        let Response::Metadata {
+            cluster,
+            members,
+            topics,
+            auto_create,
+        } = response
+        else {
+            return Err(unexpected(&response));
+        };
+        if cluster != self.cluster {
+            return Err(NoAnswer::new(format_args!(
+                "a member says that its cluster is {cluster}, its certificate that it is {}",
+                self.cluster
+            )));
+        }
+        let mut known = lock(&self.known);
+        known.auto_create = auto_create;
+        known
+            .members
+            .retain(|name, _| members.iter().any(|info| info.name == *name));
+        for info in &members {
+            let member = known
+                .members
+                .entry(info.name.clone())
+                .or_insert_with(|| Arc::new(Member::new(&info.name, self.endpoint.clone())));
+            member.found_at(&info.address, true);
+        }
+        known.infos.clone_from(&members);
+        Ok(Metadata { members, topics })
+    }
+
+    /// Makes sure that the members have been asked for once.
+    async fn know_members(&self, deadline: Instant) -> Result<(), NoRoute> {
+        if lock(&self.known).infos.is_empty() {
+            self.refresh(deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks any member, the next one too whenever the last has not answered for a moment, in rounds
+    /// until the deadline. What a member cannot answer now is asked elsewhere.
+    pub(crate) async fn ask_any(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Response, NoRoute> {
+        self.know_members(deadline).await?;
+        self.ask_in_rounds(request, deadline).await
+    }
+
+    async fn ask_in_rounds(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Response, NoRoute> {
+        let mut rounds = ROUNDS;
+        loop {
+            if self.is_closed() {
+                return Err(NoRoute::Closed);
+            }
+            let last = match timeout_at(deadline, self.ask_round(request, deadline)).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(last)) => last,
+                Err(_) => NoAnswer::new("no member answers"),
+            };
+            if Instant::now() >= deadline {
+                return Err(NoRoute::NoAnswer(last));
+            }
+            rounds.wait(deadline).await;
+        }
+    }
+
+    async fn ask_round(&self, request: &Request, deadline: Instant) -> Result<Response, NoAnswer> {
+        match ask_hedged(self.members(), request, deadline).await {
+            Ok(response) => Ok(response),
+            // They may all have moved, or none was ever known.
+            Err(_) => {
+                let member = self.find_by_address(deadline).await?;
+                ask(&member, request, deadline).await
+            }
+        }
+    }
+
+    /// Reaches whoever is at one of the addresses the user gave, and asks it for the others.
+    async fn find_by_address(&self, deadline: Instant) -> Result<Arc<Member>, NoAnswer> {
+        let link = dial(&self.endpoint, &self.seeds, &Expect::AnyNode, deadline).await?;
+        let member = Arc::new(Member::new(link.member(), self.endpoint.clone()));
+        member.found_at(&link.address(), false);
+        member.adopt(link);
+        let metadata = ask(&member, &Request::Metadata, deadline).await?;
+        let mut known = lock(&self.known);
+        // So that the connection is kept if the member says that it is one.
+        known
+            .members
+            .insert(member.name().to_string(), Arc::clone(&member));
+        drop(known);
+        self.note(metadata)?;
+        Ok(member)
+    }
+
+    /// Asks one request of every member at once, each within `time`; answers come in any order.
+    pub(crate) async fn ask_all(
+        &self,
+        request: &Request,
+        time: Duration,
+    ) -> Vec<(Arc<Member>, Result<Response, NoAnswer>)> {
+        let deadline = Instant::now() + time;
+        let mut asked = JoinSet::new();
+        for member in self.members() {
+            let request = request.clone();
+            asked.spawn(async move {
+                let answer = member.ask(&request, time, deadline).await;
+                (member, answer)
+            });
+        }
+        let mut answers = Vec::with_capacity(asked.len());
+        while let Some(answer) = asked.join_next().await {
+            answers.extend(answer);
+        }
+        answers
+    }
+
+    /// The member that is believed to lead a topic.
+    pub(crate) async fn leader(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<Arc<Member>, NoRoute> {
+        let route = self.route(topic);
+        let mut rounds = ROUNDS;
+        loop {
+            if let Some(name) = route.leader() {
+                if self.member(&name).is_none() {
+                    self.refresh(deadline).await?;
+                }
+                match self.member(&name) {
+                    Some(member) => return Ok(member),
+                    None => self.doubt(topic, &name),
+                }
+            }
+            let info = self.topic(topic, deadline).await?;
+            if let Some(leader) = info.leader {
+                self.hint(topic, &leader);
+                continue;
+            }
+            rounds.wait(deadline).await;
+            if Instant::now() >= deadline {
+                return Err(NoRoute::NoAnswer(NoAnswer::new(
+                    "the topic has no leader at the moment",
+                )));
+            }
+        }
+    }
+
+    /// Some member has named the leader of a topic.
+    pub(crate) fn hint(&self, topic: &TopicName, leader: &str) {
+        *lock(&self.route(topic).leader) = Some(leader.to_owned());
+    }
+
+    /// This member does not lead the topic, or does not answer: forget that it was thought to.
+    pub(crate) fn doubt(&self, topic: &TopicName, member: &str) {
+        let route = self.route(topic);
+        let mut leader = lock(&route.leader);
+        if leader.as_deref() == Some(member) {
+            *leader = None;
+        }
+    }
+
+    fn route(&self, topic: &TopicName) -> Arc<Route> {
+        let mut known = lock(&self.known);
+        if known.routes.len() >= TOPICS_MAX && !known.routes.contains_key(topic) {
+            known.routes.clear();
+        }
+        Arc::clone(known.routes.entry(topic.clone()).or_default())
+    }
+
+    /// A topic as any member knows it. Only when all who answer have not heard of it for a while is
+    /// there none.
+    pub(crate) async fn topic(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<TopicInfo, NoRoute> {
+        let request = Request::Topic {
+            name: topic.clone(),
+        };
+        let grace = deadline.min(Instant::now() + UNKNOWN_TOPIC_GRACE);
+        let mut rounds = ROUNDS;
+        loop {
+            match self.ask_any(&request, deadline).await? {
+                Response::Topic(info) => return Ok(info),
+                Response::Refused(Refusal::NoSuchTopic { .. }) => {
+                    if let Some(info) = self.topic_of_most(&request).await {
+                        return Ok(info);
+                    }
+                    // Whether topics are made on first use may have changed.
+                    self.refresh(deadline).await?;
+                    if Instant::now() >= grace || self.auto_create() {
+                        return Err(NoRoute::NoSuchTopic);
+                    }
+                    rounds.wait(grace).await;
+                }
+                other => return Err(NoRoute::refused(&other)),
+            }
+        }
+    }
+
+    /// A topic as the member knows it that is furthest ahead.
+    async fn topic_of_most(&self, request: &Request) -> Option<TopicInfo> {
+        let answers = self.ask_all(request, ANSWER_TIME_MAX).await;
+        answers
+            .into_iter()
+            .filter_map(|(_, answer)| match answer {
+                Ok(Response::Topic(info)) => Some(info),
+                _ => None,
+            })
+            .max_by_key(|info| info.next)
+    }
+
+    /// A topic as its leader knows it; if nobody leads it, as the member that is furthest ahead.
+    pub(crate) async fn topic_at_leader(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<TopicInfo, NoRoute> {
+        let request = Request::Topic {
+            name: topic.clone(),
+        };
+        let mut info = self.topic(topic, deadline).await?;
+        if info.leader.is_none() {
+            info = self.topic_of_most(&request).await.unwrap_or(info);
+        }
+        let Some(leader) = info.leader.clone() else {
+            return Ok(info);
+        };
+        self.hint(topic, &leader);
+        if self.member(&leader).is_none() {
+            self.refresh(deadline).await?;
+        }
+        let Some(member) = self.member(&leader) else {
+            return Ok(info);
+        };
+        let deadline = deadline.min(Instant::now() + ANSWER_TIME_MAX);
+        match ask(&member, &request, deadline).await {
+            Ok(Response::Topic(at_leader)) => Ok(at_leader),
+            _ => Ok(self.topic_of_most(&request).await.unwrap_or(info)),
+        }
+    }
+
+    /// Looks for another leader of a topic while `silent` owes an answer, and returns when somebody
+    /// has named one. Of all who look for the same, one asks.
+    pub(crate) async fn successor(&self, topic: &TopicName, silent: &str) {
+        let route = self.route(topic);
+        let _probing = route.probing.lock().await;
+        if route.leader().is_some_and(|leader| leader != silent) {
+            return;
+        }
+        let mut probes = JoinSet::new();
+        for member in self.members() {
+            probes.spawn(probe(member, topic.clone(), silent.to_owned()));
+        }
+        while let Some(found) = probes.join_next().await {
+            if let Ok(leader) = found {
+                self.hint(topic, &leader);
+                return;
+            }
+        }
+        // Without a member to ask there is nothing to find.
+        std::future::pending().await
+    }
+
+    /// Makes a topic unless there is one.
+    pub(crate) async fn ensure_topic(
+        &self,
+        name: &TopicName,
+        settings: TopicSettings,
+        deadline: Instant,
+    ) -> Result<(), NoRoute> {
+        let request = Request::CreateTopic {
+            name: name.clone(),
+            settings,
+        };
+        let (response, _) = self
+            .ask_leader(None, &request, deadline)
+            .await
+            .map_err(|unanswered| unanswered.why)?;
+        match response {
+            Response::Topic(info) | Response::Exists(info) => {
+                if let Some(leader) = info.leader {
+                    self.hint(name, &leader);
+                }
+                Ok(())
+            }
+            other => Err(NoRoute::refused(&other)),
+        }
+    }
+
+    /// Asks what only the leader of a topic, or of the cluster's own group, can answer: one member at
+    /// a time, following hints. Also says whether an earlier attempt may have been done unheard.
+    pub(crate) async fn ask_leader(
+        &self,
+        topic: Option<&TopicName>,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<(Response, bool), Unanswered> {
+        let mut rounds = ROUNDS;
+        let mut hint = topic.and_then(|topic| self.route(topic).leader());
+        let mut maybe_done = false;
+        loop {
+            let member = self.hinted_or_any(hint.take(), deadline).await;
+            let member = member.map_err(|why| Unanswered { why, maybe_done })?;
+            let last = match member.ask(request, AGREE_TIME_MAX, deadline).await {
+                Ok(Response::Refused(Refusal::NotLeader { leader: Some(name) }))
+                    if name != **member.name() =>
+                {
+                    hint = Some(name);
+                    NoAnswer::new("the leader changes")
+                }
+                Ok(Response::Refused(refusal)) if refusal.is_retryable() => {
+                    maybe_done |= !refusal.certainly_nothing_happened();
+                    NoAnswer::new(format_args!("{}: {refusal}", member.name()))
+                }
+                Ok(response) => return Ok((response, maybe_done)),
+                Err(why) => {
+                    maybe_done = true;
+                    why
+                }
+            };
+            if Instant::now() >= deadline {
+                return Err(Unanswered {
+                    why: NoRoute::NoAnswer(last),
+                    maybe_done,
+                });
+            }
+            rounds.wait(deadline).await;
+        }
+    }
+
+    async fn hinted_or_any(
+        &self,
+        hint: Option<String>,
+        deadline: Instant,
+    ) -> Result<Arc<Member>, NoRoute> {
+        if let Some(member) = hint.as_ref().and_then(|name| self.member(name)) {
+            return Ok(member);
+        }
+        self.refresh(deadline).await?;
+        hint.and_then(|name| self.member(&name))
+            .or_else(|| self.members().into_iter().next())
+            .ok_or_else(|| NoRoute::NoAnswer(NoAnswer::new("the cluster has no member")))
+    }
+}
+
+/// A request that only a leader answers has no answer.
+pub(crate) struct Unanswered {
+    pub(crate) why: NoRoute,
+    /// Whether an attempt may have been done all the same.
+    pub(crate) maybe_done: bool,
+}
+
+/// Asks a member until it names a leader that is not the silent one. The silent one is asked too: if
+/// it does not answer this either, its connection is set aside.
+async fn probe(member: Arc<Member>, topic: TopicName, silent: String) -> String {
+    let request = Request::Topic { name: topic };
+    let mut probes = PROBES;
+    loop {
+        let next = Instant::now() + probes.delay();
+        let deadline = Instant::now() + PROBE_TIME_MAX;
+        if let Ok(Response::Topic(info)) = ask(&member, &request, deadline).await
+            && let Some(leader) = info.leader
+            && leader != silent
+        {
+            return leader;
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Asks one member after the other, the next whenever the last has not answered for a moment or has
+/// failed. The first answer counts.
+async fn ask_hedged(
+    members: Vec<Arc<Member>>,
+    request: &Request,
+    deadline: Instant,
+) -> Result<Response, NoAnswer> {
+    let mut waiting = members.into_iter();
+    let mut asked = JoinSet::new();
+    let mut last = NoAnswer::new("no member is known");
+    loop {
+        if let Some(member) = waiting.next() {
+            let request = request.clone();
+            asked.spawn(async move { ask(&member, &request, deadline).await });
+        } else if asked.is_empty() {
+            return Err(last);
+        }
+        tokio::select! {
+            Some(answer) = asked.join_next() => match answer {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(why)) => last = why,
+                Err(why) => last = NoAnswer::new(why),
+            },
+            () = sleep(HEDGE_AFTER) => {}
+        }
+    }
+}
+
+/// Asks what a member answers from memory. A refusal that may be none elsewhere is no answer.
+async fn ask(member: &Member, request: &Request, deadline: Instant) -> Result<Response, NoAnswer> {
+    match member.ask(request, ANSWER_TIME_MAX, deadline).await? {
+        Response::Refused(refusal) if refusal.is_retryable() => {
+            Err(NoAnswer::new(format_args!("{}: {refusal}", member.name())))
+        }
+        response => Ok(response),
+    }
+}
+
+fn unexpected(response: &Response) -> NoAnswer {
+    match response {
+        Response::Refused(refusal) => NoAnswer::new(refusal),
+        _ => NoAnswer::new("a member gave an answer to another question"),
+    }
+}
+
+/// Nothing that is done under these locks can leave things half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
