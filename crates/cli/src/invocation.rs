@@ -1,0 +1,61 @@
+//! What holds for every verb of this run: where output goes, and which cluster is meant.
+
+use std::{path::PathBuf, time::Duration};
+
+use kontiki_client::{Client, Context, Contexts};
+
+use crate::{exit::Failure, moment::parse_span, output::Output};
+
+/// The global options, understood.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// Where output goes.
+    pub(crate) output: Output,
+    /// The context named, as a file or by name.
+    pub(crate) context: Option<String>,
+    /// How long to wait for members, a leader, a quorum.
+    pub(crate) timeout: Option<Duration>,
+    /// What to log, in the words of `tracing`'s filters.
+    pub(crate) log: Option<String>,
+}
+
+impl Invocation {
+    /// A client of the cluster that is meant.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let context = Context::load(self.context_file()?)?;
+        let mut options = context.options()?.name("kontiki");
+        if let Some(deadline) = self.timeout {
+            options = options.deadline(deadline);
+        }
+        Ok(Client::connect(options).await?)
+    }
+
+    /// The file of the context that is meant.
+    pub(crate) fn context_file(&self) -> Result<PathBuf, Failure> {
+        Ok(Contexts::of_user()?.find(self.context.as_deref())?)
+    }
+}
+
+/// `500ms`, `10s`, `1m30s`, or a number of seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    seconds
+        .or_else(|| parse_span(text))
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| format!("{text:?} is no time to wait; write it like 10, 500ms, 10s or 1m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_to_wait_are_seconds_or_spans() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "0", "0s", "-1", "1.5", "soon"] {
+            parse_duration(wrong).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! One file for each verb.
+
+pub(crate) mod append;
+pub(crate) mod bench;
+pub(crate) mod cert;
+pub(crate) mod cluster;
+pub(crate) mod completion;
+pub(crate) mod context;
+pub(crate) mod dev;
+pub(crate) mod init;
+pub(crate) mod leader;
+pub(crate) mod read;
+pub(crate) mod serve;
+pub(crate) mod topic;

@@ -1,0 +1,206 @@
+//! `kontiki bench read`: catching up with a whole topic, verifying every byte.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use kontiki_client::{Client, DeliveredRecords, From as Start, Subscription, TopicName, Until};
+use tokio::task::JoinSet;
+
+use crate::{
+    exit::{Exit, Failure},
+    invocation::Invocation,
+    output::Counted,
+    verbs::bench::{
+        load::{at_least_one, servers},
+        payload::{Stamp, Wrong},
+        report::Report,
+    },
+};
+
+/// What to read
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The topic, filled by `kontiki bench append`
+    #[arg(long, default_value = "bench")]
+    topic: TopicName,
+
+    /// Readers, each with a connection of its own, each reading all of it
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
+    subscribers: usize,
+
+    /// Count the CPU of these processes as the servers' instead of looking for them
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pids: Vec<u32>,
+}
+
+/// What readers saw.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    bytes: u64,
+    /// Records whose bytes are those that a bench made from their numbers.
+    verified: u64,
+    /// Records that no bench made.
+    foreign: u64,
+    /// Records that a bench made, with other bytes.
+    altered: u64,
+    /// Records of a producer that came again, or after later ones.
+    out_of_order: u64,
+    /// Offsets that did not follow on the one before.
+    gaps: u64,
+}
+
+/// Does it.
+pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
+    let servers = servers(&args.pids)?;
+    let mut readers = Vec::with_capacity(args.subscribers);
+    for _ in 0..args.subscribers {
+        let client = invocation.connect().await?;
+        readers.push((client.topic(args.topic.as_str())?, client));
+    }
+    let before = servers.usage();
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (topic, client) in readers {
+        let subscription = topic.subscribe(Start::Earliest).until(Until::End).await?;
+        tasks.spawn(read(client, subscription));
+    }
+    let mut seen = Seen::default();
+    while let Some(ended) = tasks.join_next().await {
+        seen.merge(&ended.map_err(|_| Failure::new("a reader of the bench died"))??);
+    }
+    let time = started.elapsed();
+    let cost = servers.usage().since(&before);
+    if seen.records == 0 {
+        return Err(
+            Failure::new(format!("{} has no records", args.topic)).advise(format!(
+                "fill it with `kontiki bench append --topic {}`",
+                args.topic
+            )),
+        );
+    }
+    let mut report = Report::new("read", args.topic.as_str());
+    report.field("subscribers", args.subscribers);
+    report.throughput(seen.records, seen.bytes, time);
+    for (name, value) in [
+        ("verified", seen.verified),
+        ("foreign", seen.foreign),
+        ("altered", seen.altered),
+        ("out_of_order", seen.out_of_order),
+        ("gaps", seen.gaps),
+    ] {
+        report.field(name, value);
+    }
+    report.line(
+        "verified",
+        format!(
+            "{}, {} of other makers",
+            Counted(seen.verified, "record"),
+            seen.foreign
+        ),
+    );
+    report.cost(&cost, servers.pids(), seen.records);
+    report.say(invocation.output)?;
+    seen.judge(&args.topic)
+}
+
+async fn read(_client: Client, mut subscription: Subscription) -> Result<Seen, Failure> {
+    let mut seen = Seen::default();
+    let mut last = BTreeMap::new();
+    let mut due = None;
+    while let Some(batch) = subscription.next_batch().await? {
+        seen.batch(batch, &mut last, &mut due)?;
+    }
+    Ok(seen)
+}
+
+impl Seen {
+    fn batch(
+        &mut self,
+        batch: DeliveredRecords,
+        last: &mut BTreeMap<(u64, u32), u64>,
+        due: &mut Option<u64>,
+    ) -> Result<(), Failure> {
+        for delivered in batch {
+            let delivered = delivered?;
+            let offset = delivered.offset.0;
+            self.gaps += u64::from(due.is_some_and(|due| due != offset));
+            *due = Some(offset + 1);
+            self.add(&delivered.record.value, last);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, value: &[u8], last: &mut BTreeMap<(u64, u32), u64>) {
+        self.records += 1;
+        self.bytes += value.len() as u64;
+        match Stamp::verify(value) {
+            Ok(stamp) => {
+                self.verified += 1;
+                let before = last.insert((stamp.run, stamp.producer), stamp.sequence);
+                self.out_of_order +=
+                    u64::from(before.is_some_and(|before| before >= stamp.sequence));
+            }
+            Err(Wrong::Foreign) => self.foreign += 1,
+            Err(Wrong::Altered) => self.altered += 1,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.verified += other.verified;
+        self.foreign += other.foreign;
+        self.altered += other.altered;
+        self.out_of_order += other.out_of_order;
+        self.gaps += other.gaps;
+    }
+
+    fn judge(&self, topic: &TopicName) -> Result<Exit, Failure> {
+        if self.altered + self.out_of_order + self.gaps == 0 {
+            return Ok(Exit::Done);
+        }
+        Err(Failure::new(format!(
+            "{topic} is not what was appended: {} altered, {} doubled or out of order, {} gaps",
+            self.altered, self.out_of_order, self.gaps
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::verbs::bench::payload::Payloads;
+
+    #[test]
+    fn what_was_not_sent_so_is_noticed() {
+        let mut payloads = Payloads::new(64);
+        let mut make = |sequence| {
+            payloads.make(Stamp {
+                producer: 0,
+                run: 1,
+                sequence,
+                sent: Duration::ZERO,
+            })
+        };
+        let mut altered = make(5).to_vec();
+        altered[40] ^= 1;
+        let mut seen = Seen::default();
+        let mut last = BTreeMap::new();
+        for value in [
+            make(0),
+            make(1),
+            make(1),
+            make(3),
+            make(2),
+            altered.into(),
+            "hello".into(),
+        ] {
+            seen.add(&value, &mut last);
+        }
+        assert_eq!((seen.records, seen.verified), (7, 5));
+        assert_eq!((seen.altered, seen.foreign, seen.out_of_order), (1, 1, 2));
+        assert!(seen.judge(&"t".parse().unwrap()).is_err());
+    }
+}

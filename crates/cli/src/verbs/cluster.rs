@@ -1,0 +1,168 @@
+//! `kontiki cluster`: how the cluster is.
+
+use std::time::{Duration, Instant};
+
+use kontiki_client::{AdminError, Client, ClusterStatus, ReplicaHealth, TopicHealth};
+use tokio::time::sleep;
+
+use crate::{
+    exit::{Exit, Failure},
+    invocation::Invocation,
+    output::{Cell, Output, Paint, Table},
+};
+
+/// How long `--wait-healthy` waits unless told otherwise.
+const WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What can be asked of the cluster.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Show members and topics; ends with 10 if something is not as it should be
+    Status {
+        /// Wait until all is well, for as long as --timeout says (60 s if it does not)
+        #[arg(long)]
+        wait_healthy: bool,
+    },
+}
+
+/// Does it.
+pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
+    let Verb::Status { wait_healthy } = verb;
+    let status = if wait_healthy {
+        wait(invocation).await?
+    } else {
+        let client = invocation.connect().await?;
+        let status = client.admin().status().await?;
+        client.close().await;
+        status
+    };
+    invocation
+        .output
+        .say(&status, |output| render(&status, output))?;
+    Ok(if status.healthy {
+        Exit::Done
+    } else {
+        Exit::Unhealthy
+    })
+}
+
+/// The first healthy status, or the last one there was when the time is over.
+async fn wait(invocation: &Invocation) -> Result<ClusterStatus, Failure> {
+    let until = Instant::now() + invocation.timeout.unwrap_or(WAIT_DEFAULT);
+    let mut client: Option<Client> = None;
+    loop {
+        let looked = look(&mut client, invocation).await;
+        let late = Instant::now() >= until;
+        match looked {
+            Ok(status) if status.healthy || late => return Ok(status),
+            Err(failure) if late || failure.exit() != Exit::NoQuorum => return Err(failure),
+            _ => sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+async fn look(
+    client: &mut Option<Client>,
+    invocation: &Invocation,
+) -> Result<ClusterStatus, Failure> {
+    let connected = match client.take() {
+        Some(connected) => connected,
+        None => invocation.connect().await?,
+    };
+    let status: Result<_, AdminError> = client.insert(connected).admin().status().await;
+    Ok(status?)
+}
+
+fn render(status: &ClusterStatus, output: Output) -> String {
+    let verdict = if status.healthy {
+        output.paint(Paint::Good, "healthy")
+    } else {
+        output.paint(Paint::Bad, "not healthy")
+    };
+    let mut text = format!("cluster {} is {verdict}\n", status.cluster_id);
+    for reason in &status.reasons {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    let mut members = Table::new(["MEMBER", "ADDRESS", "STATE", "VOTER", "UP"]);
+    for member in &status.members {
+        members.row([
+            member.name.as_str().into(),
+            member.address.as_str().into(),
+            Cell::painted(member.state.as_str(), state_paint(&member.state)),
+            if member.voter { "yes" } else { "no" }.into(),
+            member.up_seconds.map_or_else(|| "-".into(), since).into(),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&members.render(output));
+    if !status.topics.is_empty() {
+        text.push('\n');
+        text.push_str(&topics(&status.topics, output));
+    }
+    text
+}
+
+fn topics(topics: &[TopicHealth], output: Output) -> String {
+    let mut table = Table::new(["TOPIC", "LEADER", "TERM", "FIRST", "NEXT", "REPLICAS"]);
+    for topic in topics {
+        let leader = topic.leader.as_deref().map_or_else(
+            || Cell::painted("none", Paint::Bad),
+            |leader| Cell::painted(leader, Paint::Plain),
+        );
+        let replicas: Vec<String> = topic.replicas.iter().map(replica).collect();
+        table.row([
+            topic.name.as_str().into(),
+            leader,
+            topic.term.into(),
+            topic.first_offset.0.into(),
+            topic.next_offset.0.into(),
+            replicas.join(", ").into(),
+        ]);
+    }
+    table.render(output)
+}
+
+/// A replica in a word or two: its name, and what is not ordinary about it.
+fn replica(replica: &ReplicaHealth) -> String {
+    let mut text = match replica.state.as_str() {
+        "leader" => format!("{}*", replica.name),
+        "follower" => replica.name.clone(),
+        state => format!("{} {state}", replica.name),
+    };
+    if replica.lag > 0 {
+        text.push_str(&format!(" -{}", replica.lag));
+    }
+    text
+}
+
+fn state_paint(state: &str) -> Paint {
+    match state {
+        "up" => Paint::Good,
+        "down" | "damaged" => Paint::Bad,
+        _ => Paint::Warn,
+    }
+}
+
+fn since(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_up_read_in_one_unit() {
+        assert_eq!(
+            [0, 119, 120, 7_199, 7_200, 172_800].map(since),
+            ["0s", "119s", "2m", "119m", "2h", "2d"]
+        );
+    }
+}
