@@ -37,8 +37,11 @@ fn rough_story(seed: u64) -> World {
                 }
             }
         }
-        let pause = world.chance.between(50_000, 900_000);
-        world.run(pause);
+        for _ in 0..10 {
+            let pause = world.chance.between(5_000, 90_000);
+            world.run(pause);
+            world.shoot(groups[1]);
+        }
         for number in 0..3 {
             if world.nodes[number].broker.is_none() && world.chance.permille(600) {
                 world.start(number);
@@ -52,9 +55,10 @@ fn rough_story(seed: u64) -> World {
 
 #[test]
 fn acknowledged_records_survive_losses_cuts_and_crashes() {
-    for seed in 0..12 {
+    for seed in 0..40 {
         let world = rough_story(seed);
-        assert!(world.oracle.acknowledged_count >= 480, "seed {seed}");
+        assert!(world.oracle.acknowledged_count > 480, "seed {seed}");
+        assert!(world.oracle.denied_count > 10, "seed {seed}");
     }
 }
 
@@ -93,7 +97,7 @@ fn killing_each_leader_in_turn_loses_and_doubles_nothing() {
 
 #[test]
 fn power_cut_of_all_members_at_once_loses_nothing_acknowledged() {
-    for seed in 0..5 {
+    for seed in 0..15 {
         let mut world = World::new(seed, 3);
         let group = world.create("a", 3);
         world.produce(group, 500);
@@ -113,7 +117,7 @@ fn power_cut_of_all_members_at_once_loses_nothing_acknowledged() {
 
 #[test]
 fn topics_come_and_go_among_crashes_and_every_member_agrees() {
-    for seed in 0..6 {
+    for seed in 0..20 {
         let mut world = World::new(seed, 3);
         world.create("kept", 3);
         world.faults = Faults {

@@ -26,6 +26,8 @@ struct Seen {
     states: BTreeMap<Index, (LogId, Bytes)>,
     leaders: BTreeMap<Term, usize>,
     acknowledged: Vec<(ProducerId, Acknowledged)>,
+    /// Producers that sent one batch once and were told that certainly nothing happened.
+    denied: BTreeSet<ProducerId>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,7 @@ pub(crate) struct Oracle {
     owed_answers: BTreeMap<(StreamId, u64), u32>,
     owed_responses: BTreeSet<Ticket>,
     pub(crate) acknowledged_count: usize,
+    pub(crate) denied_count: usize,
 }
 
 impl Oracle {
@@ -88,6 +91,7 @@ impl Oracle {
         stream: StreamId,
         producer: ProducerId,
         group: GroupId,
+        is_shot: bool,
         answer: &Answer,
     ) {
         let sequence = match answer {
@@ -100,10 +104,17 @@ impl Oracle {
         if *owed == 0 {
             self.owed_answers.remove(&(stream, sequence));
         }
-        if let Ok(acknowledged) = answer {
-            self.acknowledged_count += 1;
-            let seen = self.groups.entry(group).or_default();
-            seen.acknowledged.push((producer, *acknowledged));
+        let seen = self.groups.entry(group).or_default();
+        match answer {
+            Ok(acknowledged) => {
+                self.acknowledged_count += 1;
+                seen.acknowledged.push((producer, *acknowledged));
+            }
+            Err(refused) if is_shot && refused.refusal.certainly_nothing_happened() => {
+                self.denied_count += 1;
+                seen.denied.insert(producer);
+            }
+            Err(_) => {}
         }
     }
 
@@ -170,6 +181,10 @@ impl Seen {
             *sequence += u64::from(header.count);
             let place = (place.offset, place.time);
             batches.insert((header.producer, header.sequence), place);
+        }
+        for (producer, _) in batches.keys() {
+            let denied = self.denied.contains(producer);
+            assert!(!denied, "denied to producer {producer:?}, and there");
         }
         for (producer, acknowledged) in &self.acknowledged {
             let place = batches.get(&(*producer, acknowledged.sequence));

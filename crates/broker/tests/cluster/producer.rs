@@ -17,6 +17,8 @@ pub(crate) struct Producer {
     next: u64,
     /// How many batches it will make in all.
     left: u32,
+    /// Of each record, besides what tells it from all others.
+    filling: usize,
     /// Counts its streams: an answer to an earlier one means nothing.
     pub(crate) stream: u64,
     pub(crate) is_waiting: bool,
@@ -25,7 +27,7 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    pub(crate) fn new(id: u128, group: GroupId, batches: u32) -> Self {
+    pub(crate) fn new(id: u128, group: GroupId, batches: u32, filling: usize) -> Self {
         Self {
             id: ProducerId(id),
             group,
@@ -33,6 +35,7 @@ impl Producer {
             unacknowledged: BTreeMap::new(),
             next: 0,
             left: batches,
+            filling,
             stream: 0,
             is_waiting: false,
             is_done: false,
@@ -48,7 +51,8 @@ impl Producer {
         self.left -= 1;
         let mut builder = BatchBuilder::new(1024);
         for number in 0..records {
-            let value = format!("{}/{}", self.id.0, self.next + u64::from(number));
+            let number = self.next + u64::from(number);
+            let value = format!("{}/{number}{}", self.id.0, " ".repeat(self.filling));
             let record = Record {
                 value: Bytes::from(value),
                 ..Record::default()

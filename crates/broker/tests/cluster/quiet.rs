@@ -101,14 +101,21 @@ fn leadership_is_handed_over_on_request() {
 fn restarted_member_goes_on_from_its_checkpoint() {
     let mut world = World::new(6, 3);
     let group = world.create("a", 3);
-    world.produce(group, 300);
-    world.run(400_000);
+    world.produce_large(group, 300, 20_000);
+    world.until("all producers are done", 10_000_000, |world| {
+        world.producers.iter().all(|one| one.is_done)
+    });
     for number in 0..3 {
         world.crash(number);
+        let me = world.nodes[number].me;
+        let boots = world.nodes[number].disk.boots(me);
+        let boot = boots.iter().find(|boot| boot.group == group).unwrap();
+        assert!(boot.checkpoint.is_some() && boot.boot.tail.len() < 200);
         world.run(10_000);
         world.start(number);
         world.run(1_000_000);
     }
+    world.produce(group, 100);
     world.settle();
     let state = world.state(0, group);
     assert!(state.is_some());

@@ -253,9 +253,15 @@ impl World {
 
     /// Adds a producer and starts it.
     pub(crate) fn produce(&mut self, group: GroupId, batches: u32) {
+        self.produce_large(group, batches, 0);
+    }
+
+    /// The same with so many bytes in each record.
+    pub(crate) fn produce_large(&mut self, group: GroupId, batches: u32, filling: usize) {
         let producer = self.producers.len();
         let id = producer as u128 + 1;
-        self.producers.push(Producer::new(id, group, batches));
+        self.producers
+            .push(Producer::new(id, group, batches, filling));
         let leader = None;
         self.at(self.now, Happening::Begin { producer, leader });
     }
@@ -419,7 +425,9 @@ impl World {
             Effect::Answer { stream, answer } => {
                 let (_, _, producer) = self.streams[&stream];
                 let it = &self.producers[producer];
-                self.oracle.answered(stream, it.id, it.group, &answer);
+                let is_shot = it.id.0 >= SHOTS;
+                self.oracle
+                    .answered(stream, it.id, it.group, is_shot, &answer);
                 let delay_max = self.faults.delay_max;
                 self.in_a_while(delay_max, Happening::Answered { stream, answer });
             }
@@ -479,6 +487,20 @@ impl World {
             body,
         };
         self.send(number, send.to, vec![GroupMessage { group, message }]);
+    }
+
+    /// Somebody appends one batch somewhere and never comes back, whatever the answer is.
+    pub(crate) fn shoot(&mut self, group: GroupId) {
+        let producer = self.producers.len();
+        let mut shot = Producer::new(SHOTS + producer as u128, group, 1, 0);
+        shot.node = self.chance.between(0, self.nodes.len() as u64) as usize;
+        self.counter += 1;
+        shot.stream = self.counter;
+        shot.is_waiting = true;
+        shot.is_done = true;
+        let batch = shot.make(3).unwrap();
+        self.producers.push(shot);
+        self.append(producer, batch);
     }
 
     /// A producer opens a stream and sends all that is not acknowledged.
@@ -549,6 +571,7 @@ impl World {
         }
         match it.hear(answer) {
             Ok(()) => self.make(producer),
+            // It begins anew already, or never will.
             Err(_) if it.is_waiting => {}
             Err(leader) => {
                 it.is_waiting = true;
@@ -613,6 +636,7 @@ impl World {
         self.until("all producers are done", 60_000_000, |world| {
             world.producers.iter().all(|one| one.is_done)
         });
+        self.run(1_000_000);
         self.agree();
         self.verify(&BTreeSet::new());
     }
@@ -647,3 +671,6 @@ impl World {
         Some((at.index, state))
     }
 }
+
+/// The numbers of producers that append once begin here.
+const SHOTS: u128 = 1 << 64;
