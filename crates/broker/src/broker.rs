@@ -1,7 +1,7 @@
 //! The door: starts a node from its disk, takes inputs to the groups they are for, and says what is to
 //! be done.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
@@ -58,8 +58,6 @@ pub struct Broker {
     pub(crate) tickets: Tickets,
     /// Groups to be drained. Invariant: exactly those that are `touched`, each once.
     pub(crate) touched: VecDeque<GroupId>,
-    /// Peers that cannot be reached.
-    pub(crate) closed: BTreeSet<NodeId>,
     proposals: u64,
     life: Life,
     /// Kept for its allocation alone; empty between drains.
@@ -113,7 +111,6 @@ impl Broker {
             timers: Timers::new(grain),
             tickets: Tickets::default(),
             touched: VecDeque::new(),
-            closed: BTreeSet::new(),
             proposals: 0,
             life: Life::Running,
             scratch: Vec::new(),
@@ -133,7 +130,9 @@ impl Broker {
         match input {
             Input::Timer => self.wake(now),
             Input::Peer { from, messages } => self.hear(now, from, messages),
-            Input::Reachable { peer, open } => self.reachable(now, peer, open),
+            Input::Reachable { peer, open } => {
+                self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
+            }
             Input::Append {
                 stream,
                 group,
@@ -272,15 +271,6 @@ impl Broker {
                 self.early.keep(group, from, message);
             }
         }
-    }
-
-    fn reachable(&mut self, now: Now, peer: NodeId, open: bool) {
-        if open {
-            self.closed.remove(&peer);
-        } else {
-            self.closed.insert(peer);
-        }
-        self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
     }
 
     fn append(&mut self, stream: StreamId, id: GroupId, batch: &Batch) {

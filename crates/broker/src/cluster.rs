@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kontiki_raft::{Entry, Fate, Incarnation, Kind, LogId, Membership, NodeId, NodeRef, Refused};
+use kontiki_raft::{
+    Entry, Fate, Incarnation, Kind, LogId, Membership, NodeId, NodeRef, Refused, VOTERS_MAX,
+};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Topic, TopicName, TopicSettings,
     limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOPICS_MAX},
@@ -125,6 +127,9 @@ impl Cluster {
         }
         if self.state.topics.len() >= TOPICS_MAX {
             return Change::Void(too_many_topics());
+        }
+        if replicas.len() > VOTERS_MAX {
+            return Change::Void(too_many_replicas());
         }
         let strange = replicas
             .iter()
@@ -270,6 +275,13 @@ pub(crate) fn too_many_topics() -> Refusal {
     Refusal::TooLarge {
         what: "topics of the cluster".to_owned(),
         limit: TOPICS_MAX as u64,
+    }
+}
+
+pub(crate) fn too_many_replicas() -> Refusal {
+    Refusal::TooLarge {
+        what: "replicas of a topic".to_owned(),
+        limit: VOTERS_MAX as u64,
     }
 }
 

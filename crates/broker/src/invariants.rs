@@ -107,6 +107,11 @@ impl OpenTickets {
         Err(format!("ticket {} is answered twice", ticket.0))
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Exactly the open ones wait.
     pub(crate) fn balance(&self, waiting: usize) -> Result<(), String> {
         if self.open.len() == waiting {

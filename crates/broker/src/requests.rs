@@ -1,14 +1,14 @@
 //! Requests of the control plane: answered from what this node knows, or carried through the log.
 
-use kontiki_raft::{Kind, Micros, NodeId, Proposal};
+use kontiki_raft::{Kind, Micros, NodeId, Proposal, VOTERS_MAX};
 use kontiki_wire::{
     ClusterCommand, GroupId, Member, Refusal, Request, Response, TopicName, TopicSettings,
-    limits::{MEMBERS_MAX, TOPICS_MAX},
+    limits::TOPICS_MAX,
 };
 
 use crate::{
     broker::Broker,
-    cluster::{no_such_topic, too_many_topics},
+    cluster::{no_such_topic, too_many_replicas, too_many_topics},
     input::{Now, Ticket},
     placement::Placement,
 };
@@ -25,6 +25,7 @@ impl Broker {
     pub(crate) fn request(&mut self, now: Now, ticket: Ticket, request: Request) {
         self.check(|broker| broker.tickets.open(ticket));
         let outcome = match request {
+            _ if self.tickets.count() > TICKETS_MAX => Err(Refusal::Busy),
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
             Request::Topic { name } => match self.topic(&name) {
                 Some(topic) => Ok(Outcome::Answered(Response::Topic(topic))),
@@ -72,11 +73,8 @@ impl Broker {
             let what = "a topic is kept by at least one member".to_owned();
             return Err(Refusal::Malformed { what });
         }
-        if usize::from(settings.replicas) > MEMBERS_MAX {
-            return Err(Refusal::TooLarge {
-                what: "replicas of a topic".to_owned(),
-                limit: MEMBERS_MAX as u64,
-            });
+        if usize::from(settings.replicas) > VOTERS_MAX {
+            return Err(too_many_replicas());
         }
         if self.cluster.state().topics.len() >= TOPICS_MAX {
             return Err(too_many_topics());
@@ -115,9 +113,6 @@ impl Broker {
         placement: Option<Placement>,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
-        if self.tickets.commands_count() >= COMMANDS_MAX {
-            return Err(Refusal::Busy);
-        }
         let id = self.next_proposal();
         let body = kontiki_wire::encode(command);
         let proposal = Proposal {
@@ -194,5 +189,5 @@ impl Broker {
     }
 }
 
-/// Commands under way at once; their senders wait for them, so few ever are.
-const COMMANDS_MAX: usize = 1024;
+/// Requests that wait at once, for a command or a transfer; their senders wait with them, so few do.
+const TICKETS_MAX: usize = 1024;

@@ -69,9 +69,9 @@ impl Tickets {
             .ok_or_else(|| format!("command {id} has a second fate"))
     }
 
-    /// How many commands are under way.
-    pub(crate) fn commands_count(&self) -> usize {
-        self.proposed.len()
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.count()
     }
 
     /// What members will be loaded with when the commands under way are committed.

@@ -152,10 +152,6 @@ impl Broker {
             .group_from(boot, replicas, now)
             .map_err(|reason| format!("group {id} cannot start: {reason}"))?;
         self.groups.insert(id, group);
-        for peer in self.closed.clone() {
-            let open = false;
-            self.feed(now, id, kontiki_raft::Input::Reachable { peer, open });
-        }
         self.touch(id);
         Ok(())
     }
