@@ -125,6 +125,7 @@ impl ClusterStatus {
             cluster_id: cluster.to_string(),
             healthy: reasons.is_empty(),
             reasons,
+            leader: council.and_then(|council| council.leader.clone()),
             members,
             topics,
         }
