@@ -12,7 +12,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::{Certificate, Error, Identity, certificate};
+use crate::{Certificate, Error, Identity, certificate, reset::ResetSecret};
 
 /// Certificates in one PEM text: more than this is not a list of roots.
 const CERTIFICATES_MAX: usize = 64;
@@ -26,6 +26,7 @@ pub struct Credentials {
 struct Inner {
     own: Certificate,
     key: Arc<CertifiedKey>,
+    reset: ResetSecret,
     node_roots: Arc<[Root]>,
     client_roots: Arc<[Root]>,
 }
@@ -61,6 +62,7 @@ impl Credentials {
         check_validity(&own)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| unreadable("the own key", "private key", error))?;
+        let reset = ResetSecret::new(key.secret_der());
         let key =
             CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
                 Error::Credentials(match error {
@@ -82,6 +84,7 @@ impl Credentials {
             inner: Arc::new(Inner {
                 own,
                 key: Arc::new(key),
+                reset,
                 node_roots: node_roots.into(),
                 client_roots: client_roots.into(),
             }),
@@ -103,6 +106,10 @@ impl Credentials {
     /// Whether these are the very same, not only equal.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(crate) fn reset(&self) -> &ResetSecret {
+        &self.inner.reset
     }
 
     pub(crate) fn key(&self) -> &Arc<CertifiedKey> {

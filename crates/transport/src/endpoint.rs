@@ -118,7 +118,7 @@ impl Endpoint {
         let local_address = socket.local_addr()?;
         let listens = config.is_some();
         let quinn = quinn::Endpoint::new(
-            plane::endpoint_config(),
+            plane::endpoint_config(plane, credentials.reset()),
             config,
             socket,
             Arc::new(TokioRuntime),

@@ -16,6 +16,7 @@ mod error;
 mod identity;
 mod link;
 mod plane;
+mod reset;
 mod stream;
 mod tls;
 

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use crate::reset::ResetSecret;
+
 /// Which plane an endpoint is of. Peers have an endpoint of their own, so that no flood of clients can
 /// cause an election; each plane has its own ALPN, roots, windows and bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,8 +163,9 @@ impl Bounds {
 }
 
 /// What holds for all connections of a socket.
-pub(crate) fn endpoint_config() -> EndpointConfig {
+pub(crate) fn endpoint_config(plane: Plane, reset: &ResetSecret) -> EndpointConfig {
     let mut config = EndpointConfig::default();
+    reset.configure(plane.alpn(), &mut config);
     config
         .max_udp_payload_size(PAYLOAD_BYTES_MAX)
         .expect("the bound lies within what QUIC allows");

@@ -4,4 +4,5 @@ mod admission;
 mod bounds;
 mod cluster;
 mod forge;
+mod restart;
 mod streams;
