@@ -212,9 +212,15 @@ impl Link {
             match dialled {
                 Ok((connection, writer, reader)) => {
                     info!(%peer, ?lane, address = %connection.remote_address(), "link is up");
-                    (pause, complained) = (REDIAL_FIRST, false);
+                    complained = false;
+                    let since = Instant::now();
                     let lost = self.serve(&connection, writer, reader).await;
                     info!(%peer, ?lane, reason = %lost, "link is down");
+                    // A peer that takes the link and then refuses it is not dialled all the time.
+                    if since.elapsed() > LINK_FRESH {
+                        pause = REDIAL_FIRST;
+                        continue;
+                    }
                 }
                 Err(error) if complained => debug!(%peer, ?lane, reason = %error, "no link"),
                 Err(error) => {
