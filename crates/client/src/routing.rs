@@ -208,15 +208,17 @@ impl Routing {
         deadline: Instant,
     ) -> Result<Response, NoRoute> {
         let mut rounds = ROUNDS;
+        let mut last = NoAnswer::new("no member answers");
         loop {
             if self.is_closed() {
                 return Err(NoRoute::Closed);
             }
-            let last = match timeout_at(deadline, self.ask_round(request, deadline)).await {
+            match timeout_at(deadline, self.ask_round(request, deadline)).await {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(last)) => last,
-                Err(_) => NoAnswer::new("no member answers"),
-            };
+                Ok(Err(why)) => last = why,
+                // The round that the deadline cuts short knows less than the one before it.
+                Err(_) => {}
+            }
             if Instant::now() >= deadline {
                 return Err(NoRoute::NoAnswer(last));
             }
