@@ -23,7 +23,7 @@ const KEYS: [&str; 6] = [
 /// Bytes a context or a PEM file may have: far more than any real one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How alike a key must be to be suggested for an unknown one.
-pub(crate) const LIKENESS_MIN: f64 = 0.7;
+pub(crate) const LIKENESS_MIN: f64 = 0.8;
 
 /// How to reach a cluster and who one is there. Read from a TOML file whose paths are relative to
 /// the file itself:
@@ -187,5 +187,103 @@ fn unknown_key(key: &str) -> String {
     match nearest {
         Some((_, known)) => format!("there is no key {key:?}, did you mean {known:?}"),
         None => format!("there is no key {key:?}, the keys are {}", KEYS.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+name = "dev"
+cluster_id = "000000000000000000000000000000ab"
+addresses = ["127.0.0.1:7401", "localhost:7402"]
+certificate = "client.crt"
+key = "/keys/client.key"
+ca = "sub/ca.crt"
+"#;
+
+    fn load(text: &str) -> Result<Context, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("context.toml");
+        fs::write(&path, text).unwrap();
+        let prefix = format!("{}: ", path.display());
+        Context::load(&path)
+            .map_err(|error| error.to_string().strip_prefix(&prefix).unwrap().to_owned())
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("context.toml");
+        fs::write(&path, TEXT).unwrap();
+        let context = Context::load(&path).unwrap();
+        assert_eq!(context.certificate, folder.path().join("client.crt"));
+        assert_eq!(context.key, Path::new("/keys/client.key"));
+        assert_eq!(context.ca, folder.path().join("sub/ca.crt"));
+        assert_eq!(context.cluster_id, ClusterId(0xab));
+        assert_eq!(context.addresses, ["127.0.0.1:7401", "localhost:7402"]);
+    }
+
+    #[test]
+    fn saved_context_means_the_same_when_its_folder_is_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().join("here");
+        fs::create_dir(&here).unwrap();
+        fs::write(here.join("context.toml"), TEXT).unwrap();
+        let context = Context::load(here.join("context.toml")).unwrap();
+        context.save(here.join("context.toml")).unwrap();
+        let there = folder.path().join("there");
+        fs::rename(&here, &there).unwrap();
+        let moved = Context::load(there.join("context.toml")).unwrap();
+        assert_eq!(moved.certificate, there.join("client.crt"));
+        assert_eq!(moved.key, context.key);
+        assert_eq!(fs::read_dir(&there).unwrap().count(), 1, "nothing aside");
+    }
+
+    #[test]
+    fn unknown_key_is_refused_with_the_one_that_was_meant() {
+        let error = load(&TEXT.replace("addresses", "adresses")).unwrap_err();
+        assert_eq!(
+            error,
+            r#"there is no key "adresses", did you mean "addresses""#
+        );
+        let error = load(&format!("{TEXT}\nfrobnicate = 1")).unwrap_err();
+        assert!(error.starts_with(r#"there is no key "frobnicate", the keys are name,"#));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_would_be_right() {
+        for (wrong, right, words) in [
+            (r#"name = "dev""#, "", "missing field `name`"),
+            ("0000000000000000000000000000", "", "32 hexadecimal digits"),
+            ("127.0.0.1:7401", "127.0.0.1", "host:port"),
+            ("localhost:7402", "localhost:0", "host:port"),
+            (
+                r#"["127.0.0.1:7401", "localhost:7402"]"#,
+                "[]",
+                "at least one member",
+            ),
+            (r#""client.crt""#, "7", "string"),
+            ("ca = ", "ca ", "TOML"),
+        ] {
+            let error = load(&TEXT.replace(wrong, right)).unwrap_err();
+            assert!(error.contains(words), "{wrong} -> {right:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn missing_file_is_named() {
+        let error = Context::load("/nowhere/context.toml").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nowhere/context.toml: cannot be read")
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("context.toml");
+        fs::write(&path, TEXT).unwrap();
+        let error = Context::load(&path).unwrap().options().unwrap_err();
+        assert!(error.path.ends_with("client.crt"));
     }
 }

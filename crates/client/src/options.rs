@@ -253,3 +253,64 @@ impl ProducerConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(options: ConnectOptions) -> String {
+        options.check().unwrap_err().to_string()
+    }
+
+    fn options() -> ConnectOptions {
+        ConnectOptions::new(["10.0.0.1:7401"])
+    }
+
+    #[test]
+    fn defaults_and_bounds_themselves_are_accepted() {
+        options().check().unwrap();
+        let edge = ProducerConfig::new()
+            .in_flight_batches(PRODUCER_BATCHES_IN_FLIGHT_MAX)
+            .batch_bytes(BATCH_BYTES_MAX)
+            .buffer_bytes(BATCH_BYTES_MAX);
+        options()
+            .producer(edge)
+            .deadline(DEADLINE_MIN)
+            .name("n".repeat(NAME_BYTES_MAX))
+            .check()
+            .unwrap();
+    }
+
+    #[test]
+    fn option_that_cannot_be_is_named_with_what_it_may_be() {
+        let none: [&str; 0] = [];
+        assert_eq!(
+            refused(ConnectOptions::new(none)),
+            "addresses is a list of 0, it must be a list of 1 to 64"
+        );
+        for address in ["10.0.0.1", ":7401", "10.0.0.1:", "10.0.0.1:70000", ""] {
+            assert!(refused(ConnectOptions::new([address])).contains("host:port"));
+        }
+        assert!(refused(options().name("")).starts_with("name is 0 bytes long"));
+        assert!(refused(options().deadline(Duration::ZERO)).starts_with("deadline is 0ns"));
+    }
+
+    #[test]
+    fn producer_that_cannot_work_is_refused_with_the_options_it_is_in() {
+        let refused = |producer| refused(options().producer(producer));
+        let producer = ProducerConfig::new;
+        assert!(refused(producer().in_flight_batches(0)).contains("in_flight_batches is 0"));
+        assert!(refused(producer().in_flight_batches(65)).contains("1 to 64"));
+        assert!(refused(producer().batch_bytes(0)).contains("batch_bytes"));
+        assert!(refused(producer().batch_bytes(usize::MAX)).contains("batch_bytes"));
+        assert!(refused(producer().buffer_bytes(1)).contains("buffer_bytes"));
+        let lingers = producer().linger(Duration::from_secs(31));
+        assert!(refused(lingers).contains("longer than linger"));
+    }
+
+    #[test]
+    fn private_key_is_not_shown() {
+        let options = options().identity_pem("certificate", "secret words");
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+}

@@ -1,1 +1,218 @@
-//! Tests.
+//! What is healthy, what is not, and how it is said.
+
+use kontiki_wire::{ReplicaStatus, TopicSettings};
+
+use super::*;
+
+fn member(id: u64) -> MemberInfo {
+    MemberInfo {
+        id,
+        incarnation: id,
+        name: format!("n{id}"),
+        address: format!("10.0.0.{id}:7401"),
+        peer_address: format!("10.0.0.{id}:7501"),
+    }
+}
+
+fn topic() -> TopicInfo {
+    TopicInfo {
+        name: "orders".parse().unwrap(),
+        group: GroupId(1),
+        settings: TopicSettings::default(),
+        replicas: ["n1", "n2", "n3"].map(String::from).into(),
+        leader: Some("n2".to_owned()),
+        first: Offset(0),
+        next: Offset(90),
+    }
+}
+
+/// As its leader tells it, with these states of the replicas.
+fn led(group: u64, leader: &str, term: u64, states: [&str; 3]) -> GroupStatus {
+    let replicas = states.iter().zip(1..).map(|(state, id)| ReplicaStatus {
+        name: format!("n{id}"),
+        match_offset: Offset(100),
+        lag: 3,
+        state: (*state).to_owned(),
+    });
+    GroupStatus {
+        group: GroupId(group),
+        leader: Some(leader.to_owned()),
+        term,
+        first: Offset(10),
+        next: Offset(100),
+        replicas: replicas.collect(),
+    }
+}
+
+fn followed(group: u64, leader: Option<&str>, term: u64) -> GroupStatus {
+    GroupStatus {
+        leader: leader.map(String::from),
+        replicas: Vec::new(),
+        next: Offset(95),
+        ..led(group, "", term, [""; 3])
+    }
+}
+
+fn says(id: u64, groups: Vec<GroupStatus>) -> Witness {
+    Witness {
+        name: format!("n{id}"),
+        said: Ok(MemberStatus {
+            member: member(id),
+            unsound: None,
+            groups,
+            up_seconds: 60,
+        }),
+    }
+}
+
+const SOUND: [&str; 3] = ["follower", "leader", "follower"];
+
+fn all_well() -> Vec<Witness> {
+    vec![
+        says(1, vec![led(0, "n1", 4, SOUND), followed(1, Some("n2"), 7)]),
+        says(2, vec![followed(0, Some("n1"), 4), led(1, "n2", 7, SOUND)]),
+        says(
+            3,
+            vec![followed(0, Some("n1"), 4), followed(1, Some("n2"), 7)],
+        ),
+    ]
+}
+
+fn join(witnesses: Vec<Witness>) -> ClusterStatus {
+    let members = [member(3), member(1), member(2)];
+    ClusterStatus::join(ClusterId(0xab), &members, &[topic()], witnesses)
+}
+
+#[test]
+fn sound_cluster_is_healthy_and_says_what_its_leaders_say() {
+    let status = join(all_well());
+    assert!(status.healthy, "{:?}", status.reasons);
+    assert_eq!(status.leader.as_deref(), Some("n1"));
+    let ids: Vec<_> = status.members.iter().map(|member| member.id).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    let topic = &status.topics[0];
+    assert_eq!(topic.leader.as_deref(), Some("n2"));
+    assert_eq!(
+        (topic.first_offset, topic.next_offset),
+        (Offset(10), Offset(100))
+    );
+    assert_eq!(topic.replicas.len(), 3);
+}
+
+#[test]
+fn json_has_the_shape_that_scripts_rely_on() {
+    let json = serde_json::to_value(join(all_well())).unwrap();
+    assert_eq!(json["cluster_id"], "000000000000000000000000000000ab");
+    assert_eq!(json["healthy"], true);
+    assert_eq!(json["reasons"], serde_json::json!([]));
+    assert_eq!(
+        json["members"][0],
+        serde_json::json!({
+            "name": "n1", "id": 1, "address": "10.0.0.1:7401", "state": "up", "voter": true,
+            "up_seconds": 60
+        })
+    );
+    let topic = &json["topics"][0];
+    assert_eq!(topic["name"], "orders");
+    assert_eq!(topic["group"], 1);
+    assert_eq!(topic["term"], 7);
+    assert_eq!(topic["first_offset"], 10);
+    assert_eq!(topic["next_offset"], 100);
+    assert_eq!(
+        topic["replicas"][0],
+        serde_json::json!({"name": "n1", "match_offset": 100, "lag": 3, "state": "follower"})
+    );
+}
+
+#[test]
+fn member_that_does_not_answer_is_down_and_is_named_once() {
+    let mut witnesses = all_well();
+    witnesses[2].said = Err("it does not answer".to_owned());
+    witnesses[1] = says(
+        2,
+        vec![
+            followed(0, Some("n1"), 4),
+            led(1, "n2", 7, ["follower", "leader", "unreachable"]),
+        ],
+    );
+    let status = join(witnesses);
+    assert!(!status.healthy);
+    assert_eq!(status.members[2].state, "down");
+    assert_eq!(
+        status.reasons,
+        ["member n3 does not answer at 10.0.0.3:7401 (it does not answer)"]
+    );
+}
+
+#[test]
+fn each_fault_of_a_replica_has_its_sentence() {
+    for (state, words) in [
+        ("unreachable", "cannot reach its replica at n3"),
+        ("recovering", "is being repaired"),
+        ("catching-up", "3 records behind"),
+    ] {
+        let mut witnesses = all_well();
+        let groups = vec![
+            followed(0, Some("n1"), 4),
+            led(1, "n2", 7, ["follower", "leader", state]),
+        ];
+        witnesses[1] = says(2, groups);
+        let status = join(witnesses);
+        assert_eq!(status.reasons.len(), 1);
+        assert!(status.reasons[0].contains(words), "{:?}", status.reasons);
+    }
+}
+
+#[test]
+fn topic_and_cluster_without_a_leader_are_reported() {
+    let nobody = |id| says(id, vec![followed(0, None, 9), followed(1, None, 9)]);
+    let mut witnesses = all_well();
+    witnesses[0] = nobody(1);
+    witnesses[1] = nobody(2);
+    witnesses[2] = nobody(3);
+    let status = join(witnesses);
+    assert_eq!(
+        status.reasons,
+        [
+            "the cluster's own group has no leader",
+            "topic orders has no leader: nothing can be appended to it"
+        ]
+    );
+    assert!(
+        status.topics[0]
+            .replicas
+            .iter()
+            .all(|replica| replica.state == "unknown")
+    );
+    assert!(status.members.iter().all(|member| member.voter));
+}
+
+#[test]
+fn deposed_leader_that_has_not_noticed_is_not_believed() {
+    let mut witnesses = all_well();
+    let stale = led(1, "n3", 6, ["leader", "unreachable", "unreachable"]);
+    witnesses[2] = says(3, vec![followed(0, Some("n1"), 4), stale]);
+    let status = join(witnesses);
+    assert_eq!(status.topics[0].leader.as_deref(), Some("n2"));
+    assert!(status.healthy);
+}
+
+#[test]
+fn damaged_disk_is_reported_with_its_reason() {
+    let mut witnesses = all_well();
+    if let Ok(said) = &mut witnesses[0].said {
+        said.unsound = Some("frame 7 of journal 2 does not match its checksum".to_owned());
+    }
+    let status = join(witnesses);
+    assert_eq!(status.members[0].state, "damaged");
+    assert!(status.reasons[0].contains("frame 7 of journal 2"));
+}
+
+#[test]
+fn member_that_only_catches_up_is_no_voter() {
+    let mut witnesses = all_well();
+    let council = led(0, "n1", 4, ["leader", "follower", "catching-up"]);
+    witnesses[0] = says(1, vec![council, followed(1, Some("n2"), 7)]);
+    let voters: Vec<_> = join(witnesses).members.iter().map(|m| m.voter).collect();
+    assert_eq!(voters, [true, true, false]);
+}
