@@ -20,6 +20,7 @@ use crate::{
     Certificate, Connection, Credentials, Error, Limits, Plane,
     link::Link,
     tls::{self, Verifier},
+    turnstile::{Pass, Turnstile},
 };
 
 /// How long a handshake may take.
@@ -69,12 +70,11 @@ impl Tally {
 pub(crate) struct Admission {
     quinn: quinn::Endpoint,
     plane: Plane,
-    limits: Limits,
     credentials: watch::Receiver<Credentials>,
     accepted: mpsc::Sender<Connection>,
     tally: Arc<Tally>,
     connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    turnstile: Arc<Turnstile>,
 }
 
 impl Admission {
@@ -89,118 +89,102 @@ impl Admission {
         Self {
             quinn,
             plane,
-            limits,
             credentials,
             accepted,
             tally,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            turnstile: Turnstile::new(limits),
         }
     }
 
-    /// Until the endpoint is closed, or nobody is left to hand connections to.
-    pub(crate) async fn run(self, mut config: Arc<quinn::ServerConfig>) {
-        let mut credentials = self.credentials.clone();
+    /// Until the endpoint is closed, or nobody is left to hand connections to. `config` and
+    /// `credentials` are what holds now.
+    pub(crate) async fn run(
+        mut self,
+        mut config: Arc<quinn::ServerConfig>,
+        mut credentials: Credentials,
+    ) {
         loop {
             let incoming = tokio::select! {
                 incoming = self.quinn.accept() => incoming,
                 () = self.accepted.closed() => break,
             };
             let Some(incoming) = incoming else { break };
-            if credentials.has_changed().unwrap_or(false) {
-                let current = credentials.borrow_and_update().clone();
+            if self.credentials.has_changed().unwrap_or(false) {
+                let current = self.credentials.borrow_and_update().clone();
                 match server_config(self.plane, &current) {
-                    Ok(changed) => config = Arc::new(changed),
+                    Ok(changed) => (config, credentials) = (Arc::new(changed), current),
                     Err(error) => debug!(%error, "credentials are not taken over"),
                 }
             }
-            self.admit(incoming, &config);
+            self.admit(incoming, &config, &credentials);
         }
     }
 
-    /// Never waits: whoever cannot be served now is sent away, so that the next one is looked at.
-    fn admit(&self, incoming: Incoming, config: &Arc<quinn::ServerConfig>) {
-        let under_way = self.limits.handshakes - self.handshakes.available_permits();
-        if !incoming.remote_address_validated() && under_way >= self.limits.handshakes_unproven {
+    /// Never waits: whoever cannot be served is sent away, so that the next one is looked at.
+    fn admit(
+        &self,
+        incoming: Incoming,
+        config: &Arc<quinn::ServerConfig>,
+        credentials: &Credentials,
+    ) {
+        if !incoming.remote_address_validated() && self.turnstile.is_crowded() {
             count(&self.tally.challenged);
             // A token that is there already makes the address a proven one, so it cannot fail.
             let _ = incoming.retry();
             return;
         }
-        let permits = (
-            Arc::clone(&self.handshakes).try_acquire_owned(),
-            Arc::clone(&self.connections).try_acquire_owned(),
-        );
-        let (Ok(handshake), Ok(connection)) = permits else {
+        let from = incoming.remote_address();
+        let place = Arc::clone(&self.connections).try_acquire_owned();
+        let (Ok(held), Some(pass)) = (place, self.turnstile.enter(from.ip())) else {
             count(&self.tally.turned_away);
             incoming.refuse();
             return;
         };
-        let from = incoming.remote_address();
-        match incoming.accept_with(Arc::clone(config)) {
-            Err(error) => {
-                count(&self.tally.refused);
-                debug!(%from, %error, "a first packet is no good");
+        let arrival = Arrival {
+            plane: self.plane,
+            watched: self.credentials.clone(),
+            judged_by: credentials.clone(),
+        };
+        let config = Arc::clone(config);
+        let (accepted, tally) = (self.accepted.clone(), Arc::clone(&self.tally));
+        tokio::spawn(async move {
+            let arrived = arrival.shake_hands(incoming, config, &pass, held);
+            let arrived = timeout(HANDSHAKE_TIME_MAX, arrived).await;
+            match arrived.unwrap_or(Err(Error::TimedOut("the handshake"))) {
+                Ok(connection) => {
+                    count(&tally.accepted);
+                    // Waits inside, so that whoever does not take connections gets no more of them.
+                    // Fails if the endpoint is gone, and the connection goes with it.
+                    let _ = accepted.send(connection).await;
+                }
+                Err(error) => {
+                    count(&tally.refused);
+                    debug!(%from, %error, "not let in");
+                }
             }
-            Ok(connecting) => {
-                let arrival = Arrival {
-                    plane: self.plane,
-                    credentials: self.credentials.clone(),
-                    judged_by: self.credentials.borrow().clone(),
-                    tally: Arc::clone(&self.tally),
-                };
-                let accepted = self.accepted.clone();
-                tokio::spawn(async move {
-                    if let Some(connection) = arrival.shake_hands(connecting, connection).await {
-                        // Fails if the endpoint is gone, and the connection goes with it.
-                        let _ = accepted.send(connection).await;
-                    }
-                    drop(handshake);
-                });
-            }
-        }
+            drop(pass);
+        });
     }
 }
 
 /// One dialer in its handshake.
 struct Arrival {
     plane: Plane,
-    credentials: watch::Receiver<Credentials>,
+    watched: watch::Receiver<Credentials>,
     judged_by: Credentials,
-    tally: Arc<Tally>,
 }
 
 impl Arrival {
     async fn shake_hands(
         self,
-        connecting: quinn::Connecting,
-        held: OwnedSemaphorePermit,
-    ) -> Option<Connection> {
-        let from = connecting.remote_address();
-        let tally = Arc::clone(&self.tally);
-        let outcome = match timeout(HANDSHAKE_TIME_MAX, connecting).await {
-            Ok(Ok(quinn)) => self.welcome(quinn, held),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Error::TimedOut("the handshake")),
-        };
-        match outcome {
-            Ok(connection) => {
-                count(&tally.accepted);
-                Some(connection)
-            }
-            Err(error) => {
-                count(&tally.refused);
-                debug!(%from, %error, "not let in");
-                None
-            }
-        }
-    }
-
-    fn welcome(
-        self,
-        quinn: quinn::Connection,
+        incoming: Incoming,
+        config: Arc<quinn::ServerConfig>,
+        pass: &Pass,
         held: OwnedSemaphorePermit,
     ) -> Result<Connection, Error> {
+        let _place = pass.place().await;
+        let quinn = incoming.accept_with(config)?.await?;
         let plane = self.plane;
         let chain = peer_chain(&quinn)?;
         let judge = move |credentials: &Credentials| {
@@ -209,16 +193,18 @@ impl Arrival {
                 .map(|_| ())
         };
         // The handshake has judged by what held when it began.
-        let current = self.credentials.borrow().clone();
-        if !current.is(&self.judged_by) {
+        let current = self.watched.borrow().clone();
+        if !current.trust_like(&self.judged_by) {
             judge(&current).map_err(Error::Identity)?;
         }
         let certificate = leaf(&quinn)?;
-        quinn.set_max_concurrent_bi_streams(VarInt::from_u32(plane.bounds().streams));
-        let link = Link::new(quinn, certificate, None, plane.bounds().unfinished_frames);
+        let bounds = plane.bounds();
+        quinn.set_max_concurrent_bi_streams(VarInt::from_u32(bounds.streams));
+        let link = Link::new(quinn, certificate, None, bounds.unfinished_at_listener);
         Ok(Connection::guarded(
             link,
-            self.credentials,
+            self.watched,
+            current,
             judge,
             Some(held),
         ))

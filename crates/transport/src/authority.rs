@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
-use rustls::crypto::ring;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{Error, Identity, Role, certificate};
@@ -128,8 +128,7 @@ fn params(
     valid_for: Duration,
 ) -> Result<CertificateParams, Error> {
     let mut serial = [0; SERIAL_BYTES];
-    ring::default_provider()
-        .secure_random
+    SystemRandom::new()
         .fill(&mut serial)
         .map_err(|_| Error::Credentials("this machine gives no randomness".to_owned()))?;
     // Positive and of full length, whatever was drawn.

@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::PublicKeyData;
-use rustls::{SupportedCipherSuite, crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256};
+use ring::digest;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
@@ -71,8 +71,7 @@ pub(crate) fn has_key(der: &[u8], key: &impl PublicKeyData) -> Result<bool, Stri
 
 /// SHA-256 in lower-case hexadecimal.
 pub(crate) fn fingerprint(der: &[u8]) -> String {
-    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256;
-    hexadecimal(suite.common.hash_provider.hash(der).as_ref())
+    hexadecimal(digest::digest(&digest::SHA256, der).as_ref())
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {

@@ -34,6 +34,7 @@ impl Connection {
     pub(crate) fn guarded(
         link: Link,
         credentials: watch::Receiver<Credentials>,
+        judged_by: Credentials,
         judge: impl Fn(&Credentials) -> Result<(), String> + Send + 'static,
         held: Option<OwnedSemaphorePermit>,
     ) -> Self {
@@ -42,6 +43,7 @@ impl Connection {
             quinn: link.quinn.clone(),
             link: Arc::downgrade(&link),
             not_after: link.certificate.not_after,
+            judged_by,
         };
         tokio::spawn(async move {
             guard.run(credentials, judge).await;
@@ -120,8 +122,7 @@ impl Connection {
     }
 
     /// Resolves when the connection is lost or closed, with the reason: [`Error::Closed`] if the
-    /// other side closed, [`Error::ClosedHere`] if this one did, [`Error::Refused`] if the other side
-    /// never let us in, [`Error::Lost`] otherwise. Cancel-safe.
+    /// other side closed, [`Error::ClosedHere`] if this one did, [`Error::Lost`] otherwise. Cancel-safe.
     pub async fn closed(&self) -> Error {
         let error = self.link.quinn.closed().await;
         self.link.lost(error)
@@ -145,11 +146,12 @@ struct Guard {
     quinn: quinn::Connection,
     link: Weak<Link>,
     not_after: SystemTime,
+    judged_by: Credentials,
 }
 
 impl Guard {
     async fn run(
-        self,
+        mut self,
         mut credentials: watch::Receiver<Credentials>,
         judge: impl Fn(&Credentials) -> Result<(), String>,
     ) {
@@ -165,11 +167,16 @@ impl Guard {
                 () = sleep(left.min(CLOCK_READ_EVERY)) => {}
                 changed = credentials.changed(), if watching => {
                     watching = changed.is_ok();
-                    let judged = judge(&credentials.borrow_and_update());
-                    if let Err(why) = judged {
+                    let current = credentials.borrow_and_update().clone();
+                    // A renewed certificate of one's own is no reason to judge thousands anew.
+                    if current.trust_like(&self.judged_by) {
+                        continue;
+                    }
+                    if let Err(why) = judge(&current) {
                         self.end(&format!("the certificate is no longer accepted: {why}"));
                         break;
                     }
+                    self.judged_by = current;
                 }
             }
         }

@@ -32,6 +32,7 @@ struct Inner {
 }
 
 /// A root and when it is good: the chain verification of the library asks a root for neither.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) anchor: TrustAnchor<'static>,
     pub(crate) not_before: SystemTime,
@@ -103,9 +104,12 @@ impl Credentials {
         &self.inner.own
     }
 
-    /// Whether these are the very same, not only equal.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+    /// Whether whoever is trusted by these is by the others, and nobody else.
+    pub(crate) fn trust_like(&self, others: &Self) -> bool {
+        let (these, others) = (&self.inner, &others.inner);
+        these.own.identity.cluster == others.own.identity.cluster
+            && these.node_roots == others.node_roots
+            && these.client_roots == others.client_roots
     }
 
     pub(crate) fn reset(&self) -> &ResetSecret {

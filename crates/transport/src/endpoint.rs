@@ -73,6 +73,7 @@ impl Endpoint {
         credentials: &Credentials,
         limits: Limits,
     ) -> Result<Self, Error> {
+        tls::check_listener(plane, credentials)?;
         let config = admission::server_config(plane, credentials)?;
         let unbound = |source| Error::Bind { address, source };
         let socket = bind(address).map_err(unbound)?;
@@ -86,13 +87,13 @@ impl Endpoint {
             accepted,
             Arc::clone(&endpoint.inner.tally),
         );
-        tokio::spawn(admission.run(Arc::new(config)));
+        tokio::spawn(admission.run(Arc::new(config), credentials.clone()));
         Ok(endpoint)
     }
 
     /// An endpoint that only dials. To be called within a tokio runtime.
     pub fn dialer(plane: Plane, credentials: &Credentials) -> Result<Self, Error> {
-        tls::client_config(plane, credentials, &Expect::AnyNode)?;
+        tls::check_dialer(plane, credentials)?;
         let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let old = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let socket = bind(both)
@@ -168,7 +169,9 @@ impl Endpoint {
 
     async fn dial(&self, to: SocketAddr, expect: Expect) -> Result<Connection, Error> {
         let Inner { quinn, plane, .. } = &*self.inner;
-        let credentials = self.inner.credentials.borrow().clone();
+        // From here on, so that no change is missed while the handshake goes on.
+        let watched = self.inner.credentials.subscribe();
+        let credentials = watched.borrow().clone();
         let tls = tls::client_config(*plane, &credentials, &expect)?;
         let crypto = QuicClientConfig::try_from(tls)
             .map_err(|error| Error::Credentials(format!("QUIC cannot be set up: {error}")))?;
@@ -187,15 +190,9 @@ impl Endpoint {
         };
         let certificate = admission::leaf(&connection)?;
         let first = connection.open_bi().await?;
-        let bounds = plane.bounds();
-        let link = Link::new(
-            connection,
-            certificate,
-            Some(first),
-            bounds.unfinished_frames,
-        );
-        let watched = self.inner.credentials.subscribe();
-        Ok(Connection::guarded(link, watched, judge, None))
+        let unfinished_max = plane.bounds().unfinished_at_dialer;
+        let link = Link::new(connection, certificate, Some(first), unfinished_max);
+        Ok(Connection::guarded(link, watched, credentials, judge, None))
     }
 
     /// Uses other credentials from now on: for new connections in both directions, and open ones end
@@ -209,9 +206,9 @@ impl Endpoint {
             )));
         }
         if self.inner.listens {
-            tls::server_config(self.inner.plane, credentials)?;
+            tls::check_listener(self.inner.plane, credentials)?;
         } else {
-            tls::client_config(self.inner.plane, credentials, &Expect::AnyNode)?;
+            tls::check_dialer(self.inner.plane, credentials)?;
         }
         self.inner.credentials.send_replace(credentials.clone());
         Ok(())

@@ -58,6 +58,10 @@ pub(crate) const REFUSAL: &str = "certificate refused: ";
 
 /// TLS alerts travel in QUIC as this plus the alert's number.
 const ALERTS: std::ops::Range<u64> = 0x100..0x200;
+const BAD_CERTIFICATE: u64 = 0x100 + 42;
+const CERTIFICATE_UNKNOWN: u64 = 0x100 + 46;
+const DECRYPT_ERROR: u64 = 0x100 + 51;
+const CERTIFICATE_REQUIRED: u64 = 0x100 + 116;
 const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 const CONNECTION_REFUSED: u64 = 2;
 
@@ -97,13 +101,15 @@ fn found_here(code: u64, reason: &str, error: &dyn std::fmt::Display) -> Error {
     if let Some((_, sentence)) = reason.split_once(REFUSAL) {
         return Error::Identity(sentence.to_owned());
     }
-    if code == NO_APPLICATION_PROTOCOL {
-        return Error::Lost("the other side speaks another protocol".into());
+    match code {
+        NO_APPLICATION_PROTOCOL => Error::Lost("the other side speaks another protocol".into()),
+        CERTIFICATE_REQUIRED => Error::Identity("there is none".into()),
+        BAD_CERTIFICATE..=CERTIFICATE_UNKNOWN | DECRYPT_ERROR => Error::Identity(reason.to_owned()),
+        code if ALERTS.contains(&code) => {
+            Error::Lost(format!("no handshake with the other side: {reason}"))
+        }
+        _ => Error::Lost(format!("the other side broke the rules of QUIC: {error}")),
     }
-    if ALERTS.contains(&code) {
-        return Error::Identity(reason.to_owned());
-    }
-    Error::Lost(format!("the other side broke the rules of QUIC: {error}"))
 }
 
 /// What the other side found wrong with ours.
@@ -115,12 +121,12 @@ fn found_there(code: u64, reason: &[u8]) -> Error {
     match code {
         NO_APPLICATION_PROTOCOL => Error::Refused("it speaks another protocol at this port".into()),
         CONNECTION_REFUSED => Error::Refused("it has as many connections as it takes".into()),
-        code if ALERTS.contains(&code) && reason.is_empty() => {
-            Error::Refused(format!("our certificate, with TLS alert {}", code & 0xff))
-        }
-        code if ALERTS.contains(&code) => Error::Refused(format!("our certificate: {reason}")),
-        _ if reason.is_empty() => Error::Lost(format!("the other side gave up with code {code}")),
-        _ => Error::Lost(format!("the other side gave up: {reason}")),
+        CERTIFICATE_REQUIRED => Error::Refused("it wants a certificate".into()),
+        code if ALERTS.contains(&code) => Error::Refused(format!(
+            "the handshake ends with TLS alert {}: {reason}",
+            code - ALERTS.start
+        )),
+        _ => Error::Lost(format!("the other side gave up with code {code}: {reason}")),
     }
 }
 

@@ -19,6 +19,7 @@ mod plane;
 mod reset;
 mod stream;
 mod tls;
+mod turnstile;
 
 pub use admission::Arrivals;
 pub use authority::{Authority, Issued};

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kontiki_wire::limits::{CLIENT_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::reset::ResetSecret;
@@ -30,10 +31,15 @@ pub enum Expect {
 pub struct Limits {
     /// Connections, from the first packet of their handshake to their end.
     pub connections: usize,
-    /// Handshakes under way.
+    /// Handshakes under way; more wait for their turn.
     pub handshakes: usize,
-    /// Handshakes under way above which an address must first prove that it can be answered.
+    /// Handshakes under way or waited for above which an address must first prove that it can be
+    /// answered.
     pub handshakes_unproven: usize,
+    /// Handshakes under way with one address; more of the same wait.
+    pub handshakes_per_origin: usize,
+    /// Dialers of one address that have a handshake under way or wait for one.
+    pub arrivals_per_origin: usize,
 }
 
 /// The smallest UDP payload that QUIC lets a path have: what a connection starts with.
@@ -51,6 +57,12 @@ const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
 /// The round trip assumed before the first is measured. A lost first packet is sent again after three
 /// of them; the library's third of a second would make that a second.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+/// Pieces of received data, each from one packet, that are taken off a stream at a time.
+pub(crate) const CHUNKS: usize = 32;
+
+/// What they come to at most.
+const TAKEN_BYTES_MAX: usize = CHUNKS * PAYLOAD_BYTES_MAX as usize;
 
 impl Plane {
     /// The one protocol that is spoken on it.
@@ -70,7 +82,8 @@ impl Plane {
                 send_window: 16 << 20,
                 streams: 16,
                 streams_to_dialer: 16,
-                unfinished_frames: 32 << 20,
+                unfinished_at_listener: 16 * (PEER_FRAME_BYTES_MAX + TAKEN_BYTES_MAX),
+                unfinished_at_dialer: 16 * (PEER_FRAME_BYTES_MAX + TAKEN_BYTES_MAX),
                 idle: Duration::from_secs(8),
                 keep_alive: Duration::from_secs(2),
             },
@@ -80,7 +93,8 @@ impl Plane {
                 send_window: 4 << 20,
                 streams: 64,
                 streams_to_dialer: 0,
-                unfinished_frames: 16 << 20,
+                unfinished_at_listener: 32 << 20,
+                unfinished_at_dialer: 64 * (CLIENT_FRAME_BYTES_MAX + TAKEN_BYTES_MAX),
                 idle: Duration::from_secs(15),
                 keep_alive: Duration::from_secs(4),
             },
@@ -97,11 +111,15 @@ impl Limits {
                 connections: 512,
                 handshakes: 128,
                 handshakes_unproven: 32,
+                handshakes_per_origin: 32,
+                arrivals_per_origin: 128,
             },
             Plane::Clients => Self {
                 connections: 4_096,
                 handshakes: 256,
                 handshakes_unproven: 64,
+                handshakes_per_origin: 64,
+                arrivals_per_origin: 1_024,
             },
         }
     }
@@ -120,18 +138,23 @@ pub(crate) struct Bounds {
     pub(crate) streams: u32,
     /// Streams that a listener may have open at a dialer.
     streams_to_dialer: u32,
-    /// Bytes of frames that have not arrived whole, over all streams.
-    pub(crate) unfinished_frames: usize,
+    /// Bytes of frames that a listener holds before they are whole, over all streams. Less than a
+    /// frame of the largest size on every stream where the dialer is not to be trusted.
+    pub(crate) unfinished_at_listener: usize,
+    /// The same at a dialer.
+    pub(crate) unfinished_at_dialer: usize,
     /// Silence after which the connection is lost.
     idle: Duration,
-    /// Silence after which it is broken.
+    /// Silence after which the dialer breaks it.
     keep_alive: Duration,
 }
 
 impl Bounds {
     /// For the side that dials.
     pub(crate) fn of_dialer(self) -> Arc<TransportConfig> {
-        Arc::new(self.transport(self.streams_to_dialer))
+        let mut config = self.transport(self.streams_to_dialer);
+        config.keep_alive_interval(Some(self.keep_alive));
+        Arc::new(config)
     }
 
     /// For the side that listens. It gives no stream until it has judged who dials.
@@ -153,7 +176,6 @@ impl Bounds {
             .receive_window(VarInt::from_u32(self.connection_window))
             .send_window(self.send_window)
             .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(self.keep_alive))
             .initial_rtt(INITIAL_RTT)
             .initial_mtu(PAYLOAD_BYTES_MIN)
             .min_mtu(PAYLOAD_BYTES_MIN)

@@ -4,11 +4,20 @@
 //! Its token must be the same before and after, and no secret to the listener alone: it is drawn from
 //! the private key.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
-use ring::hmac;
-use rustls::crypto::ring::default_provider;
+use ring::{
+    hmac,
+    rand::{SecureRandom, SystemRandom},
+};
+
+/// Bytes of a connection's number.
+const ID_BYTES: usize = 8;
+
+/// The shortest time between two resets, so that garbage costs little and hundreds of former dialers
+/// are still told within a second or two.
+const RESET_EVERY: Duration = Duration::from_millis(5);
 
 /// What tokens are made from, the same at every start with the same private key.
 #[derive(Clone)]
@@ -27,7 +36,8 @@ impl ResetSecret {
     pub(crate) fn configure(&self, purpose: &[u8], config: &mut EndpointConfig) {
         config
             .reset_key(Arc::new(derived(&self.0, purpose)))
-            .cid_generator(|| Box::new(RandomIds));
+            .cid_generator(|| Box::new(RandomIds))
+            .min_reset_interval(RESET_EVERY);
     }
 }
 
@@ -38,8 +48,7 @@ struct RandomIds;
 impl ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_BYTES];
-        default_provider()
-            .secure_random
+        SystemRandom::new()
             .fill(&mut id)
             .expect("a machine that made a TLS key has randomness");
         ConnectionId::new(&id)
@@ -49,7 +58,7 @@ impl ConnectionIdGenerator for RandomIds {
         ID_BYTES
     }
 
-    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+    fn cid_lifetime(&self) -> Option<Duration> {
         None
     }
 }
@@ -58,6 +67,3 @@ fn derived(key: &hmac::Key, purpose: &[u8]) -> hmac::Key {
     let secret = hmac::sign(key, purpose);
     hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
 }
-
-/// Bytes of a connection's number.
-const ID_BYTES: usize = 8;

@@ -14,18 +14,20 @@ use kontiki_wire::{FRAME_HEADER_BYTES, Frame, Malformed};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, link::Link};
+use crate::{Error, link::Link, plane::CHUNKS};
 
-/// How long a frame may take from its first byte to its last while somebody waits for it.
+/// How long a frame may take from its first byte to its last, if it does not keep coming at 64 KiB a
+/// second or more.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Pieces of received data, each from one packet, that are taken off a stream at a time.
-const CHUNKS: usize = 32;
+/// What every further byte adds to that, as bytes a second: slow, but not dripping.
+const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// The code with which a stream is given up in the middle of a write.
 const TORN: VarInt = VarInt::from_u32(1);
 
-/// The sending half of a stream. Dropping it ends the stream after what was written.
+/// The sending half of a stream. Dropping it ends the stream after what was written; what is still on
+/// the way is lost if the connection ends before [`stopped`](Self::stopped) resolves.
 pub struct FrameWriter {
     send: SendStream,
     link: Arc<Link>,
@@ -189,6 +191,7 @@ impl FrameReader {
         };
         let chunks = &chunks[..count];
         let bytes = chunks.iter().map(Bytes::len).sum();
+        self.extend_deadline(bytes);
         self.held += bytes;
         self.link.hold(bytes)?;
         self.buffer.reserve(bytes);
@@ -196,6 +199,14 @@ impl FrameReader {
             self.buffer.extend_from_slice(chunk);
         }
         Ok(())
+    }
+
+    /// Whoever keeps sending may go on, also after a pause in which nobody read.
+    fn extend_deadline(&mut self, bytes: usize) {
+        if let Some(deadline) = &mut self.deadline {
+            let micros = bytes as u64 * 1_000_000 / FRAME_BYTES_PER_SECOND_MIN;
+            *deadline = (*deadline).max(Instant::now() + Duration::from_micros(micros));
+        }
     }
 
     /// The end of the stream is good between two frames only.

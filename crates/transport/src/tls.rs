@@ -299,11 +299,8 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// The TLS half of a listener.
-pub(crate) fn server_config(
-    plane: Plane,
-    credentials: &Credentials,
-) -> Result<ServerConfig, Error> {
+/// Whether these credentials can be a listener's: what nobody would let pass is better told here.
+pub(crate) fn check_listener(plane: Plane, credentials: &Credentials) -> Result<(), Error> {
     let own = credentials.identity();
     if own.role != Role::Node {
         return Err(Error::Credentials(format!(
@@ -315,6 +312,45 @@ pub(crate) fn server_config(
             "the clients' roots are missing: no client could be let in".to_owned(),
         ));
     }
+    check_own(
+        &Verifier::of_listeners(credentials, &Expect::AnyNode),
+        credentials,
+    )
+}
+
+/// Whether these credentials can be a dialer's.
+pub(crate) fn check_dialer(plane: Plane, credentials: &Credentials) -> Result<(), Error> {
+    let own = credentials.identity();
+    match (plane, own.role) {
+        (Plane::Peers, Role::Node) => {
+            check_own(&Verifier::of_dialers(plane, credentials), credentials)
+        }
+        (Plane::Peers, _) => Err(Error::Credentials(format!(
+            "only a node dials a peer, and the own certificate names {own}"
+        ))),
+        (Plane::Clients, Role::Node) => Err(Error::Credentials(format!(
+            "a node does not dial as a client, and the own certificate names {own}"
+        ))),
+        // The clients' roots are the nodes' to know.
+        (Plane::Clients, _) => Ok(()),
+    }
+}
+
+fn check_own(verifier: &Verifier, credentials: &Credentials) -> Result<(), Error> {
+    let judged = verifier.judge(&credentials.key().cert, UnixTime::now());
+    judged.map(|_| ()).map_err(|why| {
+        Error::Credentials(format!(
+            "other nodes would refuse the own certificate: {why}"
+        ))
+    })
+}
+
+/// The TLS half of a listener.
+/// The TLS half of a listener.
+pub(crate) fn server_config(
+    plane: Plane,
+    credentials: &Credentials,
+) -> Result<ServerConfig, Error> {
     let verifier = Arc::new(Verifier::of_dialers(plane, credentials));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
@@ -338,16 +374,6 @@ pub(crate) fn client_config(
     credentials: &Credentials,
     expect: &Expect,
 ) -> Result<ClientConfig, Error> {
-    let own = credentials.identity();
-    if (own.role == Role::Node) != (plane == Plane::Peers) {
-        return Err(Error::Credentials(format!(
-            "{own} has the wrong role to dial {}",
-            match plane {
-                Plane::Peers => "a peer: only a node does",
-                Plane::Clients => "as a client: a node does not",
-            }
-        )));
-    }
     let verifier = Arc::new(Verifier::of_listeners(credentials, expect));
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
