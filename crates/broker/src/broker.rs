@@ -294,7 +294,7 @@ impl Broker {
             return Err(Refusal::Unavailable { why: why.clone() });
         }
         let Some(topic) = self.cluster.topic_of(id) else {
-            let name = format!("of group {id}");
+            let name = format!("group {id}");
             return Err(Refusal::NoSuchTopic { name });
         };
         let ask = |member| Refusal::NotLeader {

@@ -397,6 +397,21 @@ mod tests {
     }
 
     #[test]
+    fn topic_with_more_replicas_than_a_group_has_voters_is_void() {
+        let mut state = birth();
+        state.members = (1..=20).map(member).collect();
+        let mut cluster = Cluster::restore(state, None).unwrap();
+        let most: Vec<u64> = (1..=VOTERS_MAX as u64).collect();
+        let more: Vec<u64> = (1..=VOTERS_MAX as u64 + 1).collect();
+        let mut apply = |index, command| cluster.apply(&entry(index, &command)).unwrap().unwrap();
+        assert_eq!(
+            apply(1, create("more", &more)),
+            Change::Void(too_many_replicas())
+        );
+        assert!(matches!(apply(2, create("most", &most)), Change::Made(_)));
+    }
+
+    #[test]
     fn topics_are_bounded() {
         let mut state = birth();
         state.next_group = TOPICS_MAX as u64 + 1;

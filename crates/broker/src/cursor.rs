@@ -301,6 +301,7 @@ mod tests {
     #[test]
     fn first_batch_may_begin_before_the_cursor_and_the_last_reach_past_the_end() {
         let mut cursor = open(From::Offset(Offset(12)), Until::Offset(Offset(18)));
+        assert_eq!(cursor.step(EXTENT, 0), read(12, 18));
         let mut batches = vec![batch(10, 5, 0), batch(15, 5, 0), batch(20, 5, 0)];
         cursor.take(&mut batches).unwrap();
         assert_eq!(batches.len(), 2);

@@ -431,6 +431,73 @@ fn deleted_topics_files_stay_until_its_deletion_is_durable() {
 }
 
 #[test]
+fn batch_that_waits_while_its_topic_is_deleted_is_answered_unknown() {
+    let mut hand = Hand::alone();
+    let group = hand.create("a");
+    hand.disk_waits = true;
+    let stream = StreamId(4);
+    let append = Input::Append {
+        stream,
+        group,
+        batch: batch(1, 0, 1),
+    };
+    let delete = Input::Request {
+        ticket: Ticket(99),
+        request: Request::DeleteTopic {
+            name: "a".parse().unwrap(),
+        },
+    };
+    let effects = hand.give(vec![append, delete]);
+    let [Effect::Persist(writes)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    let upto = writes.seq;
+    let effects = hand.give(vec![Input::Persisted { upto }]);
+    assert_eq!(refusals(answers(&effects)), [Refusal::Unknown]);
+    let done = Effect::Respond {
+        ticket: Ticket(99),
+        response: Response::Done,
+    };
+    assert!(effects.contains(&done));
+    let refused = refusals(hand.append(group, vec![batch(1, 0, 1)]));
+    assert!(matches!(refused[..], [Refusal::NoSuchTopic { .. }]));
+}
+
+#[test]
+fn group_born_right_after_a_restart_sits_out_what_an_earlier_life_may_have_promised() {
+    let asked_after = |had_a_life: bool, wait: u64| {
+        let mut own = boot(0, Vec::new());
+        own.boot.fresh = !had_a_life;
+        let mut hand = Hand::new(settings(3), vec![own]).unwrap();
+        hand.now += wait;
+        let topic = vec![
+            entry(1, Kind::Noop, Bytes::new()),
+            command(2, &create_command("a", &[2, 1])),
+        ];
+        hand.give(vec![appended(0, 2, topic)]);
+        let round = 1;
+        let last = LogId::ORIGIN;
+        let effects = hand.give(vec![Input::Peer {
+            from: node(2),
+            messages: vec![GroupMessage {
+                group: GroupId(1),
+                message: Message {
+                    term: Term(1),
+                    body: Body::PreVote { round, last },
+                },
+            }],
+        }]);
+        effects.iter().any(|effect| {
+            matches!(effect, Effect::Send { messages, .. }
+                if matches!(messages[0].message.body, Body::PreVoteReply { granted: true, .. }))
+        })
+    };
+    assert!(asked_after(false, 0));
+    assert!(!asked_after(true, 0));
+    assert!(asked_after(true, 300_000));
+}
+
+#[test]
 fn groups_on_the_disk_are_told_apart_by_what_the_cluster_knows() {
     let mut settings = settings(1);
     settings.birth.next_group = 5;
@@ -508,6 +575,7 @@ fn disk_that_does_not_fit_together_is_not_started_from() {
 
     let mut applied = boot(0, vec![entry(1, Kind::Noop, Bytes::new())]);
     applied.boot.applied = Index(1);
+    applied.boot.commit = Index(1);
     assert!(wrong(vec![applied]).contains("applied"));
 
     let mut undecodable = boot(0, vec![]);

@@ -111,6 +111,15 @@ impl Disk {
         all.push((at, state));
     }
 
+    /// No crash loses a checkpoint that is there now.
+    pub(crate) fn keep_checkpoints(&mut self) {
+        let counts = self
+            .checkpoints
+            .iter()
+            .map(|(group, all)| (*group, all.len()));
+        self.kept = counts.collect();
+    }
+
     /// A group's files go, and with them all that would remember its topic.
     pub(crate) fn remove(&mut self, group: GroupId, chance: &mut Chance) {
         let own = self.checkpoints.entry(GroupId::CLUSTER).or_default();

@@ -9,4 +9,5 @@ mod faults;
 mod oracle;
 mod producer;
 mod quiet;
+mod subscriber;
 mod world;

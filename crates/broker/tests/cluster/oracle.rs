@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kontiki_broker::{Placed, StreamId, Ticket};
 use kontiki_raft::{Entry, Index, LogId, Term};
-use kontiki_wire::{Acknowledged, Answer, Batch, GroupId, Offset, ProducerId, Response};
+use kontiki_wire::{
+    Acknowledged, Answer, Batch, DeliveredBatch, GroupId, Offset, ProducerId, Response,
+};
 
 /// A batch where it was seen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,12 +24,16 @@ struct Place {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     places: BTreeMap<Index, Place>,
+    /// The entries that have records, by offset.
+    offsets: BTreeMap<Offset, Index>,
     /// Each state at its position.
     states: BTreeMap<Index, (LogId, Bytes)>,
     leaders: BTreeMap<Term, usize>,
     acknowledged: Vec<(ProducerId, Acknowledged)>,
     /// Producers that sent one batch once and were told that certainly nothing happened.
     denied: BTreeSet<ProducerId>,
+    /// When each batch was first asked for, and when it was first acknowledged.
+    spans: BTreeMap<(ProducerId, u64), (u64, Option<u64>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,8 +55,14 @@ impl Oracle {
             time: entry.time.0,
             body: entry.body.clone(),
         };
-        let places = &mut self.groups.entry(group).or_default().places;
-        let known = places.entry(placed.index).or_insert_with(|| place.clone());
+        let seen = self.groups.entry(group).or_default();
+        if placed.count > 0 {
+            seen.offsets.insert(placed.offset, placed.index);
+        }
+        let known = seen
+            .places
+            .entry(placed.index)
+            .or_insert_with(|| place.clone());
         assert!(
             *known == place,
             "replicas differ in group {group}: {} at {} and {} at {}",
@@ -77,7 +89,16 @@ impl Oracle {
         assert_eq!(*leader, node, "two leaders of group {group} in term {term}");
     }
 
-    pub(crate) fn asked(&mut self, stream: StreamId, sequence: u64) {
+    pub(crate) fn asked(
+        &mut self,
+        now: u64,
+        stream: StreamId,
+        producer: ProducerId,
+        group: GroupId,
+        sequence: u64,
+    ) {
+        let spans = &mut self.groups.entry(group).or_default().spans;
+        spans.entry((producer, sequence)).or_insert((now, None));
         *self.owed_answers.entry((stream, sequence)).or_default() += 1;
     }
 
@@ -88,6 +109,7 @@ impl Oracle {
     /// A broker answers a batch.
     pub(crate) fn answered(
         &mut self,
+        now: u64,
         stream: StreamId,
         producer: ProducerId,
         group: GroupId,
@@ -108,6 +130,8 @@ impl Oracle {
         match answer {
             Ok(acknowledged) => {
                 self.acknowledged_count += 1;
+                let span = seen.spans.get_mut(&(producer, sequence)).unwrap();
+                span.1.get_or_insert(now);
                 seen.acknowledged.push((producer, *acknowledged));
             }
             Err(refused) if is_shot && refused.refusal.certainly_nothing_happened() => {
@@ -149,6 +173,13 @@ impl Oracle {
         }
     }
 
+    /// A subscriber is given a batch.
+    pub(crate) fn delivered(&self, group: GroupId, batch: &DeliveredBatch) {
+        let seen = &self.groups[&group];
+        let place = &seen.places[&seen.offsets[&batch.offset]];
+        assert_eq!((place.time, &place.body), (batch.time, &batch.batch));
+    }
+
     /// Where a group's records end.
     pub(crate) fn end(&self, group: GroupId) -> Offset {
         let seen = self.groups.get(&group);
@@ -160,6 +191,23 @@ impl Oracle {
 }
 
 impl Seen {
+    /// What was acknowledged before something else was asked for stands before it.
+    fn verify_real_time(&self, batches: &BTreeMap<(ProducerId, u64), (Offset, u64)>) {
+        let mut by_offset: Vec<_> = batches
+            .iter()
+            .map(|(batch, (offset, _))| (*offset, self.spans[batch]))
+            .collect();
+        by_offset.sort_unstable();
+        let mut latest_asked = 0;
+        for (offset, (asked, acknowledged)) in by_offset {
+            latest_asked = latest_asked.max(asked);
+            assert!(
+                acknowledged.is_none_or(|acknowledged| acknowledged >= latest_asked),
+                "the batch at {offset} was acknowledged before one that precedes it was asked for"
+            );
+        }
+    }
+
     fn verify(&self) {
         let mut next = (Index(1), Offset(0), 0);
         // By producer: the next sequence, and every batch's place.
@@ -182,6 +230,7 @@ impl Seen {
             let place = (place.offset, place.time);
             batches.insert((header.producer, header.sequence), place);
         }
+        self.verify_real_time(&batches);
         for (producer, _) in batches.keys() {
             let denied = self.denied.contains(producer);
             assert!(!denied, "denied to producer {producer:?}, and there");

@@ -106,6 +106,7 @@ fn restarted_member_goes_on_from_its_checkpoint() {
         world.producers.iter().all(|one| one.is_done)
     });
     for number in 0..3 {
+        world.nodes[number].disk.keep_checkpoints();
         world.crash(number);
         let me = world.nodes[number].me;
         let boots = world.nodes[number].disk.boots(me);
@@ -161,6 +162,33 @@ fn failed_write_answers_whoever_waits_and_stops_the_node() {
     broker.handle(now, Input::Timer);
     broker.drain(now, &mut effects);
     assert_eq!(effects, []);
+}
+
+#[test]
+fn leader_says_who_is_behind_and_by_how_much() {
+    let mut world = World::new(10, 3);
+    let group = world.create("a", 3);
+    world.produce(group, 20);
+    world.settle();
+    let before = world.oracle.end(group).0;
+    let leader = world.leader(group).unwrap();
+    let follower = (leader + 1) % 3;
+    world.crash(follower);
+    world.produce(group, 20);
+    world.run(2_000_000);
+    let ticket = world.request(leader, Request::Status).unwrap();
+    world.run(1_000);
+    let Response::Status(status) = &world.responses[&ticket] else {
+        panic!("status");
+    };
+    let status = status.groups.iter().find(|one| one.group == group);
+    let name = format!("n{}", follower + 1);
+    let replicas = &status.unwrap().replicas;
+    let replica = replicas.iter().find(|one| one.name == name).unwrap();
+    assert_eq!(replica.state, "unreachable");
+    assert_eq!(replica.match_offset.0, before);
+    assert_eq!(replica.lag, world.oracle.end(group).0 - before);
+    assert!(replica.lag > 0);
 }
 
 #[test]

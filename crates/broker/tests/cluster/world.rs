@@ -6,11 +6,13 @@ use bytes::Bytes;
 use kontiki_broker::{Broker, Effect, Input, Now, Settings, StreamId, Ticket};
 use kontiki_raft::{Body, Incarnation, Index, Message, Micros, NodeId, NodeRef, Role, SendLog};
 use kontiki_wire::{
-    Answer, ClusterId, ClusterState, GroupId, GroupMessage, Member, Request, Response,
-    TopicSettings,
+    Answer, ClusterId, ClusterState, DeliveredBatch, GroupId, GroupMessage, Member, Offset,
+    Request, Response, TopicSettings,
 };
 
-use crate::{chance::Chance, disk::Disk, oracle::Oracle, producer::Producer};
+use crate::{
+    chance::Chance, disk::Disk, oracle::Oracle, producer::Producer, subscriber::Subscriber,
+};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,10 @@ enum Happening {
         producer: usize,
         leader: Option<String>,
     },
+    /// A subscriber reads.
+    Poll {
+        subscriber: usize,
+    },
     /// A producer looks whether its stream is still alive.
     Look {
         producer: usize,
@@ -75,6 +81,8 @@ pub(crate) struct Node {
     pub(crate) life: u64,
     pub(crate) topics: BTreeSet<GroupId>,
     pub(crate) watermarks: BTreeMap<GroupId, u64>,
+    /// Which entry holds the records from an offset on; what segments know across lives.
+    placed: BTreeMap<GroupId, BTreeMap<Offset, Index>>,
     pub(crate) halted: Option<String>,
     pub(crate) sends: u64,
     pub(crate) persists: u64,
@@ -87,11 +95,30 @@ pub(crate) struct Node {
     tickets: Vec<Ticket>,
 }
 
+impl Node {
+    /// A few batches from the one that holds `from` on.
+    pub(crate) fn read(&self, group: GroupId, from: Offset, until: Offset) -> Vec<DeliveredBatch> {
+        let placed = &self.placed[&group];
+        let first = placed.range(..=from).next_back().unwrap();
+        let rest = placed.range(*first.0..until).take(5);
+        let batch = |(offset, index): (&Offset, &Index)| {
+            let entry = self.disk.entry(group, *index).unwrap();
+            DeliveredBatch {
+                offset: *offset,
+                time: entry.time.0,
+                batch: entry.body.clone(),
+            }
+        };
+        rest.map(batch).collect()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) chance: Chance,
     pub(crate) now: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) producers: Vec<Producer>,
+    pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) oracle: Oracle,
     pub(crate) faults: Faults,
     /// Pairs that do not hear each other.
@@ -115,6 +142,7 @@ impl World {
             life: 0,
             topics: BTreeSet::new(),
             watermarks: BTreeMap::new(),
+            placed: BTreeMap::new(),
             halted: None,
             sends: 0,
             persists: 0,
@@ -132,6 +160,7 @@ impl World {
             now: 1_000_000,
             nodes,
             producers: Vec::new(),
+            subscribers: Vec::new(),
             oracle: Oracle::default(),
             faults: CALM,
             cut: BTreeSet::new(),
@@ -288,7 +317,7 @@ impl World {
                 "not within {micros} µs: {what}{}",
                 self.told()
             );
-            self.run(5_000);
+            self.run(20_000);
         }
     }
 
@@ -346,6 +375,10 @@ impl World {
                         self.look(producer);
                     }
                 }
+            }
+            Happening::Poll { subscriber } => {
+                self.subscribers[subscriber].poll(&self.nodes, &self.oracle);
+                self.in_a_while(20_000, Happening::Poll { subscriber });
             }
             // Of an earlier life.
             Happening::Synced { .. } | Happening::Wake { .. } | Happening::Drain { .. } => {}
@@ -414,6 +447,10 @@ impl World {
                     let entry = node.disk.entry(group, one.index);
                     let entry = entry.expect("whatever is applied was given to the disk");
                     self.oracle.placed(group, one, entry);
+                    if one.count > 0 {
+                        let placed = node.placed.entry(group).or_default();
+                        placed.insert(one.offset, one.index);
+                    }
                 }
                 let before = node.watermarks.insert(group, watermark.0);
                 assert!(before.is_none_or(|before| before <= watermark.0));
@@ -427,7 +464,7 @@ impl World {
                 let it = &self.producers[producer];
                 let is_shot = it.id.0 >= SHOTS;
                 self.oracle
-                    .answered(stream, it.id, it.group, is_shot, &answer);
+                    .answered(self.now, stream, it.id, it.group, is_shot, &answer);
                 let delay_max = self.faults.delay_max;
                 self.in_a_while(delay_max, Happening::Answered { stream, answer });
             }
@@ -487,6 +524,13 @@ impl World {
             body,
         };
         self.send(number, send.to, vec![GroupMessage { group, message }]);
+    }
+
+    /// Adds a subscriber from the topic's beginning on.
+    pub(crate) fn subscribe(&mut self, group: GroupId) {
+        let subscriber = self.subscribers.len();
+        self.subscribers.push(Subscriber::new(group));
+        self.at(self.now, Happening::Poll { subscriber });
     }
 
     /// Somebody appends one batch somewhere and never comes back, whatever the answer is.
@@ -552,7 +596,9 @@ impl World {
             return;
         }
         self.streams.insert(stream, (number, node.life, producer));
-        self.oracle.asked(stream, batch.header().sequence);
+        let (producer, sequence) = (it.id, batch.header().sequence);
+        self.oracle
+            .asked(self.now, stream, producer, group, sequence);
         self.input(
             number,
             Input::Append {
@@ -638,6 +684,10 @@ impl World {
         });
         self.run(1_000_000);
         self.agree();
+        self.until("all subscribers have read all", 10_000_000, |world| {
+            let read = |one: &Subscriber| one.next == world.oracle.end(one.group);
+            world.subscribers.iter().all(read)
+        });
         self.verify(&BTreeSet::new());
     }
 
