@@ -24,6 +24,8 @@ pub enum Open {
 pub trait Disk: Send + Sync + fmt::Debug {
     /// The path as people know it, for messages.
     fn full_path(&self, path: &Path) -> PathBuf;
+    /// The path in the operating system, if that is where this disk is.
+    fn native_path(&self, path: &Path) -> Option<PathBuf>;
     /// The names in a directory, sorted; none if there is no such directory.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Error>;
     /// Makes a directory and those above it, durably. No error if it exists.

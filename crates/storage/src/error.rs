@@ -28,13 +28,23 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
+    /// The small state's database refused.
+    #[error("{doing}: {what}")]
+    State {
+        /// What was being done, as "cannot …".
+        doing: &'static str,
+        /// What the database says.
+        what: String,
+    },
     /// An earlier write failed; this process writes nothing more.
     #[error("an earlier write failed; the node must be restarted")]
     Poisoned,
     /// The range asked for is not, or no longer, there.
-    #[error("entries {first} to {last} are not in the log")]
+    #[error("{what} {first} to {last} are not in the log")]
     Gone {
-        /// The first index asked for.
+        /// "entries" or "offsets".
+        what: &'static str,
+        /// The first one asked for.
         first: u64,
         /// The last one.
         last: u64,

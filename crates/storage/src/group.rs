@@ -1,5 +1,5 @@
-//! One group in memory: every entry that no segment keeps durably yet, and a hot tail of those that one
-//! does.
+//! One group in memory: every entry that no segment keeps durably yet, a hot tail of those that one
+//! does, and where the rest is.
 
 use std::{
     collections::VecDeque,
@@ -7,23 +7,35 @@ use std::{
 };
 
 use kontiki_broker::Placed;
-use kontiki_raft::{Entry, Index, Kind, Persist};
+use kontiki_raft::{Entry, Index, Kind, LogId, Micros, Persist};
 use kontiki_wire::{DeliveredBatch, GroupId, Offset};
 
-/// An entry in memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    pub(crate) entry: Entry,
-    /// The write that brought it; it is durable when that is.
-    pub(crate) seq: u64,
-    /// The offset of its first record, [`UNPLACED`] before it is placed.
-    pub(crate) offset: Offset,
-    /// Its records, once it is placed.
-    pub(crate) count: u32,
-}
+use crate::segment::{Extent, GroupSegments, Marks, PlacedEntry, SegmentRead, Target};
+
+/// Bytes of placed entries at which a group's segment is worth writing.
+pub(crate) const WORTH_WRITING_BYTES: u64 = 1 << 20;
 
 /// Beyond every offset: what is not placed comes after everything that is.
 const UNPLACED: Offset = Offset(u64::MAX);
+
+/// An entry in memory.
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    /// The write that brought it; it is durable when that is.
+    seq: u64,
+    /// The offset of its first record, [`UNPLACED`] before it is placed.
+    offset: Offset,
+    /// Its records, once it is placed.
+    count: u32,
+}
+
+/// A journal file that holds entries of the group, and the last of them.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    file: u32,
+    last: u64,
+}
 
 /// A group's log as its readers and the two threads share it.
 #[derive(Debug)]
@@ -33,32 +45,115 @@ pub(crate) struct Group {
 }
 
 /// What the lock guards.
+///
+/// `base ≤ kept ≤ written ≤ placed ≤ last`, and entries after `kept` are always held.
 #[derive(Debug)]
 pub(crate) struct Inner {
     /// Contiguous in index.
-    pub(crate) held: VecDeque<Held>,
+    held: VecDeque<Held>,
     /// The index of the first one held, or the one after the log if none is.
     first: u64,
-    /// Entries up to this index have been placed.
+    /// Entries up to this one have been placed.
     placed: u64,
     /// The offset after the last record placed.
     next_offset: u64,
-    /// Whether the group was removed.
-    pub(crate) removed: bool,
+    /// Entries up to this one are in segments.
+    written: u64,
+    /// Entries up to this one are durable there.
+    kept: u64,
+    /// Bytes of entries that are placed and not written.
+    waiting_bytes: u64,
+    /// Whether the settler has been told of them.
+    waiting_told: bool,
+    /// The latest write.
+    last_seq: u64,
+    /// Oldest first.
+    homes: VecDeque<Home>,
+    base: LogId,
+    base_offset: Offset,
+    sealed: Vec<Extent>,
+    tail: Option<(Extent, Marks)>,
+    removed: bool,
+}
+
+/// What a placement brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Placing {
+    /// Bytes that wait for a segment now and did not before.
+    pub(crate) bytes: u64,
+    /// Whether the settler is to be told.
+    pub(crate) tell: bool,
+}
+
+/// Placed entries that are not in a segment, and where they go.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) entries: Vec<PlacedEntry>,
+    pub(crate) bytes: u64,
 }
 
 impl Group {
-    /// A group whose segments end with `kept` and the offset before `next_offset`.
-    pub(crate) fn new(id: GroupId, kept: Index, next_offset: Offset) -> Self {
+    /// A group that has nothing yet.
+    pub(crate) fn born(id: GroupId) -> Self {
+        Self::new(
+            id,
+            LogId::ORIGIN,
+            Offset(0),
+            Vec::new(),
+            None,
+            LogId::ORIGIN,
+            Offset(0),
+        )
+    }
+
+    /// A group as it was found.
+    pub(crate) fn found(
+        id: GroupId,
+        base: LogId,
+        base_offset: Offset,
+        segments: GroupSegments,
+    ) -> Self {
+        Self::new(
+            id,
+            base,
+            base_offset,
+            segments.sealed,
+            segments.tail,
+            segments.last,
+            segments.end_offset,
+        )
+    }
+
+    fn new(
+        id: GroupId,
+        base: LogId,
+        base_offset: Offset,
+        sealed: Vec<Extent>,
+        tail: Option<(Extent, Marks)>,
+        kept: LogId,
+        next_offset: Offset,
+    ) -> Self {
+        let kept = kept.index.0;
+        let inner = Inner {
+            held: VecDeque::new(),
+            first: kept + 1,
+            placed: kept,
+            next_offset: next_offset.0,
+            written: kept,
+            kept,
+            waiting_bytes: 0,
+            waiting_told: false,
+            last_seq: 0,
+            homes: VecDeque::new(),
+            base,
+            base_offset,
+            sealed,
+            tail,
+            removed: false,
+        };
         Self {
             id,
-            inner: Mutex::new(Inner {
-                held: VecDeque::new(),
-                first: kept.0 + 1,
-                placed: kept.0,
-                next_offset: next_offset.0,
-                removed: false,
-            }),
+            inner: Mutex::new(inner),
         }
     }
 
@@ -67,8 +162,35 @@ impl Group {
         // assertions, and those end the process.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A segment to read from for this target, or `None` if no segment has it.
+    pub(crate) fn locate(&self, target: Target) -> Option<SegmentRead> {
+        let inner = self.lock();
+        let before = |extent: &Extent| match target {
+            Target::Index(index) => extent.last.index < index,
+            Target::Offset(offset) => extent.end_offset <= offset,
+            Target::Time(time) => extent.last_time < time,
+        };
+        let at = inner.sealed.partition_point(before);
+        if let Some(&extent) = inner.sealed.get(at) {
+            return Some(SegmentRead {
+                group: self.id,
+                extent,
+                mark: None,
+                sealed: true,
+            });
+        }
+        let (extent, marks) = inner.tail.as_ref().filter(|(extent, _)| !before(extent))?;
+        Some(SegmentRead {
+            group: self.id,
+            extent: *extent,
+            mark: target.mark_in(marks),
+            sealed: false,
+        })
+    }
 }
 
+/// Following what the decider says.
 impl Inner {
     /// The end of the log.
     pub(crate) fn last(&self) -> u64 {
@@ -78,6 +200,7 @@ impl Inner {
     /// Follows a write. Panics if it contradicts what was written or placed: then the decider's view of
     /// this log is another one, and nothing may go on.
     pub(crate) fn persist(&mut self, seq: u64, persist: &Persist) {
+        self.last_seq = seq;
         if let Some(from) = persist.truncate_from {
             assert!(
                 from.0 > self.placed,
@@ -87,7 +210,12 @@ impl Inner {
             self.held
                 .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
-        for entry in &persist.append {
+        self.hold(seq, &persist.append);
+    }
+
+    /// Holds entries that follow the last one.
+    pub(crate) fn hold(&mut self, seq: u64, entries: &[Entry]) {
+        for entry in entries {
             assert_eq!(
                 entry.id.index.0,
                 self.last() + 1,
@@ -102,10 +230,11 @@ impl Inner {
         }
     }
 
-    /// Follows the placement of committed entries. Those before the ones held are known already: they
-    /// come again after a restart. Panics if a placement contradicts an earlier one.
-    pub(crate) fn place(&mut self, placed: &[Placed]) {
-        let known = self.placed;
+    /// Follows the placement of committed entries. Those up to the last one placed are known: they come
+    /// again after a restart. Panics if a placement contradicts the log.
+    pub(crate) fn place(&mut self, placed: &[Placed]) -> Placing {
+        let known = if self.removed { u64::MAX } else { self.placed };
+        let mut bytes = 0;
         for place in placed.iter().filter(|place| place.index.0 > known) {
             assert_eq!(
                 place.index.0,
@@ -122,21 +251,183 @@ impl Inner {
             );
             held.offset = place.offset;
             held.count = place.count;
+            bytes += held.entry.body.len() as u64;
             self.placed += 1;
             self.next_offset += u64::from(place.count);
         }
+        self.waiting_bytes += bytes;
+        let tell = !self.waiting_told && self.waiting_bytes >= WORTH_WRITING_BYTES;
+        self.waiting_told |= tell;
+        Placing { bytes, tell }
     }
 
     fn position_of(&self, index: u64) -> Option<usize> {
         let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
         (at < self.held.len()).then_some(at)
     }
+}
 
-    /// How many of those held are placed; they come first.
-    fn placed_count(&self) -> usize {
-        (self.placed + 1 - self.first) as usize
+/// Moving to segments.
+impl Inner {
+    /// Placed entries that follow what is in segments and whose write is durable, as much as
+    /// `bytes_max`, at least one if there is one.
+    pub(crate) fn run(&mut self, durable: u64, bytes_max: u64) -> Run {
+        self.waiting_told = false;
+        let mut run = Run {
+            entries: Vec::new(),
+            bytes: 0,
+        };
+        let from = (self.written + 1 - self.first) as usize;
+        let to = (self.placed + 1 - self.first) as usize;
+        for held in self.held.range(from..to) {
+            let bytes = held.entry.body.len() as u64;
+            let full = run.bytes + bytes > bytes_max && !run.entries.is_empty();
+            if full || held.seq > durable {
+                break;
+            }
+            run.bytes += bytes;
+            run.entries.push(PlacedEntry {
+                entry: held.entry.clone(),
+                offset: held.offset,
+                count: held.count,
+            });
+        }
+        run
     }
 
+    /// The end of what is in segments, and the offset after it.
+    pub(crate) fn segments_end(&self) -> (LogId, Offset) {
+        let tail = self.tail.as_ref().map(|(extent, _)| extent);
+        let last = tail.or_else(|| self.sealed.last());
+        last.map_or((self.base, self.base_offset), |extent| {
+            (extent.last, extent.end_offset)
+        })
+    }
+
+    /// The segment that is written.
+    pub(crate) fn tail(&self) -> Option<&(Extent, Marks)> {
+        self.tail.as_ref()
+    }
+
+    /// A segment was begun.
+    pub(crate) fn begun(&mut self, extent: Extent) {
+        assert!(self.tail.is_none(), "one segment is written at a time");
+        self.tail = Some((extent, Marks::new()));
+    }
+
+    /// A run was written.
+    pub(crate) fn wrote(&mut self, extent: Extent, marks: Marks, bytes: u64) {
+        let (tail, known) = self.tail.as_mut().expect("a run is written to the tail");
+        *tail = extent;
+        known.extend(marks);
+        self.written = extent.last.index.0;
+        self.waiting_bytes -= bytes;
+    }
+
+    /// The segment that was written is sealed.
+    pub(crate) fn sealed(&mut self) {
+        self.sealed
+            .extend(self.tail.take().map(|(extent, _)| extent));
+    }
+
+    /// Everything in segments is durable. Gives back the bytes that may be forgotten now and might not
+    /// before.
+    pub(crate) fn keep(&mut self) -> u64 {
+        let from = (self.kept + 1 - self.first) as usize;
+        let to = (self.written + 1 - self.first) as usize;
+        let bodies = self.held.range(from..to).map(|held| held.entry.body.len());
+        self.kept = self.written;
+        bodies.sum::<usize>() as u64
+    }
+
+    /// Entries up to this one are durable in segments.
+    pub(crate) fn kept(&self) -> Index {
+        Index(self.kept)
+    }
+
+    /// Forgets entries up to `upto`, which segments keep.
+    pub(crate) fn forget(&mut self, upto: Index) {
+        assert!(upto.0 <= self.kept, "what is forgotten is kept elsewhere");
+        while self.first <= upto.0 {
+            self.held.pop_front();
+            self.first += 1;
+        }
+    }
+
+    pub(crate) fn base(&self) -> (LogId, Offset) {
+        (self.base, self.base_offset)
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    pub(crate) fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    /// Bytes of entries that are placed and not written.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+}
+
+/// Which journal files are needed.
+impl Inner {
+    /// Entries from `first` on are gone from the log.
+    pub(crate) fn leave_homes(&mut self, first: u64) {
+        while let Some(home) = self.homes.pop_back() {
+            let before = self.homes.back().map_or(0, |home| home.last);
+            let last = home.last.min(first.saturating_sub(1));
+            if last > before {
+                self.homes.push_back(Home { last, ..home });
+                return;
+            }
+        }
+    }
+
+    /// Entries up to `last`, which follow the ones before, went to journal file `file`.
+    pub(crate) fn settle_home(&mut self, file: u32, last: u64) {
+        match self.homes.back_mut().filter(|home| home.file == file) {
+            Some(home) => home.last = last,
+            None => self.homes.push_back(Home { file, last }),
+        }
+    }
+
+    /// All entries that segments do not keep went to journal file `file`.
+    pub(crate) fn move_home(&mut self, file: u32) {
+        self.homes.clear();
+        let last = self.last();
+        if last > self.kept {
+            self.homes.push_back(Home { file, last });
+        }
+    }
+
+    /// The first journal file with entries that segments do not keep.
+    pub(crate) fn first_home(&mut self) -> Option<u32> {
+        while self
+            .homes
+            .front()
+            .is_some_and(|home| home.last <= self.kept)
+        {
+            self.homes.pop_front();
+        }
+        self.homes.front().map(|home| home.file)
+    }
+
+    /// All entries that segments do not keep, if nothing of this group was queued since write `seq`.
+    pub(crate) fn unkept(&self, seq: u64) -> Option<Vec<Entry>> {
+        if self.last_seq >= seq {
+            return None;
+        }
+        let from = (self.kept + 1 - self.first) as usize;
+        let held = self.held.range(from..);
+        Some(held.map(|held| held.entry.clone()).collect())
+    }
+}
+
+/// Reading.
+impl Inner {
     /// Batches from `from` to `until`, if the first of them is in memory.
     pub(crate) fn batches(
         &self,
@@ -147,10 +438,11 @@ impl Inner {
         if from >= until || from.0 >= self.next_offset {
             return Some(Vec::new());
         }
-        let placed = self.placed_count();
-        let end = |held: &Held| held.offset.0 + u64::from(held.count);
+        let placed = (self.placed + 1 - self.first) as usize;
+        // Those that are not placed end beyond every offset.
+        let end = |held: &Held| held.offset.0.saturating_add(u64::from(held.count));
         let first = self.held.partition_point(|held| end(held) <= from.0);
-        // What is before the first one held is not in memory, even if it has no records.
+        // What is before the first one held is not in memory.
         if first == 0 && self.held.front().is_none_or(|held| held.offset > from) {
             return None;
         }
@@ -176,14 +468,6 @@ impl Inner {
         Some(batches)
     }
 
-    /// The offset of the first batch held that is not older than `time`.
-    pub(crate) fn offset_at(&self, time: u64) -> Option<Offset> {
-        let first = self.held.partition_point(|held| held.entry.time.0 < time);
-        let placed = self.placed_count();
-        let mut rest = self.held.range(first.min(placed)..placed);
-        rest.find(|held| held.count > 0).map(|held| held.offset)
-    }
-
     /// Entries from `first` to at most `last`, if the first of them is in memory.
     pub(crate) fn entries(&self, first: Index, last: Index, bytes_max: u64) -> Option<Vec<Entry>> {
         let at = self.position_of(first.0)?;
@@ -198,5 +482,13 @@ impl Inner {
             entries.push(held.entry.clone());
         }
         Some(entries)
+    }
+
+    /// The offset of the first batch held that is not older than `time`.
+    pub(crate) fn offset_at(&self, time: Micros) -> Option<Offset> {
+        let first = self.held.partition_point(|held| held.entry.time < time);
+        let placed = (self.placed + 1 - self.first) as usize;
+        let mut rest = self.held.range(first.min(placed)..placed);
+        rest.find(|held| held.count > 0).map(|held| held.offset)
     }
 }

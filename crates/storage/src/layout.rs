@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+use kontiki_raft::Index;
 use kontiki_wire::GroupId;
 
 /// Held with `flock` by the process that owns the directory.
@@ -23,7 +24,12 @@ pub(crate) const JOURNAL_DIR: &str = "journal";
 /// The directory of the groups' directories.
 pub(crate) const GROUPS_DIR: &str = "groups";
 
+/// The directory of fjall.
+pub(crate) const STATE_DIR: &str = "state";
+
 const JOURNAL_SUFFIX: &str = ".journal";
+const SEGMENT_SUFFIX: &str = ".segment";
+const INDEX_SUFFIX: &str = ".index";
 
 /// The journal's frames. Header, in this order, 64 bytes:
 ///
@@ -62,6 +68,56 @@ pub(crate) mod journal {
     pub(crate) const ENTRY_BYTES: usize = 40;
 }
 
+/// A group's segments: a header, one frame for each entry, and, once it is sealed, a footer.
+///
+/// Header, 64 bytes: magic (4), version (2), zeros (2), group, first index, term of the entry before,
+/// offset of the first record (8 each), zeros (20), CRC-32C of the 60 bytes before (4).
+///
+/// Frame: magic (4), kind (1), zeros (3), group, index, term, time, offset (8 each), count of records,
+/// bytes of the body, CRC-32C of the body, CRC-32C of the 60 bytes before (4 each); then the body as
+/// the producer sent it.
+///
+/// Footer: what [`crate::segment`]'s `Footer` holds; then 16 bytes that the file ends with: length of
+/// the footer (4), magic (4), CRC-32C of the footer (4), CRC-32C of the 12 bytes before (4).
+///
+/// Index: header (magic (4), version (2), zeros (2), group, first index (8 each), zeros (4), CRC-32C
+/// (4)), then marks of 56 bytes: index, term, offset, time, position (8 each), digest of the frames
+/// before (4), kind (1), zeros (7), CRC-32C (4).
+pub(crate) mod segment {
+    /// "KTKS", of a segment's header.
+    pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"KTKS");
+    /// "KTKE", of an entry's frame.
+    pub(crate) const ENTRY_MAGIC: u32 = u32::from_le_bytes(*b"KTKE");
+    /// "KTKF", of a footer.
+    pub(crate) const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"KTKF");
+    /// "KTKI", of an index.
+    pub(crate) const INDEX_MAGIC: u32 = u32::from_le_bytes(*b"KTKI");
+    /// The version of all of them.
+    pub(crate) const VERSION: u16 = 1;
+    /// Bytes of a segment's header.
+    pub(crate) const HEADER_BYTES: usize = 64;
+    /// Bytes of a frame before its body.
+    pub(crate) const ENTRY_BYTES: usize = 64;
+    /// Bytes that a sealed segment ends with.
+    pub(crate) const TRAILER_BYTES: usize = 16;
+    /// Bytes of an index's header.
+    pub(crate) const INDEX_HEADER_BYTES: usize = 32;
+    /// Bytes of a mark.
+    pub(crate) const MARK_BYTES: usize = 56;
+}
+
+/// fjall's keyspaces and what is in them.
+pub(crate) mod state {
+    /// Group id (8, big-endian) to: version (1), term, index (8 each), the state.
+    pub(crate) const CHECKPOINTS: &str = "checkpoints";
+    /// The version of a checkpoint's value.
+    pub(crate) const CHECKPOINT_VERSION: u8 = 1;
+    /// [`NEWEST`] to the number of the newest journal file that was begun (4).
+    pub(crate) const JOURNAL: &str = "journal";
+    /// The one key of [`JOURNAL`].
+    pub(crate) const NEWEST: &str = "newest";
+}
+
 /// `journal/salt`: 8 bytes drawn at random when the directory was born, and their CRC-32C.
 pub(crate) fn salt_path() -> PathBuf {
     PathBuf::from(JOURNAL_DIR).join("salt")
@@ -74,12 +130,43 @@ pub(crate) fn journal_path(file: u32) -> PathBuf {
 
 /// The number in a journal file's name, or `None` for any other name.
 pub(crate) fn journal_number(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(JOURNAL_SUFFIX)?;
-    let fits = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
-    fits.then(|| digits.parse().ok()).flatten()
+    digits(name.strip_suffix(JOURNAL_SUFFIX)?, 10)?
+        .try_into()
+        .ok()
+}
+
+fn digits(text: &str, count: usize) -> Option<u64> {
+    let fits = text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| text.parse().ok()).flatten()
 }
 
 /// `groups/<id>`.
 pub(crate) fn group_dir(group: GroupId) -> PathBuf {
     PathBuf::from(GROUPS_DIR).join(group.to_string())
+}
+
+/// The group whose directory has this name, or `None` for any other name.
+pub(crate) fn group_of_dir(name: &str) -> Option<GroupId> {
+    let id = GroupId(name.parse().ok()?);
+    (id.to_string() == name).then_some(id)
+}
+
+/// `groups/<id>/<first index>.segment`.
+pub(crate) fn segment_path(group: GroupId, first: Index) -> PathBuf {
+    group_dir(group).join(format!("{first:020}{SEGMENT_SUFFIX}"))
+}
+
+/// `groups/<id>/<first index>.index`.
+pub(crate) fn index_path(group: GroupId, first: Index) -> PathBuf {
+    group_dir(group).join(format!("{first:020}{INDEX_SUFFIX}"))
+}
+
+/// The first index in a segment's name, or `None` for any other name.
+pub(crate) fn segment_first(name: &str) -> Option<Index> {
+    digits(name.strip_suffix(SEGMENT_SUFFIX)?, 20).map(Index)
+}
+
+/// `state.unreadable-<n>`.
+pub(crate) fn state_aside(n: u32) -> PathBuf {
+    PathBuf::from(format!("{STATE_DIR}.unreadable-{n}"))
 }

@@ -1,12 +1,13 @@
 //! Keeps it: one journal for all groups, each topic's segments, the small state in fjall.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "segments are being built")]
-
+mod command;
 mod disk;
+mod entry_kind;
 mod error;
 mod event;
 mod fields;
+mod gather;
 mod group;
 mod journal;
 mod layout;
@@ -15,7 +16,10 @@ mod node;
 mod os_disk;
 mod recover;
 mod recovered;
+mod segment;
 mod settings;
+mod settler;
+mod state;
 mod storage;
 mod writer;
 

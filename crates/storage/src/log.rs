@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use kontiki_raft::{Entry, Index};
+use kontiki_raft::{Entry, Index, Micros};
 use kontiki_wire::{DeliveredBatch, Offset};
 
-use crate::{Error, group::Group};
+use crate::{Error, group::Group, node::Node, segment::Target};
 
 /// One group's log, for reading. Cheap to clone, from any thread.
 #[derive(Clone, Debug)]
 pub struct Log {
+    node: Arc<Node>,
     group: Arc<Group>,
 }
 
 impl Log {
-    pub(crate) fn new(group: Arc<Group>) -> Self {
-        Self { group }
+    pub(crate) fn new(node: Arc<Node>, group: Arc<Group>) -> Self {
+        Self { node, group }
     }
 
     /// Batches from `from` up to `until` (which is at most the watermark) if they are in memory, as
@@ -37,32 +38,57 @@ impl Log {
         until: Offset,
         bytes_max: usize,
     ) -> Result<Vec<DeliveredBatch>, Error> {
-        let hot = self.read_hot(from, until, bytes_max);
-        hot.ok_or(Error::Gone {
+        if let Some(batches) = self.read_hot(from, until, bytes_max) {
+            return Ok(batches);
+        }
+        let segment = self.group.locate(Target::Offset(from));
+        let segment = segment.filter(|segment| segment.extent.base_offset <= from);
+        let segment = segment.ok_or(Error::Gone {
+            what: "offsets",
             first: from.0,
             last: until.0,
-        })
+        })?;
+        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
+        segment.batches(disk, indexes, (from, until), bytes_max)
     }
 
     /// Entries for a follower: from `first` to at most `last`, as much as `bytes_max` bodies (at least
     /// one entry). May block on the disk.
     pub fn entries(&self, first: Index, last: Index, bytes_max: u64) -> Result<Vec<Entry>, Error> {
         let held = self.group.lock().entries(first, last, bytes_max);
-        held.ok_or(Error::Gone {
+        if let Some(entries) = held {
+            return Ok(entries);
+        }
+        let segment = self.group.locate(Target::Index(first));
+        let segment = segment.filter(|segment| segment.extent.first <= first && first <= last);
+        let segment = segment.ok_or(Error::Gone {
+            what: "entries",
             first: first.0,
             last: last.0,
-        })
+        })?;
+        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
+        segment.entries(disk, indexes, (first, last), bytes_max)
     }
 
     /// The first offset there is.
     #[must_use]
     pub fn first(&self) -> Offset {
-        Offset(0)
+        self.group.lock().base().1
     }
 
     /// The first offset whose batch was appended at or after `time` (microseconds since the Unix
     /// epoch), or `None` if every committed one is older. May block on the disk.
     pub fn offset_at(&self, time: u64) -> Result<Option<Offset>, Error> {
+        let time = Micros(time);
+        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
+        let mut target = Target::Time(time);
+        while let Some(segment) = self.group.locate(target) {
+            if let Some(offset) = segment.offset_at(disk, indexes, time)? {
+                return Ok(Some(offset));
+            }
+            // Nothing of that age in it has records: the next one.
+            target = Target::Index(segment.extent.last.index.next());
+        }
         Ok(self.group.lock().offset_at(time))
     }
 }

@@ -4,22 +4,25 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use kontiki_raft::Index;
-use kontiki_wire::{GroupId, Offset};
+use kontiki_wire::GroupId;
 
-use crate::{Error, Event, Settings, disk::Disk, group::Group};
+use crate::{Error, Event, Settings, disk::Disk, group::Group, segment::IndexCache};
 
 /// Called from storage's threads.
 pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
 
+/// Bytes of placed entries that may wait for segments before the journal waits for those.
+const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
+
 pub(crate) struct Node {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) settings: Settings,
+    pub(crate) indexes: IndexCache,
     groups: RwLock<Groups>,
     events: Events,
     /// Writes up to this one are durable in the journal.
@@ -27,13 +30,23 @@ pub(crate) struct Node {
     poisoned: AtomicBool,
     /// Bytes of bodies that were handed over and are not durable yet.
     pub(crate) queued_bytes: AtomicU64,
+    unsettled: Mutex<Unsettled>,
+    settled: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Groups {
     by_id: HashMap<GroupId, Arc<Group>>,
-    /// Never given twice, so what is in here stays in here.
+    /// Ids are never given twice, so what is in here stays in here.
     removed: HashSet<GroupId>,
+}
+
+/// What is placed and not in segments yet.
+#[derive(Debug, Default)]
+struct Unsettled {
+    bytes: u64,
+    /// Nothing will settle any more.
+    ended: bool,
 }
 
 impl Node {
@@ -42,44 +55,66 @@ impl Node {
         settings: Settings,
         events: Events,
         groups: impl IntoIterator<Item = Arc<Group>>,
+        removed: impl IntoIterator<Item = GroupId>,
     ) -> Self {
         let by_id = groups.into_iter().map(|group| (group.id, group)).collect();
+        let removed = removed.into_iter().collect();
         Self {
             disk,
             settings,
-            groups: RwLock::new(Groups {
-                by_id,
-                removed: HashSet::new(),
-            }),
+            indexes: IndexCache::default(),
+            groups: RwLock::new(Groups { by_id, removed }),
             events,
             durable: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
+            unsettled: Mutex::default(),
+            settled: Condvar::new(),
         }
+    }
+
+    fn read_groups(&self) -> RwLockReadGuard<'_, Groups> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_groups(&self) -> RwLockWriteGuard<'_, Groups> {
+        self.groups.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The group, born empty if it is new; `None` if it was removed.
     pub(crate) fn group(&self, id: GroupId) -> Option<Arc<Group>> {
-        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let groups = self.read_groups();
+        if groups.removed.contains(&id) {
+            return None;
+        }
         if let Some(group) = groups.by_id.get(&id) {
             return Some(Arc::clone(group));
         }
         drop(groups);
-        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        if groups.removed.contains(&id) {
-            return None;
-        }
-        let born = || Arc::new(Group::new(id, Index(0), Offset(0)));
-        Some(Arc::clone(groups.by_id.entry(id).or_insert_with(born)))
+        let mut groups = self.write_groups();
+        let group = groups.by_id.entry(id);
+        Some(Arc::clone(
+            group.or_insert_with(|| Arc::new(Group::born(id))),
+        ))
     }
 
-    /// Forgets the group for good.
+    /// Every group that has files, those being removed included.
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
+        self.read_groups().by_id.values().cloned().collect()
+    }
+
+    /// Takes a group from its readers and writers.
     pub(crate) fn remove(&self, id: GroupId) {
-        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.write_groups();
         groups.removed.insert(id);
-        if let Some(group) = groups.by_id.remove(&id) {
-            group.lock().removed = true;
+        if let Some(group) = groups.by_id.get(&id) {
+            group.lock().remove();
         }
+    }
+
+    /// Forgets a group that was removed and whose files go.
+    pub(crate) fn forget(&self, id: GroupId) -> Option<Arc<Group>> {
+        self.write_groups().by_id.remove(&id)
     }
 
     /// Writes up to this one are durable.
@@ -99,8 +134,41 @@ impl Node {
     /// Something failed that must not be tried again. The first time is told to the host.
     pub(crate) fn poison(&self, error: Error) {
         if !self.poisoned.swap(true, Ordering::AcqRel) {
+            self.end_settling();
             (self.events)(Event::Failed(error));
         }
+    }
+
+    fn lock_unsettled(&self) -> MutexGuard<'_, Unsettled> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So much more waits for segments.
+    pub(crate) fn add_unsettled(&self, bytes: u64) {
+        self.lock_unsettled().bytes += bytes;
+    }
+
+    /// So much less does.
+    pub(crate) fn take_unsettled(&self, bytes: u64) {
+        self.lock_unsettled().bytes -= bytes;
+        self.settled.notify_all();
+    }
+
+    /// Nobody shall wait for segments any more.
+    pub(crate) fn end_settling(&self) {
+        self.lock_unsettled().ended = true;
+        self.settled.notify_all();
+    }
+
+    /// Waits until not too much waits for segments.
+    pub(crate) fn wait_for_segments(&self) {
+        let unsettled = self.lock_unsettled();
+        let full =
+            |unsettled: &mut Unsettled| unsettled.bytes > UNSETTLED_BYTES_MAX && !unsettled.ended;
+        let waited = self.settled.wait_while(unsettled, full);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -75,6 +75,10 @@ impl Disk for OsDisk {
         self.root.join(path)
     }
 
+    fn native_path(&self, path: &Path) -> Option<PathBuf> {
+        Some(self.root.join(path))
+    }
+
     fn list(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let dir = self.root.join(dir);
         let entries = match fs::read_dir(&dir) {

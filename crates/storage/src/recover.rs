@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, io::IoSlice, path::Path, sync::Arc};
 
-use kontiki_raft::{Index, LogId, Persist, Term, WriteSeq};
-use kontiki_wire::{GroupId, Offset};
+use kontiki_raft::{Entry, Index, LogId};
+use kontiki_wire::GroupId;
 
 use crate::{
     Error, Recovered, RecoveredGroup, Settings,
@@ -14,48 +14,67 @@ use crate::{
         Begin, Draft, Journal, Replay, ReplayedGroup, Standing, begun_salt, prepare, replay,
     },
     layout,
+    segment::{self, Expected, GroupSegments},
+    state::{Checkpoint, State},
 };
 
 /// A directory that is ready for its threads.
 pub(crate) struct Opened {
     pub(crate) recovered: Recovered,
-    pub(crate) groups: Vec<Arc<Group>>,
-    pub(crate) ledger: BTreeMap<GroupId, Standing>,
+    pub(crate) groups: Vec<(Arc<Group>, Standing)>,
+    /// Groups that are not to come back.
+    pub(crate) removed: Vec<GroupId>,
     pub(crate) journal: Journal,
     pub(crate) salt: u64,
+    /// The journal's files; all but the last are free.
+    pub(crate) files: Vec<u32>,
+    pub(crate) state: State,
 }
 
 /// Reads everything, decides what is torn and what is damaged, and begins a journal file that repeats
 /// all that no segment keeps.
-pub(crate) fn open(disk: &dyn Disk, settings: &Settings) -> Result<Opened, Error> {
+pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, Error> {
+    let state = State::open(disk)?;
+    let disk = &**disk;
     disk.make_dir(Path::new(layout::JOURNAL_DIR))?;
     disk.make_dir(Path::new(layout::GROUPS_DIR))?;
     let salt = salt(disk)?;
     let mut replay = replay(disk, salt)?;
-    let replayed = std::mem::take(&mut replay.groups);
-    let mut opened = Vec::new();
-    for (id, group) in replayed {
-        opened.push(open_group(id, group));
+    newest_is_there(disk, &state, &mut replay)?;
+    remove_leftovers(disk, &state, &mut replay)?;
+    let mut checkpoints = state.checkpoints()?;
+    let mut groups = Vec::new();
+    for (id, group) in std::mem::take(&mut replay.groups) {
+        groups.push(open_group(
+            disk,
+            id,
+            group,
+            checkpoints.remove(&id),
+            &mut replay.damage,
+        )?);
     }
-    let journal = begin(disk, settings, salt, &replay, &opened)?;
+    let journal = begin(disk, settings, salt, &mut replay, &groups)?;
     let mut recovered = Recovered {
         groups: Vec::new(),
         damage: replay.damage,
         torn: replay.torn,
     };
-    let mut groups = Vec::new();
-    let mut ledger = BTreeMap::new();
-    for group in opened {
-        ledger.insert(group.standing.group, group.standing);
-        recovered.groups.push(group.recovered);
-        groups.push(Arc::new(group.group));
+    let mut ready = Vec::new();
+    for opened in groups {
+        opened.group.lock().move_home(journal.number());
+        ready.push((Arc::new(opened.group), opened.standing));
+        recovered.groups.push(opened.recovered);
     }
+    let mut files = replay.files;
+    files.push(journal.number());
     Ok(Opened {
         recovered,
-        groups,
-        ledger,
+        groups: ready,
+        removed: replay.removed.into_iter().collect(),
         journal,
         salt,
+        files,
+        state,
     })
 }
 
@@ -84,75 +103,208 @@ fn salt(disk: &dyn Disk) -> Result<u64, Error> {
     Ok(salt)
 }
 
+/// The state remembers which journal file was begun last: without that, the newest could be gone and
+/// the one before it, closed cleanly, would seem to be all there is.
+fn newest_is_there(disk: &dyn Disk, state: &State, replay: &mut Replay) -> Result<(), Error> {
+    let known = state.newest_journal()?.unwrap_or_default();
+    if known > replay.newest && replay.damage.is_empty() {
+        let path = disk.full_path(&layout::journal_path(known));
+        let sentence = format!("{} is missing or damaged, but was begun", path.display());
+        replay.damage.push(sentence);
+    }
+    Ok(())
+}
+
+/// Removes what is left of groups that were removed, and says so if there is a group that the journal
+/// has never heard of.
+fn remove_leftovers(disk: &dyn Disk, state: &State, replay: &mut Replay) -> Result<(), Error> {
+    for name in disk.list(Path::new(layout::GROUPS_DIR))? {
+        let Some(id) = layout::group_of_dir(&name) else {
+            continue;
+        };
+        let dir = layout::group_dir(id);
+        if replay.removed.contains(&id) {
+            disk.remove_dir(&dir)?;
+            disk.sync_dir(Path::new(layout::GROUPS_DIR))?;
+            state.remove(id)?;
+        } else if !replay.groups.contains_key(&id) {
+            let dir = disk.full_path(&dir);
+            let sentence = format!(
+                "{} is there, but the journal has no such group",
+                dir.display()
+            );
+            replay.damage.push(sentence);
+            replay.groups.insert(id, ReplayedGroup::default());
+        }
+    }
+    Ok(())
+}
+
 struct OpenedGroup {
     group: Group,
     standing: Standing,
     recovered: RecoveredGroup,
+    /// Entries that no segment keeps.
+    unkept: Vec<Entry>,
 }
 
-fn open_group(id: GroupId, replayed: ReplayedGroup) -> OpenedGroup {
-    let entries: Vec<_> = replayed.entries.into();
-    let mut terms: Vec<(Index, Term)> = Vec::new();
-    for entry in &entries {
+fn open_group(
+    disk: &dyn Disk,
+    id: GroupId,
+    replayed: ReplayedGroup,
+    checkpoint: Option<Checkpoint>,
+    damage: &mut Vec<String>,
+) -> Result<OpenedGroup, Error> {
+    let (mut segments, checkpoint) = open_segments(disk, id, &replayed, checkpoint)?;
+    damage.extend(segments.damage.take());
+    let unkept = unkept(id, &replayed, &segments, damage);
+    let last = unkept
+        .last()
+        .map_or(segments.last.index, |entry| entry.id.index);
+    let mut terms = segments.terms.clone();
+    for entry in &unkept {
         if terms.last().is_none_or(|&(_, term)| term != entry.id.term) {
             terms.push((entry.id.index, entry.id.term));
         }
     }
-    let group = Group::new(id, replayed.kept, Offset(0));
-    group.lock().persist(
-        0,
-        &Persist {
-            seq: WriteSeq(0),
-            hard: None,
-            truncate_from: None,
-            append: entries.clone(),
-            commit: Index(0),
-        },
-    );
+    let mut tail = std::mem::take(&mut segments.entries);
+    tail.extend(unkept.iter().cloned());
     let standing = Standing {
         group: id,
         hard: replayed.hard,
-        commit: replayed.commit,
+        commit: replayed.commit.max(segments.last.index).min(last),
+        base: replayed.base,
+        base_offset: replayed.base_offset,
+        kept: segments.last.index,
+        last,
+    };
+    let recovered = RecoveredGroup {
+        group: id,
+        hard: standing.hard,
+        base: standing.base,
+        terms,
+        // Configurations are in the log and come with the tail; until membership changes, there are
+        // none before it.
+        configs: BTreeMap::new(),
+        last,
+        commit: standing.commit,
+        checkpoint,
+        tail,
+    };
+    let group = Group::found(id, standing.base, standing.base_offset, segments);
+    group.lock().hold(0, &unkept);
+    Ok(OpenedGroup {
+        group,
+        standing,
+        recovered,
+        unkept,
+    })
+}
+
+/// A group's segments, with the entries after its checkpoint, and the checkpoint if the segments have
+/// the entry that it says it includes.
+fn open_segments(
+    disk: &dyn Disk,
+    id: GroupId,
+    replayed: &ReplayedGroup,
+    checkpoint: Option<Checkpoint>,
+) -> Result<(GroupSegments, Option<Checkpoint>), Error> {
+    let expected = |read_from: Index| Expected {
+        group: id,
         base: replayed.base,
         base_offset: replayed.base_offset,
         kept: replayed.kept,
-        last: replayed.last,
+        in_journal_from: Index(replayed.last.0 + 1 - replayed.entries.len() as u64),
+        read_from,
     };
-    OpenedGroup {
-        group,
-        standing,
-        recovered: RecoveredGroup {
-            group: id,
-            hard: replayed.hard,
-            base: LogId::ORIGIN,
-            terms,
-            configs: BTreeMap::new(),
-            last: replayed.last,
-            commit: replayed.commit.min(replayed.last),
-            checkpoint: None,
-            tail: entries,
-        },
+    if let Some((at, state)) = checkpoint {
+        let segments = segment::recover(disk, expected(at.index.next()))?;
+        if includes(&segments, replayed.base, at) {
+            return Ok((segments, Some((at, state))));
+        }
+        tracing::warn!(group = %id, %at, "the checkpoint is beyond the log and is not used");
     }
+    let segments = segment::recover(disk, expected(replayed.base.index.next()))?;
+    Ok((segments, None))
 }
 
-/// Begins a new journal file. It is never an old one that is written on: what a crash left behind its
-/// end must not be mixed with what comes now.
+fn includes(segments: &GroupSegments, base: LogId, at: LogId) -> bool {
+    let upto = segments
+        .terms
+        .partition_point(|&(index, _)| index <= at.index);
+    let term = upto
+        .checked_sub(1)
+        .map_or(base.term, |run| segments.terms[run].1);
+    (base.index..=segments.last.index).contains(&at.index) && term == at.term
+}
+
+/// The journal's entries that follow the segments; none, and a sentence, if they do not.
+fn unkept(
+    id: GroupId,
+    replayed: &ReplayedGroup,
+    segments: &GroupSegments,
+    damage: &mut Vec<String>,
+) -> Vec<Entry> {
+    let last = segments.last;
+    let in_both = |entry: &&Entry| entry.id.index == last.index;
+    if let Some(entry) = replayed
+        .entries
+        .iter()
+        .find(in_both)
+        .filter(|entry| entry.id != last)
+    {
+        damage.push(format!(
+            "the last entry of group {id} is {last} in its segments and {} in the journal",
+            entry.id
+        ));
+    }
+    let after = replayed
+        .entries
+        .iter()
+        .filter(|entry| entry.id.index > last.index);
+    let entries: Vec<Entry> = after.cloned().collect();
+    let after_all = replayed.last.next();
+    let first = entries.first().map_or(after_all, |entry| entry.id.index);
+    if first <= last.index.next() {
+        return entries;
+    }
+    if damage.is_empty() {
+        damage.push(format!(
+            "entries {} to {} of group {id} are neither in its segments nor in the journal",
+            last.index.next(),
+            first.prev()
+        ));
+    }
+    Vec::new()
+}
+
+/// Begins a new journal file, with everything that is still needed. It is never an old one that is
+/// written on: what a crash left behind its end must not be mixed with what comes now.
 fn begin(
     disk: &dyn Disk,
     settings: &Settings,
     salt: u64,
-    replay: &Replay,
+    replay: &mut Replay,
     groups: &[OpenedGroup],
 ) -> Result<Journal, Error> {
     let number = replay.files.last().map_or(1, |last| last + 1);
-    let prepared = prepare(disk, number, settings.journal_file_bytes, None, false)?;
-    let first_needed = match replay.first_needed {
-        0 => number,
-        first => first,
-    };
+    // Damaged files are left as they are, for whoever repairs them.
+    if !replay.damage.is_empty() {
+        replay.files.clear();
+    }
+    let in_use = replay.first_needed..=replay.newest;
+    let spare = replay.files.iter().rposition(|file| !in_use.contains(file));
+    let spare = spare.map(|at| layout::journal_path(replay.files.remove(at)));
+    let prepared = prepare(
+        disk,
+        number,
+        settings.journal_file_bytes,
+        spare.as_deref(),
+        false,
+    )?;
     let begin = Begin {
         previous: replay.end,
-        first_needed,
+        first_needed: replay.first_needed.max(1).min(number),
         size: prepared.size,
         damage: replay.damage.clone(),
     };
@@ -161,7 +313,7 @@ fn begin(
     journal.sync()?;
     for group in groups {
         let mut draft = Draft::default();
-        draft.whole(&group.standing, &group.recovered.tail);
+        draft.whole(&group.standing, &group.unkept);
         journal.operations(&draft);
         journal.write()?;
     }

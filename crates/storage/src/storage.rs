@@ -17,13 +17,15 @@ use kontiki_wire::GroupId;
 
 use crate::{
     Error, Event, Recovered, Settings,
+    command::{Answer, Command, Task},
     disk::Disk,
-    layout,
+    group::Group,
     log::Log,
     node::Node,
     os_disk::{DirLock, OsDisk},
     recover,
-    writer::{self, Command, Writer},
+    settler::Settler,
+    writer::{self, Writer},
 };
 
 /// The node's disk. Cheap to clone; writes go through one queue to one thread. When the last clone is
@@ -31,14 +33,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Storage {
     node: Arc<Node>,
-    commands: Sender<Command>,
     running: Arc<Running>,
 }
 
 /// The threads and the lock, until they are to go.
 #[derive(Debug)]
 struct Running {
-    stop: Sender<Command>,
+    node: Arc<Node>,
+    commands: Sender<Command>,
+    tasks: Sender<Task>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<DirLock>>,
 }
@@ -63,33 +66,39 @@ impl Storage {
         settings: Settings,
         events: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(Self, Recovered), Error> {
-        let opened = recover::open(&*disk, &settings)?;
-        let node = Arc::new(Node::new(disk, settings, events, opened.groups));
+        let opened = recover::open(&disk, &settings)?;
+        let groups = opened.groups.iter().map(|(group, _)| Arc::clone(group));
+        let node = Arc::new(Node::new(disk, settings, events, groups, opened.removed));
+        let (commands, command_queue) = mpsc::channel();
+        let (tasks, task_queue) = mpsc::channel();
+        // The receiver is still here.
+        let _ = tasks.send(Task::Turned(opened.journal.number()));
+        let by_id = |(group, standing): (Arc<Group>, _)| (group.id, (group, standing));
         let writer = Writer::new(
             Arc::clone(&node),
+            tasks.clone(),
             opened.journal,
             opened.salt,
-            opened.ledger,
-            0,
+            opened.groups.into_iter().map(by_id).collect(),
             opened.recovered.damage.clone(),
         );
-        let (commands, queue) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writer.run(&queue))
-            .map_err(|source| Error::Io {
-                doing: "cannot start a thread for",
-                path: node.disk.full_path(Path::new(layout::JOURNAL_DIR)),
-                source,
-            })?;
+        let settler = Settler::new(
+            Arc::clone(&node),
+            opened.state,
+            commands.clone(),
+            opened.files,
+        );
         let running = Running {
-            stop: commands.clone(),
-            threads: Mutex::new(vec![thread]),
-            lock: Mutex::new(None),
+            node: Arc::clone(&node),
+            commands,
+            tasks,
+            threads: Mutex::default(),
+            lock: Mutex::default(),
         };
+        running.spawn("journal", move || writer.run(&command_queue))?;
+        running.spawn("segments", move || settler.run(&task_queue))?;
         let storage = Self {
             node,
-            commands,
             running: Arc::new(running),
         };
         Ok((storage, opened.recovered))
@@ -106,8 +115,7 @@ impl Storage {
             bytes += writer::body_bytes(write);
         }
         self.node.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // The writer ends only when it is told to, or fails; both have been told.
-        let _ = self.commands.send(Command::Write(writes));
+        self.command(Command::Write(writes));
     }
 
     /// Bytes of bodies given to [`Storage::persist`] that are not durable yet.
@@ -117,42 +125,84 @@ impl Storage {
     }
 
     /// These entries are committed and this is where their records went: they may move to segments.
-    /// Every entry named has been given to [`Storage::persist`] before.
+    /// Every entry named has been given to [`Storage::persist`] before. Panics if a placement
+    /// contradicts the log.
     pub fn applied(&self, group: GroupId, placed: &[Placed]) {
-        if let Some(group) = self.node.group(group) {
-            group.lock().place(placed);
+        let Some(group) = self.node.group(group) else {
+            return;
+        };
+        let mut inner = group.lock();
+        let placing = inner.place(placed);
+        // Under the group's lock, so that the settler cannot have taken them off before.
+        self.node.add_unsettled(placing.bytes);
+        drop(inner);
+        if placing.tell {
+            self.task(Task::Settle(group));
         }
     }
 
-    /// Keeps a group's small state, once its segments reach it.
-    pub fn checkpoint(&self, _group: GroupId, _at: LogId, _state: Bytes) {}
+    /// Keeps a group's small state, once its segments reach it; until then the one before stays.
+    pub fn checkpoint(&self, group: GroupId, at: LogId, state: Bytes) {
+        self.task(Task::Checkpoint { group, at, state });
+    }
 
-    /// Removes everything of a group, in the background.
+    /// Removes everything of a group, in the background; nothing of it can be read or written from now
+    /// on. Its files go only when the last checkpoint given so far of the cluster's own group is
+    /// durable.
     pub fn remove(&self, group: GroupId) {
         self.node.remove(group);
-        let _ = self.commands.send(Command::Remove(group));
+        self.task(Task::Remove(group));
     }
 
     /// A group's log, for readers; empty if nothing was written yet, `None` if it was removed.
     #[must_use]
     pub fn log(&self, group: GroupId) -> Option<Log> {
-        self.node.group(group).map(Log::new)
+        let group = self.node.group(group)?;
+        Some(Log::new(Arc::clone(&self.node), group))
     }
 
-    /// Writes out what is queued, seals the journal cleanly and stops the threads. Blocks.
+    /// Writes out what is queued, moves what is committed to segments, keeps checkpoints, seals the
+    /// journal cleanly and stops the threads. Blocks. Other clones can only read afterwards.
     pub fn close(self) -> Result<(), Error> {
-        let (answer, answered) = mpsc::channel();
-        let _ = self.commands.send(Command::Close(answer));
-        let closed = answered.recv().unwrap_or(Err(Error::Poisoned));
+        let flushed = self.asked(|answer| self.command(Command::Flush(answer)));
+        let settled = self.asked(|answer| self.task(Task::Close(answer)));
+        let closed = self.asked(|answer| self.command(Command::Close(answer)));
         self.running.end();
-        closed
+        flushed.and(settled).and(closed)
+    }
+
+    fn asked(&self, ask: impl FnOnce(Answer)) -> Result<(), Error> {
+        let (answer, answered) = mpsc::channel();
+        ask(answer);
+        answered.recv().unwrap_or(Err(Error::Poisoned))
+    }
+
+    /// A thread that has ended was told to, or has told the host why: nobody else is to be told here.
+    fn command(&self, command: Command) {
+        let _ = self.running.commands.send(command);
+    }
+
+    fn task(&self, task: Task) {
+        let _ = self.running.tasks.send(task);
     }
 }
 
 impl Running {
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = spawned.map_err(|source| Error::Io {
+            doing: "cannot start a thread for",
+            path: self.node.disk.full_path(Path::new("")),
+            source,
+        })?;
+        lock_of(&self.threads).push(thread);
+        Ok(())
+    }
+
     fn end(&self) {
-        // A thread that has ended already needs no word.
-        let _ = self.stop.send(Command::Stop);
+        self.node.end_settling();
+        let _ = self.commands.send(Command::Stop);
+        let _ = self.tasks.send(Task::Stop);
         for thread in lock_of(&self.threads).drain(..) {
             // A panic of its own has been printed, and ends the process in a release build.
             let _ = thread.join();

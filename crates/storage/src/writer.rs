@@ -1,7 +1,7 @@
 //! The one thread that writes the journal: everything that is queued goes out with one sync.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     sync::{
         Arc,
         atomic::Ordering,
@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
-use kontiki_broker::{GroupWrite, Writes};
+use kontiki_broker::GroupWrite;
+use kontiki_raft::Entry;
 use kontiki_wire::GroupId;
 
 use crate::{
     Error,
+    command::{Answer, Command, Task},
+    group::Group,
     journal::{Begin, Draft, Journal, Prepared, Standing, prepare},
     layout::journal::ENTRY_BYTES,
     node::Node,
@@ -29,20 +32,9 @@ const MARK_AFTER: Duration = Duration::from_millis(20);
 /// How long nothing comes after a mark before it is synced.
 const SYNC_MARK_AFTER: Duration = Duration::from_secs(1);
 
-/// What the writer is asked for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Write(Writes),
-    Remove(GroupId),
-    /// The file that comes next is ready.
-    Prepared(Prepared),
-    /// Files before this one are not needed any more.
-    Freed(u32),
-    /// Seal the journal, answer, and end.
-    Close(Sender<Result<(), Error>>),
-    /// End as after a crash.
-    Stop,
-}
+/// Files back from which on entries that no segment keeps are written again, so that one group that
+/// does not commit does not hold the whole journal.
+const FILES_HELD_MAX: u32 = 4;
 
 /// What is still to be done for the last sync to have a witness.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,10 +46,11 @@ enum Witness {
 
 pub(crate) struct Writer {
     node: Arc<Node>,
+    tasks: Sender<Task>,
     journal: Journal,
     salt: u64,
-    /// Every group's small state as of what is staged.
-    ledger: BTreeMap<GroupId, Standing>,
+    ledger: Ledger,
+    /// The file that comes next, if it is ready.
     prepared: Option<Prepared>,
     first_needed: u32,
     damage: Vec<String>,
@@ -66,17 +59,22 @@ pub(crate) struct Writer {
     failed: bool,
 }
 
+/// Every group and its small state as of what is drafted.
+pub(crate) type Ledger = BTreeMap<GroupId, (Arc<Group>, Standing)>;
+
 impl Writer {
     pub(crate) fn new(
         node: Arc<Node>,
+        tasks: Sender<Task>,
         journal: Journal,
         salt: u64,
-        ledger: BTreeMap<GroupId, Standing>,
-        first_needed: u32,
+        ledger: Ledger,
         damage: Vec<String>,
     ) -> Self {
+        let first_needed = journal.number();
         Self {
             node,
+            tasks,
             journal,
             salt,
             ledger,
@@ -119,6 +117,7 @@ impl Writer {
 
     /// Takes in everything that is queued and syncs once. Gives back the end if the queue has it.
     fn turn(&mut self, first: Command, commands: &Receiver<Command>) -> Option<End> {
+        self.node.wait_for_segments();
         let mut taken = Taken::default();
         let mut next = Some(first);
         let mut end = None;
@@ -134,7 +133,7 @@ impl Writer {
             let more = taken.bytes < SYNC_BYTES_MAX;
             next = more.then(|| commands.try_recv().ok()).flatten();
         }
-        self.guarded(|writer| writer.commit(&taken));
+        self.guarded(|writer| writer.commit(&mut taken));
         self.node
             .queued_bytes
             .fetch_sub(taken.bytes, Ordering::Relaxed);
@@ -156,27 +155,34 @@ impl Writer {
         match command {
             Command::Write(writes) => {
                 assert!(Some(writes.seq) > taken.upto, "writes are numbered upwards");
-                taken.upto = Some(writes.seq);
                 for write in &writes.writes {
                     taken.bytes += body_bytes(write);
-                    taken.sync |= self.write(write)?;
+                    taken.sync |= self.write(writes.seq, write)?;
                 }
+                taken.upto = Some(writes.seq);
             }
             Command::Remove(group) => {
                 if self.ledger.contains_key(&group) {
-                    self.make_room(OP_BYTES_MAX)?;
+                    self.make_room(OP_BYTES_MAX, 0)?;
                     self.ledger.remove(&group);
                     self.draft.removed(group);
                     taken.sync = true;
                 }
+                taken.synced.push(Task::Removed(group));
             }
-            Command::Prepared(prepared) => self.prepared = Some(prepared),
+            Command::Prepared(prepared) if prepared.number > self.journal.number() => {
+                self.prepared = Some(prepared);
+            }
+            Command::Prepared(prepared) => self.task(Task::Unused(prepared.number)),
             Command::Freed(first_needed) => {
-                self.make_room(OP_BYTES_MAX)?;
+                self.make_room(OP_BYTES_MAX, 0)?;
                 self.flush();
                 self.first_needed = first_needed;
                 self.journal.freed(first_needed);
+                taken.sync = true;
+                taken.synced.push(Task::Freed(first_needed));
             }
+            Command::Flush(answer) => taken.flushed.push(answer),
             Command::Close(_) | Command::Stop => unreachable!("the caller keeps them"),
         }
         Ok(())
@@ -184,33 +190,40 @@ impl Writer {
 
     /// Drafts one group's write. Says whether it is worth a sync: a new commit index alone is not even
     /// worth a frame.
-    fn write(&mut self, write: &GroupWrite) -> Result<bool, Error> {
+    fn write(&mut self, seq: u64, write: &GroupWrite) -> Result<bool, Error> {
         let persist = &write.persist;
         for entry in &persist.append {
-            if crc32c::crc32c(&entry.body) != entry.checksum {
-                return Err(Error::Unfit(format!(
-                    "entry {} of group {} does not match its checksum and was not written",
-                    entry.id, write.group
-                )));
-            }
+            check(write.group, entry)?;
         }
-        let standing = self.ledger.entry(write.group).or_insert_with(|| Standing {
-            group: write.group,
-            ..Standing::default()
-        });
+        if let btree_map::Entry::Vacant(vacant) = self.ledger.entry(write.group) {
+            let Some(group) = self.node.group(write.group) else {
+                return Ok(false);
+            };
+            let standing = Standing {
+                group: write.group,
+                ..Standing::default()
+            };
+            vacant.insert((group, standing));
+        }
+        if persist.hard.is_some() || persist.truncate_from.is_some() || !persist.append.is_empty() {
+            self.make_room(op_bytes(write), seq)?;
+        }
+        let (group, standing) = self.ledger.get_mut(&write.group).expect("entered above");
         standing.commit = standing.commit.max(persist.commit);
         if persist.hard.is_none() && persist.truncate_from.is_none() && persist.append.is_empty() {
             return Ok(false);
         }
-        self.make_room(op_bytes(write))?;
-        let standing = self.ledger.get_mut(&write.group).expect("entered above");
         standing.hard = persist.hard.unwrap_or(standing.hard);
+        let mut inner = group.lock();
         if let Some(from) = persist.truncate_from {
             standing.last = standing.last.min(from.prev());
+            inner.leave_homes(from.0);
         }
         if let Some(last) = persist.append.last() {
             standing.last = last.id.index;
+            inner.settle_home(self.journal.number(), last.id.index.0);
         }
+        drop(inner);
         self.draft.persist(write.group, persist);
         Ok(true)
     }
@@ -218,7 +231,7 @@ impl Writer {
     /// Sees to it that an operation of so many bytes fits into the frame that is drafted, that frame
     /// into the file, and that the ledger tells of nothing that is not in an earlier frame when a file
     /// is begun. An operation that is larger than a file makes its file longer.
-    fn make_room(&mut self, op_bytes: u64) -> Result<(), Error> {
+    fn make_room(&mut self, op_bytes: u64, seq: u64) -> Result<(), Error> {
         let drafted = self.draft.content_bytes();
         if drafted < FRAME_BYTES_MAX && self.journal.fits(drafted + op_bytes) {
             return Ok(());
@@ -227,7 +240,7 @@ impl Writer {
         if self.journal.fits(op_bytes) {
             return Ok(());
         }
-        self.turn_over()
+        self.turn_over(seq)
     }
 
     /// Stages what is drafted as one frame.
@@ -238,35 +251,56 @@ impl Writer {
         }
     }
 
-    /// Ends this file and begins the next one, which repeats every group's small state.
-    fn turn_over(&mut self) -> Result<(), Error> {
+    /// Ends this file and begins the next one, which repeats every group's small state. `seq` is the
+    /// write that is being drafted.
+    fn turn_over(&mut self, seq: u64) -> Result<(), Error> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => prepare(
-                &*self.node.disk,
-                self.journal.number() + 1,
-                self.node.settings.journal_file_bytes,
-                None,
-                false,
-            )?,
+            None => {
+                // The number after this one's is being prepared, and may be any moment.
+                let number = self.journal.number() + 2;
+                let size = self.node.settings.journal_file_bytes;
+                prepare(&*self.node.disk, number, size, None, false)?
+            }
         };
-        let previous = self.journal.turn(prepared.number)?;
+        let number = prepared.number;
         let begin = Begin {
-            previous,
+            previous: self.journal.turn(number)?,
             first_needed: self.first_needed,
             size: prepared.size,
             damage: self.damage.clone(),
         };
         self.journal = Journal::begin(prepared, self.salt, &begin);
         let mut draft = Draft::default();
-        for standing in self.ledger.values() {
-            draft.standing(standing);
+        let mut room = self.node.settings.journal_file_bytes / 2;
+        for (group, standing) in self.ledger.values_mut() {
+            let mut inner = group.lock();
+            standing.kept = inner.kept();
+            let held = inner
+                .first_home()
+                .is_some_and(|home| home + FILES_HELD_MAX <= number);
+            let unkept = held.then(|| inner.unkept(seq)).flatten();
+            let bytes = |entries: &Vec<Entry>| entries.iter().map(entry_bytes).sum::<u64>();
+            match unkept.filter(|entries| bytes(entries) <= room) {
+                Some(entries) => {
+                    room -= bytes(&entries);
+                    draft.whole(standing, &entries);
+                    inner.move_home(number);
+                }
+                None => draft.standing(standing),
+            }
         }
         self.journal.operations(&draft);
+        self.task(Task::Turned(number));
         Ok(())
     }
 
-    fn commit(&mut self, taken: &Taken) -> Result<(), Error> {
+    /// The settler ends before this thread only when nothing is left to do.
+    fn task(&self, task: Task) {
+        let _ = self.tasks.send(task);
+    }
+
+    fn commit(&mut self, taken: &mut Taken) -> Result<(), Error> {
         self.flush();
         self.journal.write()?;
         if taken.sync {
@@ -275,6 +309,13 @@ impl Writer {
         }
         if let Some(upto) = taken.upto {
             self.node.persisted(upto);
+        }
+        for task in taken.synced.drain(..) {
+            self.task(task);
+        }
+        for answer in taken.flushed.drain(..) {
+            // Who does not wait any more does not need it.
+            let _ = answer.send(Ok(()));
         }
         Ok(())
     }
@@ -308,7 +349,7 @@ impl Writer {
 
 /// How the thread ends.
 enum End {
-    Closed(Sender<Result<(), Error>>),
+    Closed(Answer),
     Stopped,
 }
 
@@ -318,13 +359,32 @@ struct Taken {
     upto: Option<u64>,
     bytes: u64,
     sync: bool,
+    /// What the settler is asked for once this is durable.
+    synced: Vec<Task>,
+    /// Who waits for this to be durable.
+    flushed: Vec<Answer>,
 }
 
 /// Bytes of an operation without entries, at most.
 const OP_BYTES_MAX: u64 = 128;
 
 fn op_bytes(write: &GroupWrite) -> u64 {
-    OP_BYTES_MAX + (write.persist.append.len() * ENTRY_BYTES) as u64 + body_bytes(write)
+    OP_BYTES_MAX + write.persist.append.iter().map(entry_bytes).sum::<u64>()
+}
+
+fn entry_bytes(entry: &Entry) -> u64 {
+    (ENTRY_BYTES + entry.body.len()) as u64
+}
+
+/// An entry that does not match its checksum would look like damage when it is read back.
+fn check(group: GroupId, entry: &Entry) -> Result<(), Error> {
+    if crc32c::crc32c(&entry.body) == entry.checksum {
+        return Ok(());
+    }
+    let id = entry.id;
+    Err(Error::Unfit(format!(
+        "entry {id} of group {group} does not match its checksum and was not written"
+    )))
 }
 
 /// Bytes of the bodies of a write.

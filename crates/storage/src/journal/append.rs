@@ -1,13 +1,12 @@
 //! Writing: frames are staged, written in one call, and synced.
 
-use std::{io::IoSlice, ops::Range, path::Path};
-
-use bytes::Bytes;
+use std::{io::IoSlice, path::Path};
 
 use crate::{
     Error,
     disk::{Disk, File, Open},
     fields::PutFields,
+    gather::Gather,
     journal::{
         begin::{Begin, End},
         frame::{Header, Kind, Position, frame_bytes},
@@ -16,8 +15,6 @@ use crate::{
     layout::{self, journal::HEADER_BYTES},
 };
 
-/// Bodies below this are copied beside their frame; larger ones go to the kernel from where they are.
-const COPY_BELOW: usize = 4 << 10;
 /// Room kept at the end of a file for the frames that end it.
 const END_BYTES: u64 = 256;
 
@@ -79,26 +76,13 @@ pub(crate) struct Journal {
     number: u32,
     size: u64,
     salt: u64,
-    staged: Staged,
+    staged: Gather,
     /// The end of what is staged; before [`Journal::write`], not all of it is in the file.
     end: u64,
     /// The end of what is in the file.
     written: u64,
     chain: u32,
     synced: Position,
-}
-
-/// Bytes on their way to the file.
-#[derive(Debug, Default)]
-struct Staged {
-    arena: Vec<u8>,
-    pieces: Vec<Piece>,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Copied(Range<usize>),
-    Shared(Bytes),
 }
 
 impl Journal {
@@ -109,7 +93,7 @@ impl Journal {
             number: prepared.number,
             size: prepared.size,
             salt,
-            staged: Staged::default(),
+            staged: Gather::default(),
             end: 0,
             written: 0,
             chain: begin.previous.chain,
@@ -133,11 +117,6 @@ impl Journal {
             file: self.number,
             at: self.end,
         }
-    }
-
-    /// Up to where it is durable.
-    pub(crate) fn synced(&self) -> Position {
-        self.synced
     }
 
     /// Whether a frame with so much in it still fits. A file that has only been begun takes any frame,
@@ -181,26 +160,14 @@ impl Journal {
 
     /// Writes what is staged.
     pub(crate) fn write(&mut self) -> Result<(), Error> {
-        let Staged { arena, pieces } = &mut self.staged;
-        let slices: Vec<_> = pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Copied(range) => IoSlice::new(&arena[range.clone()]),
-                Piece::Shared(bytes) => IoSlice::new(bytes),
-            })
-            .collect();
-        if !slices.is_empty() {
-            self.file.write_at(self.written, &slices)?;
-        }
+        self.staged.write_to(&*self.file, self.written)?;
         self.written = self.end;
-        arena.clear();
-        pieces.clear();
         Ok(())
     }
 
     /// Makes what is written durable.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        assert!(self.staged.pieces.is_empty(), "a sync follows a write");
+        assert!(self.staged.is_empty(), "a sync follows a write");
         self.file.sync()?;
         self.synced = self.position();
         Ok(())
@@ -229,28 +196,12 @@ impl Journal {
         staged.copy(&bytes);
         staged.copy(&draft.ops);
         for body in &draft.bodies {
-            if body.len() < COPY_BELOW {
-                staged.copy(body);
-            } else {
-                staged.pieces.push(Piece::Shared(body.clone()));
-            }
+            staged.share(body);
         }
         let used = HEADER_BYTES as u64 + draft.content_bytes();
         let padding = header.frame_bytes() - used;
         staged.copy(&[0; layout::journal::ALIGN][..padding as usize]);
         self.end = header.end();
         self.chain = checksum;
-    }
-}
-
-impl Staged {
-    fn copy(&mut self, bytes: &[u8]) {
-        let from = self.arena.len();
-        self.arena.extend_from_slice(bytes);
-        let to = self.arena.len();
-        match self.pieces.last_mut() {
-            Some(Piece::Copied(last)) if last.end == from => last.end = to,
-            _ => self.pieces.push(Piece::Copied(from..to)),
-        }
     }
 }

@@ -7,12 +7,12 @@
 
 use bytes::Bytes;
 use kontiki_raft::{
-    Entry, Hard, Incarnation, Index, Kind as EntryKind, LogId, Micros, NodeId, NodeRef, Persist,
-    Term,
+    Entry, Hard, Incarnation, Index, LogId, Micros, NodeId, NodeRef, Persist, Term,
 };
 use kontiki_wire::{GroupId, Offset};
 
 use crate::{
+    entry_kind::entry_kind,
     fields::{Fields, PutFields},
     journal::frame::Invalid,
     layout::journal::ENTRY_BYTES,
@@ -295,15 +295,4 @@ impl Reader<'_> {
         };
         Some((entry, len))
     }
-}
-
-/// The kind of an entry from its byte.
-pub(crate) fn entry_kind(byte: u8) -> Option<EntryKind> {
-    const ALL: [EntryKind; 4] = [
-        EntryKind::Noop,
-        EntryKind::Config,
-        EntryKind::Batch,
-        EntryKind::Command,
-    ];
-    ALL.into_iter().find(|&kind| kind as u8 == byte)
 }

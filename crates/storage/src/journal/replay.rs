@@ -61,6 +61,8 @@ pub(crate) struct Replay {
     pub(crate) end: End,
     /// The first file that is needed until a new one has taken over everything.
     pub(crate) first_needed: u32,
+    /// The newest file that was begun, 0 if none was.
+    pub(crate) newest: u32,
     /// Every file there is.
     pub(crate) files: Vec<u32>,
 }
@@ -130,6 +132,7 @@ impl Replayer<'_> {
             return self.hards_after_damage();
         };
         let bytes = self.read(newest)?;
+        self.replay.newest = newest;
         self.replay.first_needed = self.first_needed(newest, begin, &bytes);
         if let Some(chain) = self.chain(newest) {
             let mut sound = true;

@@ -1,0 +1,77 @@
+//! What the two threads are asked for.
+
+use std::{
+    fmt,
+    sync::{Arc, mpsc::Sender},
+};
+
+use bytes::Bytes;
+use kontiki_broker::Writes;
+use kontiki_raft::LogId;
+use kontiki_wire::GroupId;
+
+use crate::{Error, group::Group, journal::Prepared};
+
+/// Where the outcome of a close goes.
+pub(crate) type Answer = Sender<Result<(), Error>>;
+
+/// What the writer of the journal is asked for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Write and sync.
+    Write(Writes),
+    /// Say that a group was removed.
+    Remove(GroupId),
+    /// The file that comes next is ready.
+    Prepared(Prepared),
+    /// Say that files before this one are not needed any more.
+    Freed(u32),
+    /// Answer when everything queued before is durable.
+    Flush(Answer),
+    /// Seal the journal, answer, and end.
+    Close(Answer),
+    /// End as after a crash.
+    Stop,
+}
+
+/// What the settler is asked for.
+pub(crate) enum Task {
+    /// Move this group's placed entries to its segments.
+    Settle(Arc<Group>),
+    /// Keep this once the group's segments reach it.
+    Checkpoint {
+        group: GroupId,
+        at: LogId,
+        state: Bytes,
+    },
+    /// The journal has gone on to this file.
+    Turned(u32),
+    /// The journal went on elsewhere and does not need this file.
+    Unused(u32),
+    /// The journal says durably that files before this one are not needed.
+    Freed(u32),
+    /// Remove this group.
+    Remove(GroupId),
+    /// The journal says durably that this group was removed.
+    Removed(GroupId),
+    /// Settle everything, answer, and end.
+    Close(Answer),
+    /// End as after a crash.
+    Stop,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Settle(_) => "Settle",
+            Self::Checkpoint { .. } => "Checkpoint",
+            Self::Turned(_) => "Turned",
+            Self::Unused(_) => "Unused",
+            Self::Freed(_) => "Freed",
+            Self::Remove(_) => "Remove",
+            Self::Removed(_) => "Removed",
+            Self::Close(_) => "Close",
+            Self::Stop => "Stop",
+        })
+    }
+}

@@ -1,0 +1,320 @@
+//! Reading segments: large contiguous reads, every header and every body that is handed on verified.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use kontiki_raft::{Entry, Index, Micros};
+use kontiki_wire::{DeliveredBatch, GroupId, Offset};
+
+use crate::{
+    Error,
+    disk::{Disk, File, Open},
+    layout::{
+        self,
+        segment::{ENTRY_BYTES, HEADER_BYTES},
+    },
+    segment::{
+        extent::{Extent, add_to_digest},
+        frame::EntryHeader,
+        index::{self, IndexCache, Mark, Marks, mark_due},
+    },
+};
+
+/// Bytes of a read that only looks for a place.
+const SEEK_BYTES: usize = 128 << 10;
+/// Bytes of a read when much is to be gone through.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// The frames of a segment, one after the other. Bodies share the buffer of one read.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    file: Box<dyn File>,
+    path: PathBuf,
+    group: GroupId,
+    /// Where the next frame begins.
+    at: u64,
+    end: u64,
+    /// The index that the next frame must have.
+    next: Index,
+    chunk: Bytes,
+    chunk_at: u64,
+    chunk_bytes: usize,
+}
+
+/// One entry as a segment has it.
+#[derive(Debug)]
+pub(crate) struct FoundEntry {
+    pub(crate) header: EntryHeader,
+    /// The header's checksum.
+    pub(crate) checksum: u32,
+    pub(crate) position: u64,
+    pub(crate) body: Bytes,
+}
+
+impl Frames {
+    /// Frames from `at`, where `next` begins, to `end`, read in pieces of `chunk_bytes`.
+    pub(crate) fn new(
+        disk: &dyn Disk,
+        group: GroupId,
+        first: Index,
+        (at, next): (u64, Index),
+        end: u64,
+        chunk_bytes: usize,
+    ) -> Result<Self, Error> {
+        let path = layout::segment_path(group, first);
+        Ok(Self {
+            file: disk.open(&path, Open::Read)?,
+            path: disk.full_path(&path),
+            group,
+            at,
+            end,
+            next,
+            chunk: Bytes::new(),
+            chunk_at: at,
+            chunk_bytes,
+        })
+    }
+
+    /// All frames of a segment from its first.
+    pub(crate) fn all(
+        disk: &dyn Disk,
+        group: GroupId,
+        first: Index,
+        end: u64,
+    ) -> Result<Self, Error> {
+        let from = (HEADER_BYTES as u64, first);
+        Self::new(disk, group, first, from, end, SCAN_BYTES)
+    }
+
+    /// The next entry; its body is not verified yet. `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<FoundEntry>, Error> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let header = self.peek(ENTRY_BYTES)?;
+        let (header, checksum) = EntryHeader::decode(&header).map_err(|what| self.damaged(what))?;
+        if header.group != self.group || header.id.index != self.next {
+            let what = format!(
+                "entry {} of group {} is there instead of entry {} of group {}",
+                header.id.index, header.group, self.next, self.group
+            );
+            return Err(self.damaged(&what));
+        }
+        let frame_bytes = header.frame_bytes();
+        if frame_bytes > self.end - self.at {
+            return Err(self.damaged("the file ends inside an entry"));
+        }
+        let frame = self.peek(frame_bytes as usize)?;
+        let found = FoundEntry {
+            header,
+            checksum,
+            position: self.at,
+            body: frame.slice(ENTRY_BYTES..),
+        };
+        self.at += frame_bytes;
+        self.next = self.next.next();
+        Ok(Some(found))
+    }
+
+    /// Checks a body against its header.
+    pub(crate) fn verify(&self, found: &FoundEntry) -> Result<(), Error> {
+        if crc32c::crc32c(&found.body) == found.header.body_checksum {
+            return Ok(());
+        }
+        let index = found.header.id.index;
+        Err(Error::Damaged {
+            path: self.path.clone(),
+            at: found.position,
+            what: format!("the checksum of entry {index} does not match its body"),
+        })
+    }
+
+    /// What to say of an entry whose offset is not the one after the entry before it.
+    pub(crate) fn misplaced(&self, found: &FoundEntry) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            at: found.position,
+            what: "an entry's offset does not follow the one before it".to_owned(),
+        }
+    }
+
+    /// The next `count` bytes, read together with what follows them.
+    fn peek(&mut self, count: usize) -> Result<Bytes, Error> {
+        let from = (self.at - self.chunk_at) as usize;
+        if from + count <= self.chunk.len() {
+            return Ok(self.chunk.slice(from..from + count));
+        }
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; self.chunk_bytes.max(count).min(left)];
+        let read = self.file.read_at(self.at, &mut bytes)?;
+        bytes.truncate(read);
+        self.chunk = Bytes::from(bytes);
+        self.chunk_at = self.at;
+        if self.chunk.len() < count {
+            return Err(self.damaged("the file ends inside an entry"));
+        }
+        Ok(self.chunk.slice(..count))
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            at: self.at,
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// A segment to be read from, as the group's lock showed it.
+#[derive(Debug)]
+pub(crate) struct SegmentRead {
+    pub(crate) group: GroupId,
+    pub(crate) extent: Extent,
+    /// The last mark before what is looked for, if the segment is not sealed.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) sealed: bool,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    Index(Index),
+    Offset(Offset),
+    Time(Micros),
+}
+
+impl Target {
+    /// The last of these marks from which on the target is found by going forward.
+    pub(crate) fn mark_in(self, marks: &[Mark]) -> Option<Mark> {
+        let after = match self {
+            Self::Index(index) => marks.partition_point(|mark| mark.id.index <= index),
+            Self::Offset(offset) => marks.partition_point(|mark| mark.offset <= offset),
+            // Entries of one time may begin before their mark.
+            Self::Time(time) => marks.partition_point(|mark| mark.time < time),
+        };
+        after.checked_sub(1).map(|at| marks[at])
+    }
+}
+
+impl SegmentRead {
+    fn frames(
+        &self,
+        disk: &dyn Disk,
+        indexes: &IndexCache,
+        target: Target,
+        bytes: usize,
+    ) -> Result<Frames, Error> {
+        let first = self.extent.first;
+        let mark = if self.sealed {
+            let load = || self.load_marks(disk);
+            target.mark_in(&indexes.get(self.group, first, load)?)
+        } else {
+            self.mark
+        };
+        let from = mark.map_or((HEADER_BYTES as u64, first), |m| (m.position, m.id.index));
+        let chunk_bytes = SEEK_BYTES.saturating_add(bytes);
+        Frames::new(disk, self.group, first, from, self.extent.end, chunk_bytes)
+    }
+
+    /// The index of a sealed segment, made again if it is not whole.
+    fn load_marks(&self, disk: &dyn Disk) -> Result<Marks, Error> {
+        let (group, first) = (self.group, self.extent.first);
+        let marks = index::load(disk, group, first)?;
+        if marks.len() == self.extent.marks as usize {
+            return Ok(marks);
+        }
+        tracing::warn!(%group, %first, "the index of a segment is incomplete and is made again");
+        let mut frames = Frames::all(disk, group, first, self.extent.end)?;
+        let mut marks = Marks::new();
+        let mut digest = 0;
+        while let Some(found) = frames.next()? {
+            marks.extend(mark_due(
+                marks.last(),
+                &found.header,
+                found.position,
+                digest,
+            ));
+            digest = add_to_digest(digest, found.checksum);
+        }
+        index::append(disk, group, first, 0, &marks)?.sync()?;
+        Ok(marks)
+    }
+
+    /// Batches from `from` to `until`, as much as `bytes_max`, at least one unless the segment has no
+    /// record there.
+    pub(crate) fn batches(
+        &self,
+        disk: &dyn Disk,
+        indexes: &IndexCache,
+        (from, until): (Offset, Offset),
+        bytes_max: usize,
+    ) -> Result<Vec<DeliveredBatch>, Error> {
+        let mut frames = self.frames(disk, indexes, Target::Offset(from), bytes_max)?;
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        while let Some(found) = frames.next()? {
+            let header = found.header;
+            let end = header.offset.0.saturating_add(u64::from(header.count));
+            if header.offset >= until {
+                break;
+            }
+            if header.count == 0 || end <= from.0 {
+                continue;
+            }
+            bytes += found.body.len();
+            if bytes > bytes_max && !batches.is_empty() {
+                break;
+            }
+            frames.verify(&found)?;
+            batches.push(DeliveredBatch {
+                offset: header.offset,
+                time: header.time.0,
+                batch: found.body,
+            });
+        }
+        Ok(batches)
+    }
+
+    /// Entries from `first` to at most `last`, as much as `bytes_max`, at least one.
+    pub(crate) fn entries(
+        &self,
+        disk: &dyn Disk,
+        indexes: &IndexCache,
+        (first, last): (Index, Index),
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, Error> {
+        let bytes_hint = usize::try_from(bytes_max.min(4 << 20)).unwrap_or(SCAN_BYTES);
+        let mut frames = self.frames(disk, indexes, Target::Index(first), bytes_hint)?;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(found) = frames.next()? {
+            let index = found.header.id.index;
+            if index < first {
+                continue;
+            }
+            bytes += found.body.len() as u64;
+            if index > last || (bytes > bytes_max && !entries.is_empty()) {
+                break;
+            }
+            frames.verify(&found)?;
+            entries.push(found.header.entry(found.body));
+        }
+        Ok(entries)
+    }
+
+    /// The offset of the first batch that is not older than `time`.
+    pub(crate) fn offset_at(
+        &self,
+        disk: &dyn Disk,
+        indexes: &IndexCache,
+        time: Micros,
+    ) -> Result<Option<Offset>, Error> {
+        let mut frames = self.frames(disk, indexes, Target::Time(time), 0)?;
+        while let Some(found) = frames.next()? {
+            if found.header.time >= time && found.header.count > 0 {
+                return Ok(Some(found.header.offset));
+            }
+        }
+        Ok(None)
+    }
+}

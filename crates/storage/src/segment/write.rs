@@ -1,0 +1,121 @@
+//! Writing segments: runs of committed entries, in large writes.
+
+use std::{io::IoSlice, path::Path};
+
+use kontiki_raft::{Entry, Index, Term};
+use kontiki_wire::{GroupId, Offset};
+
+use crate::{
+    Error,
+    disk::{Disk, Open},
+    gather::Gather,
+    layout,
+    segment::{
+        extent::Extent,
+        frame::{EntryHeader, SegmentHeader},
+        index::{self, Mark, mark_due},
+    },
+};
+
+/// An entry with its place among the records.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedEntry {
+    pub(crate) entry: Entry,
+    pub(crate) offset: Offset,
+    pub(crate) count: u32,
+}
+
+/// Begins a segment. Its name is durable after its directory is synced.
+pub(crate) fn begin(
+    disk: &dyn Disk,
+    group: GroupId,
+    first: Index,
+    term_before: Term,
+    base_offset: Offset,
+) -> Result<Extent, Error> {
+    let header = SegmentHeader {
+        group,
+        first,
+        term_before,
+        base_offset,
+    };
+    let file = disk.open(&layout::segment_path(group, first), Open::Create)?;
+    file.set_size(0)?;
+    file.write_at(0, &[IoSlice::new(&header.encode())])?;
+    index::append(disk, group, first, 0, &[])?;
+    Ok(Extent::empty(first, term_before, base_offset))
+}
+
+/// Writes a run of entries behind `extent`, and their marks into the index. Gives back how far the
+/// segment reaches then, and the new marks; nothing is synced.
+pub(crate) fn append(
+    disk: &dyn Disk,
+    group: GroupId,
+    mut extent: Extent,
+    last_mark: Option<Mark>,
+    run: &[PlacedEntry],
+) -> Result<(Extent, Vec<Mark>), Error> {
+    let from = extent.end;
+    let before = extent.marks as usize;
+    let mut gather = Gather::default();
+    let mut marks: Vec<Mark> = Vec::new();
+    for placed in run {
+        let entry = &placed.entry;
+        assert_eq!(
+            entry.id.index,
+            extent.last.index.next(),
+            "a run is contiguous"
+        );
+        assert_eq!(placed.offset, extent.end_offset, "offsets are dense");
+        let header = EntryHeader {
+            group,
+            id: entry.id,
+            kind: entry.kind,
+            time: entry.time,
+            offset: placed.offset,
+            count: placed.count,
+            body_bytes: u32::try_from(entry.body.len()).expect("a body is far below 4 GiB"),
+            body_checksum: entry.checksum,
+        };
+        let last = marks.last().or(last_mark.as_ref());
+        marks.extend(mark_due(last, &header, extent.end, extent.digest));
+        let (bytes, checksum) = header.encode();
+        gather.copy(&bytes);
+        gather.share(&entry.body);
+        extent.push(&header, checksum);
+    }
+    let file = disk.open(&layout::segment_path(group, extent.first), Open::Write)?;
+    gather.write_to(&*file, from)?;
+    if !marks.is_empty() {
+        index::append(disk, group, extent.first, before, &marks)?;
+        extent.marks += u32::try_from(marks.len()).expect("a run is far below 2^32 entries");
+    }
+    Ok((extent, marks))
+}
+
+/// Makes what was written of a segment durable.
+pub(crate) fn sync(disk: &dyn Disk, group: GroupId, extent: &Extent) -> Result<(), Error> {
+    let path = layout::segment_path(group, extent.first);
+    disk.open(&path, Open::Write)?.sync()
+}
+
+/// Ends a segment durably, its index with it.
+pub(crate) fn seal(
+    disk: &dyn Disk,
+    group: GroupId,
+    extent: &Extent,
+    terms: Vec<(Index, Term)>,
+) -> Result<(), Error> {
+    let footer = extent.footer(group, terms).encode();
+    let file = disk.open(&layout::segment_path(group, extent.first), Open::Write)?;
+    file.write_at(extent.end, &[IoSlice::new(&footer)])?;
+    file.sync()?;
+    let index = layout::index_path(group, extent.first);
+    disk.open(&index, Open::Create)?.sync()
+}
+
+/// Makes the names of a group's segments durable, and the group's own.
+pub(crate) fn sync_names(disk: &dyn Disk, group: GroupId) -> Result<(), Error> {
+    disk.sync_dir(&layout::group_dir(group))?;
+    disk.sync_dir(Path::new(layout::GROUPS_DIR))
+}

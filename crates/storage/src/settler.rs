@@ -1,0 +1,369 @@
+//! The one thread that writes segments: it moves committed entries out of the journal, keeps
+//! checkpoints, and sees to it that the journal always has a file to go on in.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender},
+    },
+    time::Duration,
+};
+
+use kontiki_raft::Index;
+use kontiki_wire::GroupId;
+
+use crate::{
+    Error,
+    command::{Command, Task},
+    group::{Group, Run},
+    journal::prepare,
+    layout,
+    node::Node,
+    segment,
+    state::{Checkpoint, State},
+};
+
+/// Bytes of one write to a segment, at most.
+const RUN_BYTES_MAX: u64 = 4 << 20;
+/// Journal files that are kept to be used again.
+const SPARES_MAX: usize = 2;
+/// When to look again whether removals may go on.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+pub(crate) struct Settler {
+    node: Arc<Node>,
+    state: State,
+    commands: Sender<Command>,
+    /// Groups whose segments are not synced, and whether a segment was begun.
+    unsynced: BTreeMap<GroupId, Unsynced>,
+    /// Checkpoints that wait for their segments; the latest of each group.
+    checkpoints: BTreeMap<GroupId, Checkpoint>,
+    /// Removals that wait for the cluster's checkpoint.
+    removals: Vec<GroupId>,
+    hot: Hot,
+    /// Journal files that are in use or may be.
+    files: VecDeque<u32>,
+    /// Journal files that are free.
+    spares: Vec<u32>,
+    first_needed: u32,
+}
+
+struct Unsynced {
+    group: Arc<Group>,
+    new_name: bool,
+}
+
+/// What segments keep and memory still has, oldest first.
+#[derive(Default)]
+struct Hot {
+    runs: VecDeque<(Arc<Group>, Index, u64)>,
+    bytes: u64,
+}
+
+impl Settler {
+    /// `files` are the journal files there are, the newest of them the one that is written; those
+    /// before it are free.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        state: State,
+        commands: Sender<Command>,
+        mut files: Vec<u32>,
+    ) -> Self {
+        let newest = files.pop().unwrap_or_default();
+        Self {
+            node,
+            state,
+            commands,
+            unsynced: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+            removals: Vec::new(),
+            hot: Hot::default(),
+            files: VecDeque::from([newest]),
+            spares: files,
+            first_needed: newest,
+        }
+    }
+
+    /// Runs until it is told to end.
+    pub(crate) fn run(mut self, tasks: &Receiver<Task>) {
+        loop {
+            let task = if self.removals.is_empty() {
+                tasks.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                tasks.recv_timeout(RETRY_AFTER)
+            };
+            match task {
+                Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Task::Close(answer)) => {
+                    // Nobody may wait for the answer any more; then nobody needs it.
+                    let _ = answer.send(self.close());
+                    break;
+                }
+                Ok(task) => self.guarded(|settler| settler.perform(task)),
+                Err(RecvTimeoutError::Timeout) => self.guarded(Self::settle_removals),
+            }
+        }
+        self.node.end_settling();
+    }
+
+    /// Does something unless an earlier write failed; its own failure poisons.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Error>) {
+        if self.node.is_poisoned() {
+            return;
+        }
+        if let Err(error) = work(self) {
+            self.node.poison(error);
+        }
+    }
+
+    fn perform(&mut self, task: Task) -> Result<(), Error> {
+        match task {
+            Task::Settle(group) => self.settle(&group),
+            Task::Checkpoint { group, at, state } => {
+                self.checkpoints.insert(group, (at, state));
+                Ok(())
+            }
+            Task::Turned(number) => self.turned(number),
+            Task::Unused(number) => {
+                self.spares.push(number);
+                Ok(())
+            }
+            Task::Freed(first_needed) => self.recycle(first_needed),
+            Task::Remove(group) => {
+                self.removals.push(group);
+                self.settle_removals()
+            }
+            Task::Removed(group) => self.removed(group),
+            Task::Close(_) | Task::Stop => unreachable!("the caller keeps them"),
+        }
+    }
+
+    /// Moves what is placed and durable of one group to its segments.
+    fn settle(&mut self, group: &Arc<Group>) -> Result<(), Error> {
+        loop {
+            let mut inner = group.lock();
+            if inner.is_removed() {
+                return Ok(());
+            }
+            let segment_bytes = self.node.settings.segment_bytes;
+            let tail = inner
+                .tail()
+                .map(|(extent, marks)| (*extent, marks.last().copied()));
+            let room = tail.map_or(segment_bytes, |(extent, _)| {
+                segment_bytes.saturating_sub(extent.end)
+            });
+            let run = inner.run(self.node.durable(), room.clamp(1, RUN_BYTES_MAX));
+            if run.entries.is_empty() {
+                return Ok(());
+            }
+            let (last, end_offset) = inner.segments_end();
+            drop(inner);
+            match tail {
+                Some((extent, mark)) if room > 0 => self.write(group, extent, mark, run)?,
+                tail => {
+                    if tail.is_some() {
+                        self.seal(group)?;
+                    }
+                    let disk = &*self.node.disk;
+                    disk.make_dir(&layout::group_dir(group.id))?;
+                    let first = last.index.next();
+                    let extent = segment::begin(disk, group.id, first, last.term, end_offset)?;
+                    group.lock().begun(extent);
+                    self.unsynced(group).new_name = true;
+                    self.write(group, extent, None, run)?;
+                }
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        group: &Arc<Group>,
+        extent: segment::Extent,
+        last_mark: Option<segment::Mark>,
+        run: Run,
+    ) -> Result<(), Error> {
+        let disk = &*self.node.disk;
+        let (extent, marks) = segment::append(disk, group.id, extent, last_mark, &run.entries)?;
+        group.lock().wrote(extent, marks, run.bytes);
+        self.node.take_unsettled(run.bytes);
+        self.unsynced(group);
+        Ok(())
+    }
+
+    fn seal(&mut self, group: &Arc<Group>) -> Result<(), Error> {
+        let tail = group.lock().tail().cloned();
+        let (extent, marks) = tail.expect("only this thread seals");
+        segment::seal(&*self.node.disk, group.id, &extent, segment::terms(&marks))?;
+        group.lock().sealed();
+        Ok(())
+    }
+
+    fn unsynced(&mut self, group: &Arc<Group>) -> &mut Unsynced {
+        self.unsynced.entry(group.id).or_insert_with(|| Unsynced {
+            group: Arc::clone(group),
+            new_name: false,
+        })
+    }
+
+    /// Makes every segment durable, then what relies on that: checkpoints, and forgetting.
+    fn sync(&mut self) -> Result<(), Error> {
+        for (id, unsynced) in std::mem::take(&mut self.unsynced) {
+            let group = unsynced.group;
+            if group.lock().is_removed() {
+                continue;
+            }
+            let disk = &*self.node.disk;
+            let tail = group.lock().tail().map(|&(extent, _)| extent);
+            if let Some(extent) = tail {
+                segment::sync(disk, id, &extent)?;
+            }
+            if unsynced.new_name {
+                segment::sync_names(disk, id)?;
+            }
+            let mut inner = group.lock();
+            let bytes = inner.keep();
+            let kept = inner.kept();
+            drop(inner);
+            self.hot.push(group, kept, bytes);
+        }
+        self.hot.shrink_to(self.node.settings.hot_bytes_max);
+        self.keep_checkpoints()
+    }
+
+    fn keep_checkpoints(&mut self) -> Result<(), Error> {
+        let mut due = Vec::new();
+        let mut waiting = BTreeMap::new();
+        for (id, checkpoint) in std::mem::take(&mut self.checkpoints) {
+            let Some(group) = self.node.group(id) else {
+                continue;
+            };
+            if checkpoint.0.index <= group.lock().kept() {
+                due.push((id, checkpoint));
+            } else {
+                waiting.insert(id, checkpoint);
+            }
+        }
+        self.checkpoints = waiting;
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.state.keep(&due)
+    }
+
+    /// The journal has gone on to file `number`: what is in the files before it moves to segments, and
+    /// the file after it is made ready.
+    fn turned(&mut self, number: u32) -> Result<(), Error> {
+        if self.files.back() != Some(&number) {
+            self.files.push_back(number);
+        }
+        self.prepare(number + 1)?;
+        self.state.keep_newest_journal(number)?;
+        let groups = self.node.groups();
+        for group in &groups {
+            if group.lock().first_home().is_some_and(|home| home < number) {
+                self.settle(group)?;
+            }
+        }
+        self.sync()?;
+        self.settle_removals()?;
+        let homes = groups.iter().filter_map(|group| group.lock().first_home());
+        let first_needed = homes.min().unwrap_or(number).min(number);
+        if first_needed > self.first_needed {
+            self.first_needed = first_needed;
+            self.command(Command::Freed(first_needed));
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, number: u32) -> Result<(), Error> {
+        let disk = &*self.node.disk;
+        let spare = self.spares.pop().map(layout::journal_path);
+        let size = self.node.settings.journal_file_bytes;
+        let prepared = prepare(disk, number, size, spare.as_deref(), true)?;
+        while self.spares.len() > SPARES_MAX {
+            let spare = self.spares.remove(0);
+            disk.remove(&layout::journal_path(spare))?;
+        }
+        self.command(Command::Prepared(prepared));
+        Ok(())
+    }
+
+    /// Files before `first_needed` are free, and the journal says so durably.
+    fn recycle(&mut self, first_needed: u32) -> Result<(), Error> {
+        while let Some(&file) = self.files.front().filter(|&&file| file < first_needed) {
+            self.files.pop_front();
+            if self.spares.len() < SPARES_MAX {
+                self.spares.push(file);
+            } else {
+                self.node.disk.remove(&layout::journal_path(file))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets removals go on whose topic no durable checkpoint of the cluster has any more.
+    fn settle_removals(&mut self) -> Result<(), Error> {
+        if self.removals.is_empty() {
+            return Ok(());
+        }
+        if self.checkpoints.contains_key(&GroupId::CLUSTER)
+            && let Some(cluster) = self.node.group(GroupId::CLUSTER)
+        {
+            self.settle(&cluster)?;
+            self.sync()?;
+        }
+        if !self.checkpoints.contains_key(&GroupId::CLUSTER) {
+            for group in std::mem::take(&mut self.removals) {
+                self.command(Command::Remove(group));
+            }
+        }
+        Ok(())
+    }
+
+    /// The journal says durably that a group was removed: its files go.
+    fn removed(&mut self, id: GroupId) -> Result<(), Error> {
+        if let Some(unsynced) = self.node.forget(id) {
+            self.node.take_unsettled(unsynced.lock().waiting_bytes());
+        }
+        self.unsynced.remove(&id);
+        self.checkpoints.remove(&id);
+        let disk = &*self.node.disk;
+        disk.remove_dir(&layout::group_dir(id))?;
+        disk.sync_dir(Path::new(layout::GROUPS_DIR))?;
+        self.state.remove(id)
+    }
+
+    /// The writer ends only after this thread, or when storage is dropped and nothing matters any more.
+    fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        if self.node.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        for group in self.node.groups() {
+            self.settle(&group)?;
+        }
+        self.sync()
+    }
+}
+
+impl Hot {
+    fn push(&mut self, group: Arc<Group>, upto: Index, bytes: u64) {
+        self.bytes += bytes;
+        self.runs.push_back((group, upto, bytes));
+    }
+
+    fn shrink_to(&mut self, bytes_max: u64) {
+        while self.bytes > bytes_max
+            && let Some((group, upto, bytes)) = self.runs.pop_front()
+        {
+            group.lock().forget(upto);
+            self.bytes -= bytes;
+        }
+    }
+}
