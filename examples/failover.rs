@@ -24,7 +24,10 @@ use kontiki_server::{
 };
 use kontiki_transport::{Credentials, Endpoint, Expect, Plane};
 use kontiki_wire::{ClientStream, Deliver, FrameKind, Subscribe, limits::CLIENT_FRAME_BYTES_MAX};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -70,7 +73,11 @@ async fn story(clock: Instant) -> Outcome<()> {
     let mut lacking = Vec::new();
     for survivor in cluster.alive() {
         let shown = shown_by(survivor, &cluster.credentials, &topic, second).await?;
-        tell(format!("{} shows {shown:?}", survivor.name));
+        let texts: Vec<String> = shown
+            .iter()
+            .map(|(at, text)| format!("{text} at {at}"))
+            .collect();
+        tell(format!("{} shows {}", survivor.name, texts.join(", ")));
         if shown != due {
             lacking.push(survivor.name.clone());
         }
@@ -97,21 +104,21 @@ fn record(text: &str) -> Record {
 
 /// Who leads the topic, or the cluster itself; waits until somebody other than `not` does.
 async fn leader(client: &Client, topic: Option<&TopicName>, not: &str) -> String {
+    let admin = client.admin();
     loop {
         // While there is no quorum there is no answer either.
-        if let Ok(status) = client.admin().status().await {
-            let leader = match topic {
-                None => status.leader,
-                Some(topic) => {
-                    let found = status.topics.into_iter().find(|t| t.name == topic.as_str());
-                    found.and_then(|topic| topic.leader)
-                }
-            };
-            if let Some(leader) = leader.filter(|leader| leader != not) {
-                return leader;
-            }
+        let leader = match topic {
+            None => admin.status().await.ok().and_then(|status| status.leader),
+            Some(topic) => admin
+                .describe_topic(topic)
+                .await
+                .ok()
+                .and_then(|topic| topic.leader),
+        };
+        match leader {
+            Some(leader) if leader != not => return leader,
+            _ => sleep(Duration::from_millis(10)).await,
         }
-        sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -224,7 +231,7 @@ fn free_addresses(count: usize) -> Outcome<Vec<String>> {
     Ok(addresses.iter().map(ToString::to_string).collect())
 }
 
-/// Starts `failover member DIR`, and tells what its log says of roles and why they change.
+/// Starts `failover member DIR`, and tells what its log says of roles, and why they change.
 fn spawn(name: &str, dir: &Path, clock: Instant) -> Outcome<Child> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("member")
@@ -237,25 +244,24 @@ fn spawn(name: &str, dir: &Path, clock: Instant) -> Outcome<Child> {
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            if event["message"] == "role changed" {
-                let (role, topic, why) = (field("role"), field("topic"), field("why"));
+            let field = |name: &str| event[name].as_str().unwrap_or_default();
+            let (message, role) = (field("message"), field("role"));
+            // Who follows adds nothing to the story but lines.
+            if message == "role changed" && role != "follower" {
+                let (topic, term, why) = (field("topic"), &event["term"], field("why"));
                 tell(
                     clock,
-                    &format!(
-                        "        {name} is {role} of {topic} in term {}: {why}",
-                        event["term"]
-                    ),
+                    &format!("    {name} is {role} of {topic} in term {term}: {why}"),
                 );
-            } else if event["level"] != "INFO" {
-                tell(clock, &format!("        {name}: {}", field("message")));
+            } else if field("level") == "ERROR" {
+                tell(clock, &format!("    {name}: {message} {event}"));
             }
         }
     });
     Ok(child)
 }
 
-/// One member, until it is killed or its parent is gone.
+/// One member, until it is killed or its parent, who holds the other end of its stdin, is gone.
 async fn member(dir: &str) -> Outcome<()> {
     tracing_subscriber::fmt()
         .json()
@@ -263,7 +269,11 @@ async fn member(dir: &str) -> Outcome<()> {
         .with_writer(std::io::stderr)
         .init();
     let server = Server::start(Config::load(Path::new(dir))?).await?;
-    let orphaned = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    let (orphan, orphaned) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        drop(orphan);
+    });
     tokio::select! {
         ended = server.wait() => Ok(ended?),
         _ = orphaned => {

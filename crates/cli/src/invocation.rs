@@ -2,9 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use kontiki_client::{Client, Context, Contexts};
+use kontiki_client::{Client, Context, Contexts, ProducerConfig};
+use tokio::time::timeout;
 
 use crate::{exit::Failure, moment::parse_span, output::Output};
+
+/// Time for the farewell to leave this machine.
+const FAREWELL: Duration = Duration::from_millis(10);
 
 /// The global options, understood.
 #[derive(Debug)]
@@ -25,7 +29,9 @@ impl Invocation {
         let context = Context::load(self.context_file()?)?;
         let mut options = context.options()?.name("kontiki");
         if let Some(deadline) = self.timeout {
-            options = options.deadline(deadline);
+            options = options
+                .deadline(deadline)
+                .producer(ProducerConfig::new().delivery_timeout(deadline));
         }
         Ok(Client::connect(options).await?)
     }
@@ -34,6 +40,12 @@ impl Invocation {
     pub(crate) fn context_file(&self) -> Result<PathBuf, Failure> {
         Ok(Contexts::of_user()?.find(self.context.as_deref())?)
     }
+}
+
+/// Tells the members that this client goes, without waiting until they have heard it: what is worth
+/// waiting for has been waited for, and a member that misses it finds out by itself.
+pub(crate) async fn leave(client: &Client) {
+    let _ = timeout(FAREWELL, client.close()).await;
 }
 
 /// `500ms`, `10s`, `1m30s`, or a number of seconds.

@@ -56,7 +56,11 @@ impl Server {
                 StartError::Listen {
                     address,
                     setting,
-                    reason: error.to_string(),
+                    // The sentence names the address already.
+                    reason: match error {
+                        kontiki_transport::Error::Bind { source, .. } => source.to_string(),
+                        other => other.to_string(),
+                    },
                 }
             })
         };

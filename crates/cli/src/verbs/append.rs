@@ -18,7 +18,7 @@ use tokio::signal::ctrl_c;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     lines::{Block, Lines},
     output::Counted,
     verbs::topic::unknown_topic,
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         None => read,
     };
     report(&args.topic, &tally, ended.as_ref().err(), invocation)?;
-    client.close().await;
+    leave(&client).await;
     ended.map(|()| Exit::Done)
 }
 

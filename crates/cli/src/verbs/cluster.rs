@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     output::{Cell, Output, Paint, Table},
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     } else {
         let client = invocation.connect().await?;
         let status = client.admin().status().await?;
-        client.close().await;
+        leave(&client).await;
         status
     };
     invocation

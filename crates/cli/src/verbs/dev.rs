@@ -20,7 +20,7 @@ use self::{
     folder::Folder,
     narrate::{Leaders, Narrator},
     ports::{DEV_MEMBERS_MAX, find_places},
-    supervise::{Event, Member, Patience, Supervisor},
+    supervise::{Event, Member, Patience, Program, Supervisor},
 };
 use crate::{
     birth::birth,
@@ -32,10 +32,12 @@ use crate::{
 
 const MEMBERS_DEFAULT: u16 = 3;
 const PORT_DEFAULT: u16 = 7401;
-const PATIENCE: Patience = Patience {
-    restart_after: Duration::from_secs(3),
-    ending_max: Duration::from_secs(3),
-};
+/// How long a member that died stays dead: long enough to see the others go on without it.
+const RESTART_AFTER: Duration = Duration::from_secs(3);
+/// How long members may take to end whose data is kept.
+const ENDING_KEPT: Duration = Duration::from_secs(3);
+/// How long members may take to end whose data goes with them.
+const ENDING_PASSING: Duration = Duration::from_millis(300);
 /// How long the cluster may take to elect and answer.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// How often it is asked meanwhile.
@@ -89,8 +91,19 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     contexts.save(&cluster.context)?;
     contexts.set_default(Some(&cluster.context.name))?;
 
-    let program = program()?;
-    let mut supervisor = Supervisor::start(&program, &cluster.members, PATIENCE);
+    let program = Program {
+        file: own_file()?,
+        log_level: invocation.log.clone(),
+    };
+    let patience = Patience {
+        restart_after: RESTART_AFTER,
+        ending_max: if folder.is_passing() {
+            ENDING_PASSING
+        } else {
+            ENDING_KEPT
+        },
+    };
+    let mut supervisor = Supervisor::start(&program, &cluster.members, patience);
     let ran = tokio::select! {
         ran = watch(&cluster, &folder, began, &mut supervisor, invocation) => ran,
         () = signals.next() => Ok(()),
@@ -136,7 +149,7 @@ async fn watch(
     invocation: &Invocation,
 ) -> Result<(), Failure> {
     let client = Client::lazy(cluster.context.options()?.name("dev").deadline(ASK_MAX))?;
-    let narrator = Narrator::new(invocation.output, PATIENCE.restart_after);
+    let narrator = Narrator::new(invocation.output, RESTART_AFTER);
     let mut pids = BTreeMap::new();
     let status = tokio::select! {
         status = ready(&client) => status?,
@@ -307,7 +320,7 @@ impl Cluster {
     }
 }
 
-fn program() -> Result<PathBuf, Failure> {
+fn own_file() -> Result<PathBuf, Failure> {
     env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find this program's file: {error}")))
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     nearest::nearest,
     verbs::topic::unknown_topic,
 };
@@ -62,7 +62,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
             .unwrap_or("the cluster's own log");
         format!("{} leads {what} now", transferred.leader)
     })?;
-    client.close().await;
+    leave(&client).await;
     Ok(Exit::Done)
 }
 

@@ -16,7 +16,8 @@ use tokio::signal::ctrl_c;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
+    output::Output,
     position::{parse_end, parse_start},
     stdout::Stdout,
     verbs::topic::unknown_topic,
@@ -76,6 +77,7 @@ pub(crate) struct Args {
 
 /// Does it. Being interrupted is an ordinary end.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
+    check_order(args.from, args.until)?;
     let client = invocation.connect().await?;
     let until = if args.follow {
         Until::Forever
@@ -102,37 +104,95 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     };
     let mut reading = Reading {
         subscription,
+        follow: args.follow,
         stdout: Stdout::start()?,
         writer: Writer::new(format, io::stdout().is_terminal()),
-        left: args.count.unwrap_or(u64::MAX),
+        printed: 0,
+        most: args.count.unwrap_or(u64::MAX),
         progress,
+        output: invocation.output,
     };
     let ended = tokio::select! {
         ended = reading.run() => ended,
         _ = ctrl_c() => Ok(()),
     };
     reading.progress.finish_and_clear();
+    let printed = reading.printed;
     // Why writing ended says more than that it did.
-    let written = reading.stdout.finish().await;
-    client.close().await;
-    written.and(ended).map(|()| Exit::Done)
+    reading.stdout.finish().await.and(ended)?;
+    if printed == 0 && !args.follow && args.count != Some(0) {
+        say_why_nothing(&client, &args, invocation.output).await?;
+    }
+    leave(&client).await;
+    Ok(Exit::Done)
+}
+
+/// An end before the beginning is a slip.
+fn check_order(from: Start, until: Until) -> Result<(), Failure> {
+    let backwards = match (from, until) {
+        (Start::Offset(from), Until::Offset(until)) => from > until,
+        (Start::Time(from), Until::Time(until)) => from > until,
+        _ => false,
+    };
+    if backwards {
+        return Err(Failure::usage(
+            "--until lies before --from, so there is nothing between",
+        ));
+    }
+    Ok(())
+}
+
+/// A reader who gets nothing wants to know whether that is right.
+async fn say_why_nothing(client: &Client, args: &Args, output: Output) -> Result<(), Failure> {
+    let info = client.admin().describe_topic(&args.topic).await?;
+    let (topic, first, next) = (&args.topic, info.first.0, info.next.0);
+    match args.from {
+        Start::Offset(Offset(from)) if from > next => {
+            return Err(Failure::new(format!(
+                "offset {from} lies beyond the end of {topic}, which has the offsets from {first} up to {next}"
+            ))
+            .advise("add -f to wait for it"));
+        }
+        _ if first == next => output.note(format_args!("{topic} is empty")),
+        Start::Latest => output.note(format_args!(
+            "latest is the end of {topic}, offset {next}; add -f to wait for what comes"
+        )),
+        _ => output.note(format_args!(
+            "{topic} has nothing there; it has the offsets from {first} up to {next}"
+        )),
+    }
+    Ok(())
 }
 
 /// A run of reading.
 struct Reading {
     subscription: Subscription,
+    follow: bool,
     stdout: Stdout,
     writer: Writer,
-    left: u64,
+    printed: u64,
+    most: u64,
     progress: ProgressBar,
+    output: Output,
 }
 
 impl Reading {
     async fn run(&mut self) -> Result<(), Failure> {
-        while self.left > 0 {
+        let mut waiting = false;
+        while self.printed < self.most {
             match self.next_batch().await {
-                Ok(Some(batch)) => self.print(batch).await?,
+                Ok(Some(batch)) => {
+                    waiting = false;
+                    self.print(batch).await?;
+                }
                 Ok(None) => break,
+                // Who follows waits, however long nobody serves.
+                Err(error) if self.follow && error.is_retryable() => {
+                    if !waiting {
+                        self.output.note(&error);
+                    }
+                    waiting = true;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -155,18 +215,17 @@ impl Reading {
     }
 
     async fn print(&mut self, batch: DeliveredRecords) -> Result<(), Failure> {
-        let mut printed = 0;
+        let before = self.printed;
         for delivered in batch {
-            if self.left == 0 {
+            if self.printed == self.most {
                 break;
             }
             let delivered: Delivered = delivered?;
             self.writer.write(&delivered, self.stdout.buffer())?;
             self.stdout.pass().await?;
-            self.left -= 1;
-            printed += 1;
+            self.printed += 1;
         }
-        self.progress.inc(printed);
+        self.progress.inc(self.printed - before);
         Ok(())
     }
 }
@@ -195,5 +254,20 @@ async fn progress(
     match (end, style) {
         (Some(end), Ok(style)) => ProgressBar::new(end.saturating_sub(start)).with_style(style),
         _ => ProgressBar::hidden(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_before_the_beginning_is_refused() {
+        let offsets = |from, until| {
+            check_order(Start::Offset(Offset(from)), Until::Offset(Offset(until))).is_ok()
+        };
+        assert!(offsets(3, 4) && offsets(3, 3) && !offsets(4, 3));
+        assert!(check_order(Start::Time(2), Until::Time(1)).is_err());
+        assert!(check_order(Start::Latest, Until::Offset(Offset(0))).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     nearest::nearest,
     output::{Counted, Paint, Table},
 };
@@ -103,7 +103,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
         Verb::Describe { topic } => describe(&client, &topic, invocation).await,
         Verb::Delete { topic, yes } => delete(&client, &topic, yes, invocation).await,
     }?;
-    client.close().await;
+    leave(&client).await;
     Ok(Exit::Done)
 }
 

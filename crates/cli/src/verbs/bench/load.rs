@@ -11,7 +11,7 @@ use std::{
 };
 
 use kontiki_client::{
-    AppendError, Appended, Client, Producer, ProducerConfig, Record, Ticket, TopicName,
+    AppendError, Appended, Client, ClusterId, Producer, ProducerConfig, Record, Ticket, TopicName,
     TopicSettings,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     exit::Failure,
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     verbs::bench::{
         latency::Latencies,
         machine::{Cost, Servers},
@@ -145,7 +145,7 @@ pub(crate) struct Running {
     servers: Servers,
     gaps: Gaps,
     producers: JoinSet<Outcome>,
-    _clients: Vec<Client>,
+    clients: Vec<Client>,
 }
 
 /// What a load came to.
@@ -180,9 +180,9 @@ pub(crate) async fn producers(
 }
 
 /// The servers whose cost counts.
-pub(crate) fn servers(pids: &[u32]) -> Result<Servers, Failure> {
+pub(crate) fn servers(pids: &[u32], cluster: ClusterId) -> Result<Servers, Failure> {
     if pids.is_empty() {
-        Ok(Servers::find())
+        Ok(Servers::find(cluster))
     } else {
         Servers::given(pids)
     }
@@ -195,7 +195,8 @@ pub(crate) fn start(
     run: u64,
     producers: Vec<(Client, Producer)>,
 ) -> Result<Running, Failure> {
-    let servers = servers(&load.pids)?;
+    let (first, _) = producers.first().expect("there is at least one producer");
+    let servers = servers(&load.pids, first.cluster_id())?;
     let start = Instant::now();
     let from = start + Duration::from_secs(load.warm_up);
     let window = Window {
@@ -235,7 +236,7 @@ pub(crate) fn start(
         servers,
         gaps,
         producers: tasks,
-        _clients: clients,
+        clients,
     })
 }
 
@@ -259,6 +260,9 @@ impl Running {
         let mut outcome = Outcome::new();
         while let Some(ended) = self.producers.join_next().await {
             outcome.merge(ended.map_err(|_| Failure::new("a producer of the bench died"))?);
+        }
+        for client in &self.clients {
+            leave(client).await;
         }
         Ok(Loaded {
             outcome,

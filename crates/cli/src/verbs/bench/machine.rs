@@ -3,6 +3,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use kontiki_client::ClusterId;
+use kontiki_server::MemberFile;
+
 use crate::exit::Failure;
 
 /// The processes whose cost counts as the servers'.
@@ -41,10 +44,10 @@ pub(crate) struct Cost {
 }
 
 impl Servers {
-    /// Every `kontiki serve` process on this machine that may be looked at.
-    pub(crate) fn find() -> Self {
+    /// Every `kontiki serve` process of this cluster on this machine that may be looked at.
+    pub(crate) fn find(cluster: ClusterId) -> Self {
         Self {
-            pids: find_in(Path::new("/proc")),
+            pids: find_in(Path::new("/proc"), cluster),
         }
     }
 
@@ -104,34 +107,42 @@ impl Usage {
     }
 }
 
-fn find_in(proc: &Path) -> Vec<u32> {
+fn find_in(proc: &Path, cluster: ClusterId) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(proc) else {
         return Vec::new();
     };
     let mut pids: Vec<u32> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| is_server(&proc.join(pid.to_string())))
+        .filter(|pid: &u32| serves(&proc.join(pid.to_string())) == Some(cluster))
         .collect();
     pids.sort_unstable();
     pids
 }
 
-/// The program is called `kontiki` and its first argument that is no flag is `serve`.
-fn is_server(process: &Path) -> bool {
-    let named = fs::read_link(process.join("exe")).is_ok_and(|exe| {
-        // A program that was rebuilt while it runs is shown as deleted.
-        exe.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name == "kontiki" || name == "kontiki (deleted)")
-    });
-    named
-        && fs::read(process.join("cmdline")).is_ok_and(|line| {
-            line.split(|byte| *byte == 0)
-                .skip(1)
-                .find(|word| !word.starts_with(b"-"))
-                == Some(b"serve")
-        })
+/// The cluster whose member this process is, if it is one.
+fn serves(process: &Path) -> Option<ClusterId> {
+    let exe = fs::read_link(process.join("exe")).ok()?;
+    // A program that was rebuilt while it runs is shown as deleted.
+    if !matches!(exe.file_name()?.to_str()?, "kontiki" | "kontiki (deleted)") {
+        return None;
+    }
+    let line = fs::read_to_string(process.join("cmdline")).ok()?;
+    let words: Vec<&str> = line.split('\0').collect();
+    if !words.contains(&"serve") {
+        return None;
+    }
+    let after = words
+        .iter()
+        .position(|word| *word == "--data")
+        .and_then(|at| words.get(at + 1));
+    let data = after
+        .copied()
+        .or_else(|| words.iter().find_map(|word| word.strip_prefix("--data=")))?;
+    let folder = fs::read_link(process.join("cwd")).ok()?;
+    MemberFile::load(&folder.join(data))
+        .ok()
+        .map(|member| member.cluster)
 }
 
 fn used(proc: &Path, pid: u32) -> Option<Used> {
@@ -167,6 +178,10 @@ fn write_bytes(io: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use kontiki_server::birth::{MemberSpec, birth_cluster};
+
     use super::*;
 
     #[test]
@@ -187,32 +202,44 @@ mod tests {
     }
 
     #[test]
-    fn only_serving_kontikis_are_servers() {
-        let proc = tempfile::tempdir().unwrap();
-        let process = |pid: u32, exe: &str, cmdline: &[u8]| {
-            let dir = proc.path().join(pid.to_string());
-            fs::create_dir(&dir).unwrap();
-            std::os::unix::fs::symlink(exe, dir.join("exe")).unwrap();
-            fs::write(dir.join("cmdline"), cmdline).unwrap();
+    fn only_members_of_this_cluster_are_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let born = |name: &str| {
+            let member = MemberSpec {
+                name: "n1".into(),
+                address: "127.0.0.1:1".into(),
+                peer_address: "127.0.0.1:2".into(),
+            };
+            birth_cluster(&dir.path().join(name), &[member], false)
+                .unwrap()
+                .cluster
+        };
+        let (ours, theirs) = (born("ours"), born("theirs"));
+        let proc = dir.path().join("proc");
+        let process = |pid: u32, exe: &str, cmdline: &str| {
+            let entry = proc.join(pid.to_string());
+            fs::create_dir_all(&entry).unwrap();
+            symlink(exe, entry.join("exe")).unwrap();
+            symlink(dir.path(), entry.join("cwd")).unwrap();
+            fs::write(entry.join("cmdline"), cmdline.replace(' ', "\0")).unwrap();
         };
         process(
             30,
             "/usr/bin/kontiki",
-            b"kontiki\0--log=info\0serve\0--data\0n1\0",
+            "kontiki --log info serve --data ours/n1",
         );
         process(
             4,
             "/usr/bin/kontiki (deleted)",
-            b"/usr/bin/kontiki\0serve\0",
+            "kontiki serve --data=ours/n1 --log-format json",
         );
-        process(
-            5,
-            "/usr/bin/kontiki",
-            b"kontiki\0bench\0append\0--topic\0serve\0",
-        );
-        process(6, "/usr/bin/cat", b"kontiki\0serve\0");
-        fs::create_dir(proc.path().join("sys")).unwrap();
-        assert_eq!(find_in(proc.path()), [4, 30]);
+        process(5, "/usr/bin/kontiki", "kontiki bench append --topic serve");
+        process(6, "/usr/bin/cat", "kontiki serve --data ours/n1");
+        process(7, "/usr/bin/kontiki", "kontiki serve --data theirs/n1");
+        process(8, "/usr/bin/kontiki", "kontiki serve --data");
+        fs::create_dir(proc.join("sys")).unwrap();
+        assert_eq!(find_in(&proc, ours), [4, 30]);
+        assert_eq!(find_in(&proc, theirs), [7]);
     }
 
     #[test]

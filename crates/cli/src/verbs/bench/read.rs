@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     output::Counted,
     verbs::bench::{
         load::{at_least_one, servers},
@@ -51,9 +51,10 @@ struct Seen {
 
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
-    let servers = servers(&args.pids)?;
-    let mut readers = Vec::with_capacity(args.subscribers);
-    for _ in 0..args.subscribers {
+    let first = invocation.connect().await?;
+    let servers = servers(&args.pids, first.cluster_id())?;
+    let mut readers = vec![(first.topic(args.topic.as_str())?, first)];
+    for _ in 1..args.subscribers {
         let client = invocation.connect().await?;
         readers.push((client.topic(args.topic.as_str())?, client));
     }
@@ -103,13 +104,14 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     seen.judge(&args.topic)
 }
 
-async fn read(_client: Client, mut subscription: Subscription) -> Result<Seen, Failure> {
+async fn read(client: Client, mut subscription: Subscription) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
     let mut last = BTreeMap::new();
     let mut due = None;
     while let Some(batch) = subscription.next_batch().await? {
         seen.batch(batch, &mut last, &mut due)?;
     }
+    leave(&client).await;
     Ok(seen)
 }
 

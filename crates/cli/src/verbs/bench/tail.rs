@@ -5,16 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kontiki_client::{Client, From as Start, SubscribeError, Subscription};
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{sleep_until, timeout_at},
-};
+use kontiki_client::{Client, DeliveredRecords, From as Start, SubscribeError, Subscription};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::Invocation,
+    invocation::{Invocation, leave},
     verbs::bench::{
         append::new_run,
         latency::Latencies,
@@ -24,7 +20,7 @@ use crate::{
     },
 };
 
-/// How long a record may take after the last was acknowledged before it counts as missing.
+/// How long nothing may come, once all are acknowledged, before what is left counts as missing.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How to append and follow
@@ -77,7 +73,7 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     let mut tasks = JoinSet::new();
     for (client, subscription) in followers {
         let follower = Follower {
-            _client: client,
+            client,
             run,
             window: running.window(),
             expected: expected.clone(),
@@ -177,7 +173,7 @@ impl Seen {
 
 /// One subscriber.
 struct Follower {
-    _client: Client,
+    client: Client,
     run: u64,
     window: Window,
     /// How many records there are to be seen, once that is known.
@@ -191,41 +187,36 @@ impl Follower {
         loop {
             let all = *expected.borrow();
             if all.is_some_and(|all| seen.delivered >= all) {
-                return seen;
+                break;
             }
-            let until = if all.is_some() {
-                Instant::now() + GRACE
-            } else {
-                self.window.until + GRACE * 4
-            };
-            let next = tokio::select! {
+            tokio::select! {
                 biased;
-                next = timeout_at(until.into(), subscription.next_batch()) => next,
-                _ = expected.changed(), if all.is_none() => continue,
-            };
-            let Ok(next) = next else {
-                return seen;
-            };
-            let now = Instant::now();
-            let taken = next.map(|batch| {
-                batch.map(|mut batch| {
-                    batch.try_for_each(|delivered| {
-                        seen.add(&delivered?.record.value, self.run, self.window, now);
-                        Ok(())
-                    })
-                })
-            });
-            match taken {
-                Ok(Some(Ok(()))) => {}
-                Ok(None) => return seen,
-                Ok(Some(Err(error))) | Err(error) if !error.is_retryable() => {
-                    seen.failure = Some(error);
-                    return seen;
-                }
-                // The subscription goes on by itself when it is polled again.
-                Ok(Some(Err(_))) | Err(_) => {
-                    sleep_until((now + Duration::from_millis(10)).into()).await
-                }
+                next = subscription.next_batch() => match next {
+                    Ok(Some(batch)) => self.take(batch, &mut seen),
+                    Ok(None) => break,
+                    // It goes on by itself when it is polled again.
+                    Err(error) if error.is_retryable() => {}
+                    Err(error) => {
+                        seen.failure = Some(error);
+                        break;
+                    }
+                },
+                changed = expected.changed(), if all.is_none() => if changed.is_err() {
+                    break;
+                },
+                () = sleep(GRACE), if all.is_some() => break,
+            }
+        }
+        leave(&self.client).await;
+        seen
+    }
+
+    fn take(&self, batch: DeliveredRecords, seen: &mut Seen) {
+        let now = Instant::now();
+        for delivered in batch {
+            match delivered {
+                Ok(delivered) => seen.add(&delivered.record.value, self.run, self.window, now),
+                Err(error) => seen.failure = Some(error),
             }
         }
     }

@@ -24,6 +24,15 @@ const EVENTS_WAITING_MAX: usize = 64;
 /// Bytes at the end of a log in which its last words are looked for.
 const LAST_WORDS_BYTES: u64 = 4096;
 
+/// What members run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The file of the program.
+    pub(crate) file: PathBuf,
+    /// What members log, if not what they do by themselves.
+    pub(crate) log_level: Option<String>,
+}
+
 /// One member to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
@@ -82,13 +91,13 @@ impl Supervisor {
     /// Starts all members with `program serve`, each logging to `log` in its data directory. Must be
     /// called on the main thread: the kernel takes the end of the thread that started a child for the
     /// end of its parent.
-    pub(crate) fn start(program: &Path, members: &[Member], patience: Patience) -> Self {
+    pub(crate) fn start(program: &Program, members: &[Member], patience: Patience) -> Self {
         let (send, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let (stop, stopped) = watch::channel(false);
         let mut keepers = JoinSet::new();
         for member in members {
             let keeper = Keeper {
-                program: program.to_owned(),
+                program: program.clone(),
                 member: member.clone(),
                 patience,
                 events: send.clone(),
@@ -118,7 +127,7 @@ impl Supervisor {
 
 /// Keeps one member running.
 struct Keeper {
-    program: PathBuf,
+    program: Program,
     member: Member,
     patience: Patience,
     events: mpsc::Sender<Event>,
@@ -167,7 +176,11 @@ impl Keeper {
         let also = log
             .try_clone()
             .map_err(|error| self.member.log_failure(&error))?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program.file);
+        if let Some(level) = &self.program.log_level {
+            command.arg("--log").arg(level);
+        }
+        let child = command
             .arg("serve")
             .arg("--data")
             .arg(&self.member.data)
@@ -181,7 +194,10 @@ impl Keeper {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                Failure::new(format!("cannot start {}: {error}", self.program.display()))
+                Failure::new(format!(
+                    "cannot start {}: {error}",
+                    self.program.file.display()
+                ))
             })?;
         let pid = child.id().ok_or_else(|| Failure::new("it ended at once"))?;
         Ok((child, pid))
@@ -279,11 +295,14 @@ mod tests {
     };
 
     /// A program that stands in for `kontiki`: a shell script.
-    fn program(dir: &Path, script: &str) -> PathBuf {
+    fn program(dir: &Path, script: &str) -> Program {
         let path = dir.join("program");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
+        Program {
+            file: path,
+            log_level: None,
+        }
     }
 
     fn member(dir: &Path) -> Member {
@@ -367,8 +386,11 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_said_so() {
         let dir = tempfile::tempdir().unwrap();
-        let mut supervisor =
-            Supervisor::start(&dir.path().join("none"), &[member(dir.path())], SHORT);
+        let none = Program {
+            file: dir.path().join("none"),
+            log_level: None,
+        };
+        let mut supervisor = Supervisor::start(&none, &[member(dir.path())], SHORT);
         let Event::NotStarted { why, .. } = next(&mut supervisor).await else {
             panic!()
         };

@@ -1,0 +1,144 @@
+//! One member as a process: it says when it is ready, ends when asked, and refuses what is not its own.
+
+mod shell;
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+};
+
+use rustix::process::Signal;
+use shell::{
+    Said, Shell,
+    dev::{Process, first_port},
+};
+
+/// A member that runs. Killed when it is dropped.
+struct Serving(Child);
+
+#[allow(clippy::unwrap_used, reason = "a test's helper")]
+impl Serving {
+    #[track_caller]
+    fn start(shell: &Shell, words: &[&str], ready: &str) -> Self {
+        let mut child = shell.command(words).stdout(Stdio::null()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(
+            log.any(|line| line.unwrap().contains(ready)),
+            "it is not ready"
+        );
+        // What it says later is read, so that it can go on.
+        std::thread::spawn(move || log.for_each(drop));
+        Self(child)
+    }
+
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        Process::find(self.0.id()).signal(signal);
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn init(shell: &Shell, folder: &str, port: &str) -> Said {
+    let member = format!("n1@127.0.0.1:{port}");
+    shell
+        .run(&["init", "--data", folder, "--member", &member])
+        .ends(0, &[])
+}
+
+#[test]
+fn a_member_serves_until_it_is_told_to_stop() {
+    let shell = Shell::new();
+    init(&shell, "one", &first_port());
+    let words = ["serve", "--data", "one/n1"];
+    let mut member = Serving::start(&shell, &words, "n1 is ready: clients at 127.0.0.1:");
+    shell
+        .run(&["-c", "one", "topic", "create", "orders"])
+        .ends(0, &[]);
+    shell
+        .feed(&["-c", "one", "append", "orders"], b"a\nb\n")
+        .ends(0, &["2 records"]);
+    // Topics are made on first use only where that was asked for.
+    shell
+        .feed(&["-c", "one", "append", "order"], b"a\n")
+        .ends(1, &["no topic order", "did you mean orders?"]);
+    assert_eq!(member.end(Signal::TERM), Some(0));
+
+    let words = ["serve", "--data", "one/n1", "--log-format", "json"];
+    let mut member = Serving::start(&shell, &words, "{\"timestamp\"");
+    let said = shell.run(&["-c", "one", "read", "orders", "--from", "1"]);
+    assert_eq!(said.ends(0, &[]).out, "b\n");
+    shell
+        .run(&["-c", "one", "read", "orders", "--from", "3"])
+        .ends(1, &["offset 3", "add -f"]);
+    shell
+        .run(&["-c", "one", "read", "orders", "--from", "latest"])
+        .ends(0, &["add -f"]);
+    assert_eq!(member.end(Signal::INT), Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let shell = Shell::new();
+    let port = first_port();
+    init(&shell, "one", &port);
+    init(&shell, "two", &port);
+    let _one = Serving::start(&shell, &["serve", "--data", "one/n1"], "is ready");
+    shell
+        .run(&["serve", "--data", "two/n1"])
+        .ends(1, &["cannot listen on 127.0.0.1:", "kontiki.toml"]);
+    shell
+        .run(&["serve", "--data", "one/n1"])
+        .ends(1, &["127.0.0.1"]);
+}
+
+#[test]
+fn the_data_of_another_cluster_is_refused() {
+    let shell = Shell::new();
+    let port = first_port();
+    init(&shell, "one", &port);
+    init(&shell, "two", &port);
+    let mut one = Serving::start(&shell, &["serve", "--data", "one/n1"], "is ready");
+    assert_eq!(one.end(Signal::TERM), Some(0));
+    std::fs::rename(shell.path("one/n1/data"), shell.path("two/n1/data")).unwrap();
+    shell
+        .run(&["serve", "--data", "two/n1"])
+        .ends(1, &["two/n1", "belongs to"]);
+}
+
+#[test]
+fn a_parent_that_is_not_one_is_not_followed() {
+    let shell = Shell::new();
+    init(&shell, "one", &first_port());
+    let words = ["serve", "--data", "one/n1", "--with-parent", "1"];
+    shell.run(&words).ends(1, &["not its parent"]);
+}
+
+#[test]
+fn nobody_there_is_no_quorum() {
+    let shell = Shell::new();
+    // Nothing listens on a port that was just given back.
+    let port = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    shell
+        .run(&[
+            "init",
+            "--data",
+            "one",
+            "--member",
+            &format!("n1@127.0.0.1:{port}"),
+        ])
+        .ends(0, &[]);
+    let words = ["-c", "one", "--timeout", "300ms", "topic", "list"];
+    shell
+        .run(&words)
+        .ends(3, &["127.0.0.1", "no member answered"]);
+}
