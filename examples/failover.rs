@@ -82,12 +82,12 @@ async fn story(clock: Instant) -> Outcome<()> {
             lacking.push(survivor.name.clone());
         }
     }
-    producer.close().await?;
-    client.close().await;
     if !lacking.is_empty() {
         return Err(format!("these do not show both: {}", lacking.join(", ")).into());
     }
     tell("every survivor shows both, in the same places".into());
+    producer.close().await?;
+    client.close().await;
     Ok(())
 }
 
