@@ -68,15 +68,17 @@ fn run(
         .enable_all()
         .build()
         .unwrap();
+    let server = match runtime.block_on(Server::start(config)) {
+        Ok(server) => server,
+        Err(error) => {
+            // Whoever tries again finds nothing of this attempt in the way.
+            drop(runtime);
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let _ = started.send(Ok(()));
     let left = runtime.block_on(async {
-        let server = match Server::start(config).await {
-            Ok(server) => server,
-            Err(error) => {
-                started.send(Err(error)).unwrap();
-                return None;
-            }
-        };
-        started.send(Ok(())).unwrap();
         tokio::select! {
             end = wanted => match end {
                 Ok(End::Stop) => {

@@ -3,5 +3,8 @@
 mod append;
 mod caller;
 mod cluster;
+mod delivery;
 mod failover;
 mod permission;
+mod start;
+mod strangers;

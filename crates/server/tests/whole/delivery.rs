@@ -1,0 +1,125 @@
+//! Subscriptions that are slow, many, or early.
+
+use std::time::Duration;
+
+use kontiki_wire::{From, Offset, StreamEnd, Until};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::cluster::{Cluster, PATIENCE};
+
+#[tokio::test]
+async fn slow_subscriber_keeps_nobody_else_waiting() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    cluster.leader(&topic).await;
+    let operator = cluster.operator(0).await;
+    // Nobody reads this one: it soon has no window left.
+    let stuck = cluster.operator(0).await;
+    let _stuck = stuck
+        .subscribe(&topic, From::Earliest, Until::Forever)
+        .await;
+    let mut quick = operator
+        .subscribe(&topic, From::Earliest, Until::Forever)
+        .await;
+    let mut producer = operator.produce(&topic).await;
+
+    let large = "x".repeat(512 << 10);
+    let count = 24;
+    for _ in 0..count {
+        producer.append(&[&large]).await.unwrap();
+    }
+    assert_eq!(quick.take(count).await.len(), count);
+}
+
+#[tokio::test]
+async fn hundred_subscribers_each_get_every_record_once() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    cluster.leader(&topic).await;
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let reader = cluster.operator(0).await;
+        let mut subscriptions = Vec::new();
+        for _ in 0..25 {
+            subscriptions.push(
+                reader
+                    .subscribe(&topic, From::Earliest, Until::Forever)
+                    .await,
+            );
+        }
+        readers.spawn(async move {
+            for subscription in &mut subscriptions {
+                let got = subscription.take(60).await;
+                assert!(
+                    got.iter()
+                        .zip(0..)
+                        .all(|((at, _), expected)| at.0 == expected)
+                );
+            }
+        });
+    }
+    let operator = cluster.operator(0).await;
+    let mut producer = operator.produce(&topic).await;
+    for _ in 0..20 {
+        producer.append(&["a", "b", "c"]).await.unwrap();
+    }
+    while let Some(read) = timeout(PATIENCE, readers.join_next())
+        .await
+        .expect("in time")
+    {
+        read.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn idle_subscription_gets_signs_of_life_with_the_watermark() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    cluster.leader(&topic).await;
+    let operator = cluster.operator(0).await;
+    operator.produce(&topic).await.append(&["a"]).await.unwrap();
+    let mut idle = operator
+        .subscribe(&topic, From::Latest, Until::Forever)
+        .await;
+    for _ in 0..2 {
+        let nothing = timeout(Duration::from_secs(5), idle.next())
+            .await
+            .expect("in time");
+        assert_eq!(nothing, Ok(Vec::new()));
+        assert_eq!(idle.watermark, Some(Offset(1)));
+    }
+}
+
+#[tokio::test]
+async fn subscription_from_an_offset_to_come_waits_for_it() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    cluster.leader(&topic).await;
+    let operator = cluster.operator(0).await;
+    let to_come = From::Offset(Offset(1));
+    let mut early = operator
+        .subscribe(&topic, to_come, Until::Offset(Offset(2)))
+        .await;
+    let mut producer = operator.produce(&topic).await;
+    for value in ["a", "b", "c"] {
+        producer.append(&[value]).await.unwrap();
+    }
+    let expected = vec![(Offset(1), "b".to_owned())];
+    assert_eq!(early.rest().await, (expected, StreamEnd::Reached));
+}
+
+#[tokio::test]
+async fn trimmed_or_absurd_offsets_are_answered_and_not_feared() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    cluster.leader(&topic).await;
+    let operator = cluster.operator(0).await;
+    operator.produce(&topic).await.append(&["a"]).await.unwrap();
+    let far = From::Offset(Offset(u64::MAX));
+    let mut waits = operator.subscribe(&topic, far, Until::Forever).await;
+    assert_eq!(waits.next().await, Ok(Vec::new()));
+    let mut last = operator
+        .subscribe(&topic, From::Last(u64::MAX), Until::End)
+        .await;
+    assert_eq!(last.rest().await.0.len(), 1);
+}
