@@ -99,7 +99,7 @@ impl Cli {
     pub(crate) fn split(self) -> (Invocation, Command) {
         let invocation = Invocation {
             output: Output::new(self.json),
-            context: self.context,
+            context: self.context.filter(|given| !given.is_empty()),
             timeout: self.timeout,
             log: self.log,
         };

@@ -4,11 +4,13 @@ mod append;
 mod latency;
 mod load;
 mod machine;
+mod outcome;
 mod pace;
 mod payload;
 mod read;
 mod report;
 mod tail;
+mod worker;
 
 use crate::{
     exit::{Exit, Failure},

@@ -129,10 +129,9 @@ fn choose(contexts: &Contexts, given: &str, invocation: &Invocation) -> Result<(
     let file = contexts.find(Some(given))?;
     let context = Context::load(&file)?;
     if !contexts.keeps(&file) {
-        refuse_other_cluster(contexts, &context)?;
         let absolute = std::path::absolute(&file)
             .map_err(|error| Failure::new(format!("cannot find {}: {error}", file.display())))?;
-        contexts.save(&Context::load(absolute)?)?;
+        keep(contexts, &Context::load(absolute)?)?;
     }
     contexts.set_default(Some(&context.name))?;
     invocation.output.note(format_args!(
@@ -143,21 +142,20 @@ fn choose(contexts: &Contexts, given: &str, invocation: &Invocation) -> Result<(
     Ok(())
 }
 
-/// A name that stands for another cluster is not taken from it in passing.
-fn refuse_other_cluster(contexts: &Contexts, context: &Context) -> Result<(), Failure> {
-    if !contexts.names()?.contains(&context.name) {
-        return Ok(());
+/// Keeps a context under its name, which is not taken from another cluster in passing.
+pub(crate) fn keep(contexts: &Contexts, context: &Context) -> Result<(), Failure> {
+    if contexts.names()?.contains(&context.name) {
+        let kept = Context::load(contexts.find(Some(&context.name))?)?;
+        if kept.cluster_id != context.cluster_id {
+            return Err(Failure::new(format!(
+                "the context {:?} is that of another cluster ({})",
+                context.name,
+                kept.addresses.join(", ")
+            ))
+            .advise("give this one another `name` in its file, or use it with --context FILE"));
+        }
     }
-    let kept = Context::load(contexts.find(Some(&context.name))?)?;
-    if kept.cluster_id == context.cluster_id {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "the context {:?} is that of another cluster ({})",
-        context.name,
-        kept.addresses.join(", ")
-    ))
-    .advise("give this one another `name` in its file, or use it with --context FILE"))
+    Ok(contexts.save(context)?)
 }
 
 fn show(contexts: &Contexts, given: Option<&str>, invocation: &Invocation) -> Result<(), Failure> {

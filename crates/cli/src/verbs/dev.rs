@@ -28,8 +28,11 @@ use crate::{
     home::state_dir,
     invocation::Invocation,
     signals::Signals,
+    verbs::context::keep,
 };
 
+/// What the context is called; with other ports than the default ones, the first follows behind `-`.
+const CONTEXT: &str = "dev";
 const MEMBERS_DEFAULT: u16 = 3;
 const PORT_DEFAULT: u16 = 7401;
 /// How long a member that died stays dead: long enough to see the others go on without it.
@@ -40,6 +43,8 @@ const ENDING_KEPT: Duration = Duration::from_secs(3);
 const ENDING_PASSING: Duration = Duration::from_millis(300);
 /// How long the cluster may take to elect and answer.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// How long all of it may take to be well before a part is enough.
+const HEALTHY_MAX: Duration = Duration::from_secs(10);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How long one asking may take: members that start have nothing to say yet.
@@ -88,7 +93,12 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     let default_before = contexts
         .default_name()?
         .filter(|name| *name != cluster.context.name);
-    contexts.save(&cluster.context)?;
+    if cluster.is_own() {
+        // The name is reused by every `dev` on the same ports.
+        contexts.save(&cluster.context)?;
+    } else {
+        keep(&contexts, &cluster.context)?;
+    }
     contexts.set_default(Some(&cluster.context.name))?;
 
     let program = Program {
@@ -189,12 +199,16 @@ async fn watch(
     }
 }
 
-/// The first status with which all is well.
+/// The first status with which all is well, or, if that takes long, with which somebody leads: a member
+/// whose disk is damaged keeps nobody from using the others.
 async fn ready(client: &Client) -> Result<ClusterStatus, Failure> {
-    let until = Instant::now() + READY_MAX;
+    let began = Instant::now();
+    let until = began + READY_MAX;
     loop {
+        let patient = began.elapsed() < HEALTHY_MAX;
         let last = match client.admin().status().await {
             Ok(status) if status.healthy => return Ok(status),
+            Ok(status) if status.leader.is_some() && !patient => return Ok(status),
             Ok(status) => status.reasons.join("; "),
             Err(error) => error.to_string(),
         };
@@ -271,6 +285,15 @@ impl Cluster {
         Ok(Some(Self { members, context }))
     }
 
+    /// Whether its name says that `dev` made it.
+    fn is_own(&self) -> bool {
+        let name = &self.context.name;
+        name == CONTEXT
+            || name
+                .strip_prefix(CONTEXT)
+                .is_some_and(|rest| rest.starts_with('-'))
+    }
+
     /// Itself, if it is what was asked for.
     fn checked(self, args: &Args) -> Result<Self, Failure> {
         let there = self.members.len();
@@ -303,9 +326,9 @@ impl Cluster {
             })
             .collect();
         let name = if port == PORT_DEFAULT {
-            "dev".into()
+            CONTEXT.into()
         } else {
-            format!("dev-{port}")
+            format!("{CONTEXT}-{port}")
         };
         let born = birth(folder.path(), &name, &specs, true)?;
         let members = born

@@ -14,7 +14,8 @@ use crate::{
     verbs::bench::{
         append::new_run,
         latency::Latencies,
-        load::{self, Load, Loaded, Window, at_least_one},
+        load::{self, Load, Loaded, at_least_one},
+        outcome::Window,
         payload::{Stamp, Wrong},
         report::Report,
     },

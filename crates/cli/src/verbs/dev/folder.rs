@@ -80,13 +80,22 @@ impl Folder {
     }
 
     /// Leaves it: a passing one is removed.
-    pub(crate) fn leave(self) -> Result<(), Failure> {
-        if !self.passing {
+    pub(crate) fn leave(mut self) -> Result<(), Failure> {
+        if !std::mem::take(&mut self.passing) {
             return Ok(());
         }
         fs::remove_dir_all(&self.path).map_err(|error| {
             Failure::new(format!("cannot remove {}: {error}", self.path.display()))
         })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.passing {
+            // Whatever went wrong before is told; what is left here, the next one removes.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -141,6 +150,13 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
 
+    impl Folder {
+        fn killed(mut self) -> Self {
+            self.passing = false;
+            self
+        }
+    }
+
     #[test]
     fn a_fresh_folder_goes_when_it_is_left_unless_it_is_kept() {
         let state = tempfile::tempdir().unwrap();
@@ -161,8 +177,9 @@ mod tests {
         let kept = Folder::fresh(state.path(), true).unwrap();
         let left = Folder::fresh(state.path(), false).unwrap();
         let (kept_path, left_path) = (kept.path().to_owned(), left.path().to_owned());
-        // The kernel drops a dead process's lock just as this does.
-        drop((kept, left));
+        // The lock of a process that was killed goes, and nothing else.
+        drop(kept);
+        drop(left.killed());
         let next = Folder::fresh(state.path(), false).unwrap();
         assert!(used.path().exists() && next.path().exists() && kept_path.exists());
         assert!(!left_path.exists() || left_path == next.path());

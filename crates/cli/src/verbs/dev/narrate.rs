@@ -107,7 +107,13 @@ impl Narrator {
             leader: ready.status.leader.as_deref(),
             members: members.collect(),
         };
-        self.output.say(&told, |output| self.welcome(ready, output))
+        self.output
+            .say(&told, |output| self.welcome(ready, output))?;
+        for reason in &ready.status.reasons {
+            self.output
+                .note(self.output.paint_note(Paint::Warn, reason));
+        }
+        Ok(())
     }
 
     fn welcome(&self, ready: &Ready<'_>, output: Output) -> String {
