@@ -1,7 +1,7 @@
 //! The door: starts a node from its disk, takes inputs to the groups they are for, and says what is to
 //! be done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
@@ -11,7 +11,7 @@ use kontiki_wire::{
 };
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, deleted_by},
     early::Early,
     effect::Effect,
     group::Group,
@@ -50,6 +50,8 @@ pub struct Broker {
     pub(crate) groups: BTreeMap<GroupId, Group>,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
+    /// Groups that the log on the disk deletes beyond the state on the disk.
+    pub(crate) doomed: BTreeSet<GroupId>,
     /// Removed topics whose files stay until the entry that removed them is durable here.
     pub(crate) leaving: VecDeque<(Index, GroupId)>,
     pub(crate) early: Early,
@@ -105,6 +107,7 @@ impl Broker {
             cluster,
             groups: BTreeMap::new(),
             parked: BTreeMap::new(),
+            doomed: deleted_by(&own.boot.tail),
             leaving: VecDeque::new(),
             early: Early::default(),
             outbox: Outbox::default(),

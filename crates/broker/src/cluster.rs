@@ -1,7 +1,7 @@
 //! The state of the cluster's own group, and what its commands change: a function of its entries
 //! alone, so that every member comes to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kontiki_raft::{
@@ -25,7 +25,6 @@ pub(crate) struct Cluster {
     names: BTreeMap<TopicName, GroupId>,
     loads: Loads,
     commands_since_checkpoint: u64,
-    removed_since_checkpoint: bool,
     checkpoint_bytes: u64,
 }
 
@@ -65,7 +64,6 @@ impl Cluster {
             names: BTreeMap::new(),
             loads: Loads::default(),
             commands_since_checkpoint: 0,
-            removed_since_checkpoint: false,
             checkpoint_bytes: 0,
             state,
         };
@@ -162,21 +160,18 @@ impl Cluster {
         let at = self.position(group).expect("every name is of a topic");
         let topic = self.state.topics.remove(at);
         self.loads.remove(&topic.replicas, topic.preferred);
-        self.removed_since_checkpoint = true;
         Change::Removed(topic)
     }
 
     /// The state as a checkpoint, after every command; when it has grown large, after every few, so
-    /// that keeping it does not cost more than what the commands are worth. After a removal it always
-    /// is: the topic's files may go only when no state is left on the disk that has the topic.
+    /// that keeping it does not cost more than what the commands are worth.
     pub(crate) fn due_checkpoint(&mut self) -> Option<(LogId, Bytes)> {
         let due = (self.checkpoint_bytes / BYTES_PER_COMMAND).max(1);
-        if self.commands_since_checkpoint < due && !self.removed_since_checkpoint {
+        if self.commands_since_checkpoint < due {
             return None;
         }
         let (at, bytes) = self.checkpoint();
         self.commands_since_checkpoint = 0;
-        self.removed_since_checkpoint = false;
         self.checkpoint_bytes = bytes.len() as u64;
         Some((at, bytes))
     }
@@ -255,6 +250,19 @@ impl Cluster {
             ..Membership::default()
         }
     }
+}
+
+/// The groups whose topics these entries would delete.
+pub(crate) fn deleted_by(entries: &[Entry]) -> BTreeSet<GroupId> {
+    let commands = entries.iter().filter(|entry| entry.kind == Kind::Command);
+    let deleted = commands.filter_map(|entry| {
+        match kontiki_wire::decode("a cluster command", &entry.body, CONTROL_BYTES_MAX) {
+            Ok(ClusterCommand::DeleteTopic { group, .. }) => Some(group),
+            // What cannot be read stops the node when it is applied.
+            _ => None,
+        }
+    });
+    deleted.collect()
 }
 
 /// A member as Raft knows it.

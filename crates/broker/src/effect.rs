@@ -95,10 +95,8 @@ pub enum Effect {
     /// followed by an [`Effect::Applied`] of its group, perhaps without entries, that says where its
     /// watermark stands.
     TopicMade(Topic),
-    /// A topic was deleted: end its subscriptions and remove its files, though not before the last
-    /// [`Effect::Checkpoint`] of the cluster's own group given so far is durable, which is the first
-    /// that does not have the topic. Comes at the start for a group that is on the disk though its
-    /// topic is gone.
+    /// A topic was deleted, and the entry that deleted it is durable here: end its subscriptions and
+    /// remove its files. Comes at the start for a group that is on the disk though its topic is gone.
     TopicRemoved(GroupId),
     /// The members, whenever they change and once at the start.
     Members(Vec<Member>),

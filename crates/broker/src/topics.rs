@@ -33,9 +33,7 @@ impl Broker {
         for topic in self.cluster.state().topics.clone() {
             if self.keeps(&topic) {
                 let boot = held.remove(&topic.group);
-                let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
-                self.take_up(boot, &topic.replicas, now)?;
-                self.announce(topic);
+                self.start(now, &topic, boot)?;
             }
         }
         for (group, boot) in held {
@@ -59,10 +57,7 @@ impl Broker {
             }
             return Ok(());
         }
-        let boot = parked.unwrap_or_else(|| self.birth(id, now));
-        let fresh = boot.boot.fresh;
-        self.take_up(boot, &topic.replicas, now)?;
-        self.announce(topic.clone());
+        let fresh = self.start(now, topic, parked)?;
         if fresh && NodeId(topic.preferred) == self.settings.me.id {
             self.feed(now, id, kontiki_raft::Input::Campaign);
         }
@@ -72,11 +67,27 @@ impl Broker {
         Ok(())
     }
 
-    /// The cluster's log deleted a topic, by the entry at `at`.
+    /// Starts a kept topic's group from what the disk has of it, or gives birth to it; whether it is
+    /// fresh.
     ///
-    /// Its files stay until that entry is durable here and the checkpoint that follows it was handed
-    /// on: if they went sooner, a crash could leave a state that has the topic without its log, and
-    /// the group would be born again having forgotten what it promised.
+    /// The disk returns every group that it ever confirmed a write of and was not told to remove. If
+    /// this one is not there and the log on the disk deletes it, it may have been removed for that
+    /// reason, by an earlier life that had applied more than the state on the disk: then it has
+    /// forgotten what it promised, and must not be born again in the short time until the deletion is
+    /// applied once more.
+    fn start(&mut self, now: Now, topic: &Topic, boot: Option<GroupBoot>) -> Result<bool, String> {
+        if boot.is_none() && self.doomed.contains(&topic.group) {
+            return Ok(false);
+        }
+        let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
+        let fresh = boot.boot.fresh;
+        self.take_up(boot, &topic.replicas, now)?;
+        self.announce(topic.clone());
+        Ok(fresh)
+    }
+
+    /// The cluster's log deleted a topic, by the entry at `at`. Its files stay until that entry is
+    /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
     pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
         let Some(group) = self.groups.remove(&id) else {
@@ -117,12 +128,10 @@ impl Broker {
 
     /// A group that the disk knows nothing of.
     ///
-    /// The disk returns every group that it ever confirmed a write of, except those whose removal its
-    /// checkpoint of the cluster's state includes, so no vote and no acknowledgement was ever given in
-    /// this one. What an earlier life of this process may have done
-    /// in it, before the checkpoint that would tell was kept, is to hear a leader and promise it with
-    /// that not to elect another for an election timeout. So only a birth later than that after the
-    /// start, or in a node that had no earlier life, is `fresh` and need not sit that out.
+    /// No vote and no acknowledgement was ever given in it, because both wait for the disk. What an
+    /// earlier life may have done in it is to hear a leader and promise it with that not to elect
+    /// another for an election timeout. So only a birth later than that after the start, or in a node
+    /// that had no earlier life, is `fresh` and need not sit that out.
     fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
         let up = now.monotonic.0.saturating_sub(self.started.0);
         let boot = Boot {

@@ -414,11 +414,6 @@ fn deleted_topics_files_stay_until_its_deletion_is_durable() {
     let effects = hand.give(vec![appended(0, 3, story)]);
     assert!(hand.broker.cluster().topics.is_empty());
     assert!(!removed(&effects), "{effects:?}");
-    let checkpoint = |effect: &Effect| {
-        matches!(effect, Effect::Checkpoint { group, at, .. }
-            if *group == GroupId::CLUSTER && at.index == Index(3))
-    };
-    assert!(effects.iter().any(checkpoint));
     let upto = effects
         .iter()
         .find_map(|effect| match effect {
@@ -495,6 +490,38 @@ fn group_born_right_after_a_restart_sits_out_what_an_earlier_life_may_have_promi
     assert!(asked_after(false, 0));
     assert!(!asked_after(true, 0));
     assert!(asked_after(true, 300_000));
+}
+
+#[test]
+fn group_whose_files_may_be_gone_is_not_born_again() {
+    let delete = ClusterCommand::DeleteTopic {
+        name: "a".parse().unwrap(),
+        group: GroupId(1),
+    };
+    let log = |deleted: bool| {
+        let mut own = boot(
+            0,
+            vec![
+                entry(1, Kind::Noop, Bytes::new()),
+                command(2, &create_command("a", &[1, 2])),
+                if deleted {
+                    command(3, &delete)
+                } else {
+                    entry(3, Kind::Noop, Bytes::new())
+                },
+            ],
+        );
+        own.boot.commit = Index(2);
+        own
+    };
+    let born = |groups| {
+        let hand = Hand::new(settings(3), groups).unwrap();
+        assert_eq!(hand.broker.cluster().topics.len(), 1);
+        hand.broker.state(GroupId(1)).is_some()
+    };
+    assert!(born(vec![log(false)]));
+    assert!(!born(vec![log(true)]));
+    assert!(born(vec![log(true), boot(1, Vec::new())]));
 }
 
 #[test]

@@ -120,14 +120,15 @@ impl Disk {
         self.kept = counts.collect();
     }
 
-    /// A group's files go, and with them all that would remember its topic.
+    /// A group's files go.
     pub(crate) fn remove(&mut self, group: GroupId, chance: &mut Chance) {
-        let own = self.checkpoints.entry(GroupId::CLUSTER).or_default();
-        self.kept.insert(GroupId::CLUSTER, own.len());
         self.seen.remove(&group);
         // The removal itself may be undone by a crash.
         if chance.permille(500) {
             self.synced.remove(&group);
+            for (_, writes) in &mut self.unsynced {
+                writes.retain(|write| write.group != group);
+            }
             self.checkpoints.remove(&group);
         }
     }
