@@ -298,7 +298,7 @@ pub(crate) fn specs(count: usize) -> Vec<MemberSpec> {
 }
 
 /// Waits until something holds, looking again and again.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let since = Instant::now();
     while !holds().await {
         assert!(since.elapsed() < PATIENCE, "still not so: {what}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kontiki_transport::Role;
-use kontiki_wire::{From, Offset, StreamEnd, TopicName, Until};
+use kontiki_wire::{From, Offset, Refusal, StreamEnd, TopicName, Until};
 
 use crate::{
     caller::Producing,
@@ -22,17 +22,24 @@ async fn append(cluster: &Cluster, topic: &TopicName, value: &str) -> Offset {
     }
 }
 
+/// The first records as a member has them, once it has them. One that was away may for a moment not
+/// know the topic.
 async fn history(cluster: &Cluster, at: usize, topic: &TopicName, count: usize) -> Vec<String> {
     let operator = cluster.operator(at).await;
-    let mut history = operator
-        .subscribe(topic, From::Earliest, Until::Forever)
-        .await;
-    history
-        .take(count)
-        .await
-        .into_iter()
-        .map(|(_, value)| value)
-        .collect()
+    let end = Until::Offset(Offset(count as u64));
+    let mut records = Vec::new();
+    until("the member has the records", async || {
+        let mut history = operator.subscribe(topic, From::Earliest, end).await;
+        let (got, end) = history.rest().await;
+        records = got.into_iter().map(|(_, value)| value).collect();
+        match end {
+            StreamEnd::Reached => true,
+            StreamEnd::Refused(Refusal::NoSuchTopic { .. }) => false,
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    records
 }
 
 #[tokio::test]
