@@ -102,7 +102,7 @@ fn killing_each_leader_in_turn_loses_and_doubles_nothing() {
 
 #[test]
 fn power_cut_of_all_members_at_once_loses_nothing_acknowledged() {
-    for seed in 0..8 {
+    for seed in 0..6 {
         let mut world = World::new(seed, 3);
         let group = world.create("a", 3);
         world.produce(group, 500);
@@ -123,7 +123,7 @@ fn power_cut_of_all_members_at_once_loses_nothing_acknowledged() {
 #[test]
 fn topics_come_and_go_among_crashes_and_every_member_agrees() {
     let mut removed_count = 0;
-    for seed in 0..12 {
+    for seed in 0..10 {
         let mut world = World::new(seed, 3);
         world.create("kept", 3);
         world.faults = Faults {
@@ -176,7 +176,7 @@ fn topics_come_and_go_among_crashes_and_every_member_agrees() {
             assert!(world.leader(group).is_some(), "group {group} has no leader");
         }
     }
-    assert!(removed_count > 50, "{removed_count}");
+    assert!(removed_count > 40, "{removed_count}");
 }
 
 #[test]
