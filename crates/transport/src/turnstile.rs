@@ -160,9 +160,15 @@ mod tests {
         assert_eq!(passes.len(), 3);
         let _first = at_once(passes[0].place()).await.expect("a place");
         let _second = at_once(passes[1].place()).await.expect("a place");
-        assert!(at_once(passes[2].place()).await.is_none(), "a third of one origin");
+        assert!(
+            at_once(passes[2].place()).await.is_none(),
+            "a third of one origin"
+        );
         let other = turnstile.enter(TWO).expect("room");
-        assert!(at_once(other.place()).await.is_some(), "one of another origin");
+        assert!(
+            at_once(other.place()).await.is_some(),
+            "one of another origin"
+        );
     }
 
     #[tokio::test]

@@ -76,6 +76,12 @@ impl TopicName {
     }
 }
 
+impl AsRef<str> for TopicName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for TopicName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -1,0 +1,6 @@
+//! Kontiki whole: real processes, disks, sockets and certificates.
+
+mod cluster;
+mod faults;
+mod history;
+mod subscribers;
