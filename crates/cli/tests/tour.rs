@@ -111,6 +111,16 @@ fn the_tour_of_a_newcomer() {
         "{status}"
     );
 
+    // A planned change of leaders.
+    let other = ["n1", "n2", "n3"]
+        .into_iter()
+        .find(|name| *name != leader)
+        .unwrap();
+    let words = ["leader", "transfer", "greetings", "--to", other, "--json"];
+    assert_eq!(shell.run(&words).ends(0, &[]).json()["leader"], other);
+    let described = shell.run(&["topic", "describe", "greetings", "--json"]);
+    assert_eq!(described.ends(0, &[]).json()["leader"], other);
+
     assert_eq!(
         follower.end(Signal::INT),
         Some(0),
@@ -223,4 +233,58 @@ fn members_do_not_outlive_a_dev_that_is_killed() {
     for member in members {
         member.ends();
     }
+}
+
+#[test]
+fn a_bench_measures_and_verifies() {
+    let shell = Shell::new();
+    let port = first_port();
+    let words = ["dev", "--members", "1", "--json", "--port", &port];
+    let mut dev = Going::start(&shell, &words);
+    let ready = dev.event("ready", |event| Some(event.clone()));
+    let run = |words: &[&str]| {
+        let words = [&["bench"], words, &["--json"]].concat();
+        shell.run(&words).ends(0, &[]).json()
+    };
+    let second = ["--seconds", "1", "--warm-up", "0"];
+    let appended = run(&[&["append", "--producers", "2"][..], &second].concat());
+    let records = appended["records"].as_u64().unwrap();
+    assert!(records > 0);
+    assert_eq!(
+        appended["records_per_second"].as_f64().unwrap(),
+        records as f64
+    );
+    assert_eq!(
+        appended["bytes_per_second"].as_f64().unwrap(),
+        (records * 100) as f64
+    );
+    let micros = |name: &str| appended[name].as_u64().unwrap();
+    assert!(0 < micros("ack_p50_us"));
+    assert!(micros("ack_p50_us") <= micros("ack_p99_us"));
+    assert!(micros("ack_p99_us") <= micros("ack_p999_us"));
+    assert!(appended["cpu_s_per_million"].as_f64().unwrap() > 0.0);
+    assert_eq!(appended["server_pids"][0], ready["members"][0]["pid"]);
+
+    let tailed = run(&[
+        &["tail", "--rate", "200", "--subscribers", "2"][..],
+        &second,
+    ]
+    .concat());
+    assert_eq!(
+        tailed["delivered"].as_u64(),
+        tailed["acknowledged"].as_u64().map(|count| count * 2)
+    );
+    assert!(tailed["e2e_p50_us"].as_u64().unwrap() > 0);
+
+    let read = run(&["read"]);
+    assert!(read["records"].as_u64().unwrap() > records);
+    assert_eq!(read["verified"], read["records"]);
+    for fault in ["altered", "foreign", "out_of_order", "gaps"] {
+        assert_eq!(read[fault], 0, "{fault}");
+    }
+    shell.run(&["topic", "create", "empty"]).ends(0, &[]);
+    shell
+        .run(&["bench", "read", "--topic", "empty"])
+        .ends(1, &["no records", "kontiki bench append"]);
+    assert_eq!(dev.end(Signal::INT), Some(0));
 }

@@ -248,9 +248,8 @@ async fn progress(
         _ => None,
     };
     let start = subscription.position().map_or(0, |offset| offset.0);
-    let style = ProgressStyle::with_template(
-        "{bar:40} {human_pos}/{human_len} records, {per_sec}, {eta} to go",
-    );
+    let style =
+        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records, {eta} to go");
     match (end, style) {
         (Some(end), Ok(style)) => ProgressBar::new(end.saturating_sub(start)).with_style(style),
         _ => ProgressBar::hidden(),

@@ -1,12 +1,12 @@
 //! A cluster of `kontiki dev`, as a user has it in the other terminal.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     os::fd::OwnedFd,
-    process::{Child, Stdio},
+    process::Child,
     sync::{
         atomic::{AtomicU16, Ordering},
-        mpsc::{Receiver, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     time::{Duration, Instant},
 };
@@ -31,20 +31,10 @@ pub(crate) struct Going {
 
 impl Going {
     pub(crate) fn start(shell: &Shell, words: &[&str]) -> Self {
-        let mut child = shell
-            .command(words)
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut child = shell.start(words);
         let (send, lines) = channel();
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        pass_lines(child.stdout.take().unwrap(), send.clone());
+        pass_lines(child.stderr.take().unwrap(), send);
         Self {
             child,
             lines,
@@ -73,7 +63,8 @@ impl Going {
     #[track_caller]
     pub(crate) fn event<T>(&mut self, kind: &str, mut take: impl FnMut(&Value) -> Option<T>) -> T {
         self.line(|line| {
-            let event: Value = serde_json::from_str(line).unwrap();
+            // Chatter comes this way too.
+            let event: Value = serde_json::from_str(line).ok()?;
             (event["event"] == kind).then(|| take(&event)).flatten()
         })
     }
@@ -97,6 +88,16 @@ impl Drop for Going {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn pass_lines(from: impl Read + Send + 'static, to: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if to.send(line).is_err() {
+                break;
+            }
+        }
+    });
 }
 
 /// A process that is watched: another of the same number later is not mistaken for it.
