@@ -1,0 +1,55 @@
+//! A member's disk as the core's contract has it: writes arrive in the order they were emitted, each
+//! whole or not at all.
+
+use std::collections::BTreeMap;
+
+use kontiki_raft::{Boot, Entry, Hard, Index, LogId, Membership, NodeRef, Persist, Term};
+
+/// What survives a crash.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard: Hard,
+    /// From index 1 on: nothing is ever compacted here.
+    pub(crate) log: Vec<Entry>,
+    pub(crate) commit: Index,
+}
+
+impl Disk {
+    /// The write has arrived.
+    pub(crate) fn write(&mut self, write: &Persist) {
+        self.hard = write.hard.unwrap_or(self.hard);
+        if let Some(from) = write.truncate_from {
+            self.log.truncate(from.0 as usize - 1);
+        }
+        for entry in &write.append {
+            let next = self.log.len() as u64 + 1;
+            assert_eq!(entry.id.index.0, next, "a write left a gap in the log");
+            self.log.push(entry.clone());
+        }
+        self.commit = write.commit;
+    }
+
+    /// What a start finds. The state machine is in memory, so that everything is applied anew.
+    pub(crate) fn boot(&self, me: NodeRef, config: &Membership, fresh: bool) -> Boot {
+        let mut terms: Vec<(Index, Term)> = Vec::new();
+        for LogId { term, index } in self.log.iter().map(|entry| entry.id) {
+            if terms.last().is_none_or(|run| run.1 != term) {
+                terms.push((index, term));
+            }
+        }
+        Boot {
+            me,
+            fresh,
+            sound: true,
+            hard: self.hard,
+            base: LogId::ORIGIN,
+            base_config: (Index(0), config.clone()),
+            terms,
+            configs: BTreeMap::new(),
+            last: Index(self.log.len() as u64),
+            commit: self.commit,
+            applied: Index(0),
+            tail: self.log.clone(),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! How messages, entries and effects are said: one terse line each, in the field's words.
+
+use kontiki_raft::{
+    Body, Committed, Effect, Entry, Fate, Kind, LogId, Membership, Message, Micros, NodeRef,
+    Persist, Refused, Role, Status,
+};
+
+/// The first word of a message, by which a story picks it.
+pub(crate) fn kind(message: &Message) -> &'static str {
+    match message.body {
+        Body::PreVote { .. } => "pre-vote",
+        Body::PreVoteReply { .. } => "pre-vote-reply",
+        Body::Vote { .. } => "vote",
+        Body::VoteReply { .. } => "vote-reply",
+        Body::Append { .. } => "append",
+        Body::Appended { .. } => "appended",
+        Body::AppendRejected { .. } => "rejected",
+        Body::Beat { .. } => "beat",
+        Body::BeatReply { .. } => "beat-reply",
+        Body::TimeoutNow { .. } => "timeout-now",
+    }
+}
+
+/// A message.
+pub(crate) fn message(message: &Message) -> String {
+    let (kind, term) = (kind(message), message.term);
+    let yes = |granted: bool| if granted { "yes" } else { "no" };
+    let rest = match &message.body {
+        Body::PreVote { round, last } => format!("round {round} log {last}"),
+        Body::PreVoteReply { round, granted } => format!("round {round} {}", yes(*granted)),
+        Body::Vote { last, transfer } => {
+            let transfer = if *transfer { " transfer" } else { "" };
+            format!("log {last}{transfer}")
+        }
+        Body::VoteReply { granted } => yes(*granted).to_owned(),
+        Body::Append { head, entries } => {
+            let (session, prev, commit) = (head.session.0, head.prev, head.commit);
+            format!("s{session} prev {prev} commit {commit} [{}]", list(entries))
+        }
+        Body::Appended { session, matched } => format!("s{} matched {matched}", session.0),
+        Body::AppendRejected {
+            session,
+            prev,
+            hint,
+        } => format!("s{} prev {prev} hint {hint}", session.0),
+        Body::Beat { beat, commit } => format!("#{beat} commit {commit}"),
+        Body::BeatReply { beat } => format!("#{beat}"),
+        Body::TimeoutNow { need } => format!("need {need}"),
+    };
+    format!("{kind} t{term} {rest}")
+}
+
+/// Entries.
+pub(crate) fn list<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    let entries: Vec<_> = entries.into_iter().map(entry).collect();
+    entries.join(", ")
+}
+
+/// An entry.
+pub(crate) fn entry(entry: &Entry) -> String {
+    let id = entry.id;
+    match entry.kind {
+        Kind::Noop => format!("{id} noop"),
+        Kind::Config => match Membership::decode(&entry.body) {
+            Some(read) => format!("{id} config {}", config(&read)),
+            None => format!("{id} an unreadable config"),
+        },
+        _ if entry.body.is_empty() => id.to_string(),
+        _ => format!("{id} {}", String::from_utf8_lossy(&entry.body)),
+    }
+}
+
+/// A configuration: voters, the outgoing half after a slash, learners after a plus.
+pub(crate) fn config(config: &Membership) -> String {
+    let join = |set: &std::collections::BTreeSet<NodeRef>| {
+        let names: Vec<_> = set.iter().map(ToString::to_string).collect();
+        names.join(" ")
+    };
+    let mut text = join(&config.voters);
+    if config.is_joint() {
+        text = format!("{text} / {}", join(&config.outgoing));
+    }
+    if !config.learners.is_empty() {
+        text = format!("{text} + {}", join(&config.learners));
+    }
+    text
+}
+
+/// A write.
+pub(crate) fn write(write: &Persist) -> String {
+    let mut parts = Vec::new();
+    if let Some(hard) = write.hard {
+        let vote = hard.vote.map_or_else(|| "none".into(), |vote| vote.to_string());
+        parts.push(format!("t{} vote {vote}", hard.term));
+    }
+    if let Some(from) = write.truncate_from {
+        parts.push(format!("cut from {from} on"));
+    }
+    if !write.append.is_empty() {
+        parts.push(list(&write.append));
+    }
+    format!("w{} {}", write.seq, parts.join("; "))
+}
+
+/// Entries that were committed, with the proposals they end.
+pub(crate) fn committed(committed: &[Committed]) -> String {
+    let said = committed.iter().map(|c| match c.proposal {
+        Some(id) => format!("{} (p{id})", entry(&c.entry)),
+        None => entry(&c.entry),
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// Any effect that goes nowhere.
+pub(crate) fn effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Persist(persist) => format!("writes {}", write(persist)),
+        Effect::Send { to, message: sent } => format!("sends {to}: {}", message(sent)),
+        Effect::SendLog(read) => {
+            let first = read.head.prev.index.next();
+            format!("reads {first}..{} for {}", read.last, read.to)
+        }
+        Effect::Committed(entries) => format!("commits {}", committed(entries)),
+        Effect::Fate { id, fate } => match fate {
+            Fate::Refused(why) => format!("p{id} refused: {}", refused(why)),
+            Fate::Unknown { leader } => format!("p{id} unknown: leadership lost{}", ask(*leader)),
+        },
+        Effect::ReadReady { id, index } => format!("r{id} may be answered at {index}"),
+        Effect::ReadFailed { id, refused: why } => format!("r{id} failed: {}", refused(why)),
+        Effect::RoleChanged { term, role, why } => {
+            let why = if why.is_empty() { "a later term" } else { why };
+            format!("{} in t{term}: {why}", self::role(role))
+        }
+        Effect::TransferEnded { failed } => match failed {
+            Some(why) => format!("transfer failed: {why}"),
+            None => "transfer done".into(),
+        },
+        Effect::Halt { reason } => format!("halts: {reason}"),
+    }
+}
+
+/// What a member knows.
+pub(crate) fn status(status: &Status) -> String {
+    let Status {
+        term,
+        last,
+        durable,
+        commit,
+        ..
+    } = status;
+    let me = format!("{} {} in t{term}", status.me, role(&status.role));
+    let mut text = format!("{me}, log {last} durable {durable} commit {commit}");
+    for peer in &status.peers {
+        let pace = if peer.streaming {
+            "streaming"
+        } else {
+            "probing"
+        };
+        text = format!("{text}; {} matched {} {pace}", peer.peer, peer.matched);
+    }
+    text
+}
+
+/// Why a member refused what a message asked, by the paper's rules and by what it knew before.
+pub(crate) fn refusal(before: &Status, asked: &Message) -> String {
+    let (term, last) = (before.term, before.last);
+    let behind = |log: LogId| format!("its log ends at {log}, mine at {last}");
+    match &asked.body {
+        _ if asked.term < term => format!("it is in t{}, I am in t{term}", asked.term),
+        Body::PreVote { last: log, .. } | Body::Vote { last: log, .. } if *log < last => {
+            behind(*log)
+        }
+        Body::PreVote { .. } => "a leader may be alive".into(),
+        Body::Vote { .. } => "my vote is given".into(),
+        Body::Append { head, .. } if head.prev.index > last.index => {
+            format!("my log ends at {last}")
+        }
+        Body::Append { head, .. } => format!("my {} is another", head.prev.index),
+        _ => "it asked nothing".into(),
+    }
+}
+
+/// A time, in milliseconds.
+pub(crate) fn time(at: Micros) -> String {
+    format!("{}.{:03} ms", at.0 / 1_000, at.0 % 1_000)
+}
+
+fn role(role: &Role) -> String {
+    match role {
+        Role::Follower { leader: None } => "follower".into(),
+        Role::Follower { leader: Some(of) } => format!("follower of {of}"),
+        Role::PreCandidate => "pre-candidate".into(),
+        Role::Candidate => "candidate".into(),
+        Role::Leader => "leader".into(),
+    }
+}
+
+fn refused(refused: &Refused) -> String {
+    match refused {
+        Refused::NotLeader { leader } => format!("not the leader{}", ask(*leader)),
+        Refused::Transferring { to } => format!("transferring to {to}"),
+        Refused::Busy => "busy".into(),
+        Refused::NotMember => "not a member".into(),
+        Refused::Unsound => "unsound".into(),
+    }
+}
+
+fn ask(leader: Option<NodeRef>) -> String {
+    leader.map_or_else(String::new, |leader| format!(", ask {leader}"))
+}
