@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,7 @@ use kontiki_wire::{
 };
 use tokio::{
     net::lookup_host,
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -63,7 +64,7 @@ impl fmt::Display for NoAnswer {
 pub(crate) struct Link {
     connection: Connection,
     lasting: Arc<AtomicUsize>,
-    aside: Arc<AtomicBool>,
+    aside: watch::Sender<bool>,
 }
 
 impl Link {
@@ -71,7 +72,7 @@ impl Link {
         Self {
             connection,
             lasting: Arc::default(),
-            aside: Arc::default(),
+            aside: watch::Sender::new(false),
         }
     }
 
@@ -87,11 +88,11 @@ impl Link {
 
     /// Lets nothing new use it.
     fn set_aside(&self) {
-        self.aside.store(true, Ordering::Relaxed);
+        self.aside.send_replace(true);
     }
 
     fn is_aside(&self) -> bool {
-        self.aside.load(Ordering::Relaxed)
+        *self.aside.borrow()
     }
 
     fn size_window(&self) {
@@ -104,21 +105,32 @@ impl Link {
     }
 }
 
-/// A place among a connection's lasting streams.
-struct Place(Link);
+/// A place among a connection's streams; a lasting one is taken before the stream is opened, so that
+/// many who open at once do not crowd one connection.
+struct Place {
+    link: Link,
+    lasting: bool,
+}
 
 impl Place {
-    fn take(link: &Link) -> Self {
-        link.lasting.fetch_add(1, Ordering::Relaxed);
-        link.size_window();
-        Self(link.clone())
+    fn take(link: &Link, lasting: bool) -> Self {
+        if lasting {
+            link.lasting.fetch_add(1, Ordering::Relaxed);
+            link.size_window();
+        }
+        Self {
+            link: link.clone(),
+            lasting,
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lasting.fetch_sub(1, Ordering::Relaxed);
-        self.0.size_window();
+        if self.lasting {
+            self.link.lasting.fetch_sub(1, Ordering::Relaxed);
+            self.link.size_window();
+        }
     }
 }
 
@@ -132,7 +144,16 @@ pub(crate) struct Stream {
 impl Stream {
     /// The other side has fallen silent: lets nothing new use its connection.
     pub(crate) fn distrust(&self) {
-        self.place.0.set_aside();
+        self.place.link.set_aside();
+    }
+
+    /// Resolves when somebody has found that the other side has fallen silent.
+    pub(crate) fn distrusted(&self) -> impl Future<Output = ()> + use<> {
+        let mut aside = self.place.link.aside.subscribe();
+        async move {
+            // It cannot go away while the stream is there.
+            let _ = aside.wait_for(|aside| *aside).await;
+        }
     }
 }
 
@@ -204,12 +225,11 @@ impl Member {
 
     /// A stream for a producer or a subscription.
     pub(crate) async fn open(&self, deadline: Instant) -> Result<Stream, NoAnswer> {
-        let fits = |link: &Link| link.lasting.load(Ordering::Relaxed) < LASTING_STREAMS_MAX;
-        let (link, (writer, reader)) = self.stream(fits, deadline).await?;
+        let (place, (writer, reader)) = self.stream(true, deadline).await?;
         Ok(Stream {
             writer,
             reader,
-            place: Place::take(&link),
+            place,
         })
     }
 
@@ -221,14 +241,14 @@ impl Member {
         time: Duration,
         deadline: Instant,
     ) -> Result<Response, NoAnswer> {
-        let (link, stream) = self.stream(|_| true, deadline).await?;
+        let (place, stream) = self.stream(false, deadline).await?;
         let until = deadline.min(Instant::now() + time);
         match timeout_at(until, exchange(stream, request)).await {
             Ok(answer) => answer.map_err(|why| self.unanswered(why)),
             Err(_) => {
                 // A deadline that comes sooner says nothing about the connection.
                 if until < deadline {
-                    link.set_aside();
+                    place.link.set_aside();
                 }
                 Err(self.unanswered("it does not answer"))
             }
@@ -239,19 +259,19 @@ impl Member {
         NoAnswer::new(format_args!("{}: {why}", self.name))
     }
 
-    /// A new stream on a connection that fits, dialling one if there is none. A connection that turns
-    /// out to be gone is forgotten and another one made.
+    /// A new stream on a connection with a place for it, dialling one if there is none. A connection
+    /// that turns out to be gone is forgotten and another one made.
     async fn stream(
         &self,
-        fits: impl Fn(&Link) -> bool,
+        lasting: bool,
         deadline: Instant,
-    ) -> Result<(Link, (FrameWriter, FrameReader)), NoAnswer> {
+    ) -> Result<(Place, (FrameWriter, FrameReader)), NoAnswer> {
         loop {
-            let (link, fresh) = self.link(&fits, deadline).await?;
-            match timeout_at(deadline, link.connection.open()).await {
-                Ok(Ok(stream)) => return Ok((link, stream)),
+            let (place, fresh) = self.place(lasting, deadline).await?;
+            match timeout_at(deadline, place.link.connection.open()).await {
+                Ok(Ok(stream)) => return Ok((place, stream)),
                 Ok(Err(why)) => {
-                    self.forget(&link);
+                    self.forget(&place.link);
                     if fresh {
                         return Err(self.unanswered(why));
                     }
@@ -261,12 +281,14 @@ impl Member {
         }
     }
 
-    fn existing(&self, fits: impl Fn(&Link) -> bool) -> Option<Link> {
+    /// A place on a connection there is. When there are as many as may be, they are shared by more.
+    fn existing(&self, lasting: bool) -> Option<Place> {
         let mut links = lock(&self.links);
         links.retain(|link| !link.is_aside());
-        let full = links.len() >= CONNECTIONS_MAX;
-        let found = links.iter().find(|link| fits(link));
-        found.or_else(|| links.last().filter(|_| full)).cloned()
+        let used = |link: &Link| link.lasting.load(Ordering::Relaxed);
+        let least = links.iter().min_by_key(|link| used(link))?;
+        let fits = !lasting || used(least) < LASTING_STREAMS_MAX || links.len() >= CONNECTIONS_MAX;
+        fits.then(|| Place::take(least, lasting))
     }
 
     fn forget(&self, gone: &Link) {
@@ -274,21 +296,17 @@ impl Member {
         lock(&self.links).retain(|link| !link.is_aside());
     }
 
-    /// A connection that fits, and whether it was made just now. One attempt at a time, for all who
+    /// A place on a connection, and whether that was made just now. One attempt at a time, for all who
     /// wait; after a failed one the member is left alone for a moment.
-    async fn link(
-        &self,
-        fits: impl Fn(&Link) -> bool,
-        deadline: Instant,
-    ) -> Result<(Link, bool), NoAnswer> {
-        if let Some(link) = self.existing(&fits) {
-            return Ok((link, false));
+    async fn place(&self, lasting: bool, deadline: Instant) -> Result<(Place, bool), NoAnswer> {
+        if let Some(place) = self.existing(lasting) {
+            return Ok((place, false));
         }
         let Ok(mut redial) = timeout_at(deadline, self.redial.lock()).await else {
             return Err(self.unanswered("it is still being dialled"));
         };
-        if let Some(link) = self.existing(&fits) {
-            return Ok((link, false));
+        if let Some(place) = self.existing(lasting) {
+            return Ok((place, false));
         }
         if redial.not_before.is_some_and(|at| Instant::now() < at) {
             return Err(redial.last.clone());
@@ -300,8 +318,9 @@ impl Member {
             Ok(link) => {
                 redial.backoff.reset();
                 redial.not_before = None;
-                self.adopt(link.clone());
-                Ok((link, true))
+                let place = Place::take(&link, lasting);
+                self.adopt(link);
+                Ok((place, true))
             }
             Err(why) => {
                 redial.not_before = Some(Instant::now() + redial.backoff.delay());

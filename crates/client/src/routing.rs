@@ -39,7 +39,7 @@ const PROBES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_m
 /// How long one probe may take, dialling included.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a freshly made topic may be unknown to some members.
-const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(1);
+const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_millis(300);
 
 /// Why there is no way to a topic.
 #[derive(Clone, Debug)]

@@ -2,6 +2,8 @@
 //! buffer into flight and onto the stream, until each has its fate.
 
 use std::{
+    future::pending,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +32,9 @@ use crate::{
 /// How long a leader may owe an answer before its successor is looked for. Disks that take longer
 /// cost a question to each member, no more.
 const SILENCE_MAX: Duration = Duration::from_millis(150);
+/// How long a leader that nobody contradicts may owe an answer before everything is sent again. What
+/// it has taken in is recognised.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the answers to the rest of a stream are waited for after a refusal.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(200);
 /// Bytes that are handed to the stream at once.
@@ -204,22 +209,21 @@ impl Sender {
     /// One stream, from its opening to its end.
     async fn session(&self, member: &Member) -> Ended {
         self.vigil.expect();
-        let stream = async {
-            let mut stream = match member.open(self.by(OPEN_TIME_MAX)).await {
-                Ok(stream) => stream,
-                Err(why) => return Ended::Lost(why.0),
-            };
-            tokio::select! {
-                ended = self.write(&mut stream.writer) => ended,
-                ended = self.read(&mut stream.reader) => ended,
-            }
+        let mut nothing_yet = pin!(pending());
+        let opened = tokio::select! {
+            opened = member.open(self.by(OPEN_TIME_MAX)) => opened,
+            ended = self.watch(member, nothing_yet.as_mut()) => return ended,
         };
-        let ended = tokio::select! {
-            ended = stream => ended,
-            ended = self.watch(member.name()) => ended,
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(why) => return Ended::Lost(why.0),
         };
-        self.vigil.heard(false);
-        ended
+        let mut distrusted = pin!(stream.distrusted());
+        tokio::select! {
+            ended = self.write(&mut stream.writer) => ended,
+            ended = self.read(&mut stream.reader) => ended,
+            ended = self.watch(member, distrusted.as_mut()) => ended,
+        }
     }
 
     /// Puts onto the stream whatever there is while the window is open.
@@ -371,9 +375,13 @@ impl Sender {
         self.buffer.settle(settled.bytes, upto, settled.failure);
     }
 
-    /// Ends the stream when a batch's time is over, or when the leader owes an answer for too long
-    /// and another one is found.
-    async fn watch(&self, member: &str) -> Ended {
+    /// Ends the stream when a batch's time is over, and when the leader owes an answer for too long
+    /// and another one is found, or its connection turns out to be dead.
+    async fn watch(
+        &self,
+        member: &Member,
+        mut distrusted: Pin<&mut impl Future<Output = ()>>,
+    ) -> Ended {
         loop {
             let expiry = self.expiry();
             if expiry.is_some_and(|expiry| expiry <= Instant::now()) {
@@ -382,24 +390,41 @@ impl Sender {
             let expired = async {
                 match expiry {
                     Some(expiry) => sleep_until(expiry).await,
-                    None => std::future::pending().await,
+                    None => pending().await,
                 }
             };
-            let succeeded = async {
+            let silenced = async {
                 self.vigil.silent().await;
-                tracing::debug!(topic = %self.topic, member, "the leader owes an answer");
-                self.routing.successor(&self.topic, member).await;
+                self.silenced(member, distrusted.as_mut()).await
             };
             tokio::select! {
                 () = expired => {}
                 () = self.vigil.changed() => {}
-                () = succeeded => return Ended::Moved,
+                ended = silenced => return ended,
+            }
+        }
+    }
+
+    /// The leader owes an answer.
+    async fn silenced(
+        &self,
+        member: &Member,
+        distrusted: Pin<&mut impl Future<Output = ()>>,
+    ) -> Ended {
+        let name = member.name();
+        tracing::debug!(topic = %self.topic, member = &**name, "the leader owes an answer");
+        tokio::select! {
+            () = self.routing.successor(&self.topic, name) => Ended::Moved,
+            () = distrusted => Ended::Lost(format!("{name} has fallen silent").into()),
+            () = self.vigil.owed_for(ANSWER_TIME_MAX) => {
+                Ended::Lost(format!("{name} does not answer").into())
             }
         }
     }
 
     /// Does what the end of a stream asks for, and says whether to wait before the next.
     fn recover(&mut self, member: &Member, ended: Ended) -> Pause {
+        self.vigil.heard(false);
         if let Ended::NotOpened(_) = ended {
             self.flight().untouched();
         } else {

@@ -54,9 +54,14 @@ impl Vigil {
 
     /// Resolves when an answer has been owed for too long.
     pub(crate) async fn silent(&self) {
+        self.owed_for(self.silence_max).await;
+    }
+
+    /// Resolves when an answer has been owed for so long.
+    pub(crate) async fn owed_for(&self, time: Duration) {
         loop {
             let owed_since = *self.lock();
-            let Some(due) = owed_since.map(|since| since + self.silence_max) else {
+            let Some(due) = owed_since.map(|since| since + time) else {
                 return std::future::pending().await;
             };
             if due <= Instant::now() {
