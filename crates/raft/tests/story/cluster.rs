@@ -90,7 +90,11 @@ impl Cluster {
             Command::Crash { member, keep } => self.crash(member, keep)?,
             Command::Restart(member) => self.start(member, false)?,
             Command::Link(path, gate) => self.link(&path, gate),
-            Command::Disk(member, gate) => self.member(member)?.held = gate != Gate::Open,
+            Command::Disk(member, Gate::Lost) => {
+                self.member(member)?.queue.clear();
+                self.ask(member, "a write failed", Input::PersistFailed)?;
+            }
+            Command::Disk(member, gate) => self.member(member)?.held = gate == Gate::Held,
             Command::Status => self.status(),
             Command::Log(member) => self.log(member)?,
         }
@@ -315,6 +319,9 @@ impl Cluster {
     }
 
     fn gate(&self, from: u64, to: u64) -> Gate {
+        if !self.members.contains_key(&to) {
+            return Gate::Lost;
+        }
         self.links.get(&(from, to)).copied().unwrap_or(Gate::Open)
     }
 
@@ -365,7 +372,9 @@ impl Cluster {
             _ => None,
         };
         let dull = matches!(&input, Some(Input::Timer))
-            || asked.as_ref().is_some_and(|message| is_beat(&message.body));
+            || asked
+                .as_ref()
+                .is_some_and(|message| is_beat(&message.body) || is_bare(&message.body));
         let starts = input.is_none();
         let member = self.member(id)?;
         let before = member.raft.as_ref().map(|raft| raft.status(now));
@@ -374,7 +383,10 @@ impl Cluster {
             return Ok(());
         };
         let plain = |effect: &Effect| match effect {
-            Effect::Send { message, .. } => is_beat(&message.body),
+            Effect::Send { message, .. } => {
+                let answer = matches!(message.body, Body::Appended { .. });
+                is_beat(&message.body) || is_bare(&message.body) || answer
+            }
             _ => false,
         };
         let untold = self.brief && dull && turn.effects.iter().all(plain);
@@ -500,6 +512,11 @@ impl Flight {
 
 fn is_beat(body: &Body) -> bool {
     matches!(body, Body::Beat { .. } | Body::BeatReply { .. })
+}
+
+/// An append that only asks.
+fn is_bare(body: &Body) -> bool {
+    matches!(body, Body::Append { entries, .. } if entries.is_empty())
 }
 
 fn is_refusal(body: &Body) -> bool {

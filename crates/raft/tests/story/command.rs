@@ -15,7 +15,7 @@
 //! | `run 100` | so many milliseconds pass: timers fire in time, and everything arrives at once; beats that tell nothing are left out |
 //! | `crash 1 [keep=1]` `restart 1` | a member dies, and so many of its queued writes were on the disk already; it starts again |
 //! | `link 1->2 drop` | what is sent there is lost (`hold`: waits, `ok`: arrives); `1-2` both ways, `1` all of its links, `all` |
-//! | `disk 1 hold` | its writes wait for `persist` (`ok`: no more) |
+//! | `disk 1 hold` | its writes wait for `persist` (`ok`: no more; `fail`: one of them failed) |
 //! | `status` `log 1` | what members know; what a disk and its queue hold |
 
 use std::{collections::BTreeSet, str::FromStr};
@@ -226,8 +226,8 @@ impl<'a> Words<'a> {
         match self.next("ok, hold or drop")? {
             "ok" => Ok(Gate::Open),
             "hold" => Ok(Gate::Held),
-            "drop" => Ok(Gate::Lost),
-            other => Err(format!("{other:?} is neither ok, hold nor drop")),
+            "drop" | "fail" => Ok(Gate::Lost),
+            other => Err(format!("{other:?} is neither ok, hold, drop nor fail")),
         }
     }
 

@@ -90,7 +90,9 @@ pub(crate) fn config(config: &Membership) -> String {
 pub(crate) fn write(write: &Persist) -> String {
     let mut parts = Vec::new();
     if let Some(hard) = write.hard {
-        let vote = hard.vote.map_or_else(|| "none".into(), |vote| vote.to_string());
+        let vote = hard
+            .vote
+            .map_or_else(|| "none".into(), |vote| vote.to_string());
         parts.push(format!("t{} vote {vote}", hard.term));
     }
     if let Some(from) = write.truncate_from {
