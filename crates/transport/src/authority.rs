@@ -153,3 +153,162 @@ fn params(
 fn unmade(error: rcgen::Error) -> Error {
     Error::Credentials(format!("the certificate cannot be made: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::ClusterId;
+    use x509_parser::{
+        certificate::X509Certificate,
+        extensions::{GeneralName, ParsedExtension},
+        prelude::FromDer,
+    };
+
+    use super::*;
+    use crate::Certificate;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn authority() -> Authority {
+        Authority::new("a test's", DAY).expect("an authority")
+    }
+
+    fn identity(role: Role) -> Identity {
+        Identity::new(ClusterId(7), role, "n1").expect("a name")
+    }
+
+    fn der(pem: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")
+    }
+
+    fn parsed<'a>(der: &'a CertificateDer<'_>) -> X509Certificate<'a> {
+        X509Certificate::from_der(der).expect("X.509").1
+    }
+
+    #[test]
+    fn serials_and_keys_are_drawn_anew_each_time() {
+        let authority = authority();
+        let issue = || authority.issue(&identity(Role::Node), DAY).expect("a leaf");
+        let (one, two) = (issue(), issue());
+        let serial = |issued: &Issued| {
+            let certificate = Certificate::from_pem(&issued.certificate_pem);
+            certificate.expect("readable").serial
+        };
+        assert_ne!(serial(&one), serial(&two));
+        assert_eq!(serial(&one).len(), 2 * SERIAL_BYTES);
+        assert_ne!(one.key_pem, two.key_pem);
+    }
+
+    #[test]
+    fn a_leaf_is_good_from_a_little_ago_for_as_long_as_asked() {
+        let issued = authority().issue(&identity(Role::Consumer), DAY / 2);
+        let leaf = Certificate::from_pem(&issued.expect("a leaf").certificate_pem);
+        let leaf = leaf.expect("readable");
+        let good = leaf.not_after.duration_since(leaf.not_before);
+        assert_eq!(good.expect("in order"), DAY / 2 + BACKDATED);
+        assert!(leaf.not_after <= SystemTime::now() + DAY / 2);
+        assert_eq!(leaf.identity, identity(Role::Consumer));
+    }
+
+    #[test]
+    fn a_leaf_does_not_outlive_its_authority() {
+        let authority = authority();
+        let issued = authority.issue(&identity(Role::Node), 10 * DAY);
+        let leaf = Certificate::from_pem(&issued.expect("a leaf").certificate_pem);
+        assert_eq!(leaf.expect("readable").not_after, authority.not_after);
+    }
+
+    #[test]
+    fn an_authority_that_has_expired_issues_nothing() {
+        let expired = Authority::new("brief", Duration::ZERO).expect("an authority");
+        assert!(expired.issue(&identity(Role::Node), DAY).is_err());
+    }
+
+    #[test]
+    fn an_authority_signs_leaves_only() {
+        let pem = authority();
+        let der = der(pem.certificate_pem());
+        let certificate = parsed(&der);
+        let constraints = certificate.basic_constraints().expect("readable");
+        let constraints = constraints.expect("there");
+        assert!(constraints.critical && constraints.value.ca);
+        assert_eq!(constraints.value.path_len_constraint, Some(0));
+        let usage = certificate.key_usage().expect("readable").expect("there");
+        assert!(usage.value.key_cert_sign() && usage.value.crl_sign());
+        assert!(!usage.value.digital_signature());
+    }
+
+    #[test]
+    fn a_leaf_has_one_name_and_the_usage_of_its_role() {
+        let authority = authority();
+        for role in Role::ALL {
+            let issued = authority.issue(&identity(role), DAY).expect("a leaf");
+            let der = der(&issued.certificate_pem);
+            let certificate = parsed(&der);
+            assert!(!certificate.is_ca());
+            let names = certificate.subject_alternative_name().expect("readable");
+            let names = &names.expect("there").value.general_names;
+            let uri = identity(role).to_string();
+            assert_eq!(names.as_slice(), [GeneralName::URI(&uri)]);
+            let usage = certificate.extended_key_usage().expect("readable");
+            let usage = usage.expect("there").value;
+            assert!(usage.client_auth && !usage.any);
+            assert_eq!(usage.server_auth, role == Role::Node);
+            assert!(
+                certificate.extensions().iter().any(|extension| matches!(
+                    extension.parsed_extension(),
+                    ParsedExtension::AuthorityKeyIdentifier(_)
+                )),
+                "whose key has signed it is not said"
+            );
+        }
+    }
+
+    #[test]
+    fn an_authority_is_read_back_from_its_texts() {
+        let made = authority();
+        let read = Authority::from_pem(made.certificate_pem(), made.key_pem()).expect("good");
+        assert_eq!(read.certificate_pem(), made.certificate_pem());
+        read.issue(&identity(Role::Node), DAY).expect("a leaf");
+    }
+
+    #[test]
+    fn texts_that_make_no_authority_are_refused_by_name() {
+        let (one, other) = (authority(), authority());
+        let leaf = one.issue(&identity(Role::Node), DAY).expect("a leaf");
+        let table = [
+            ("", one.key_pem(), "the authority's certificate is not PEM"),
+            (one.certificate_pem(), "", "the authority's key"),
+            (
+                one.key_pem(),
+                one.key_pem(),
+                "the authority's certificate is not PEM",
+            ),
+            (one.certificate_pem(), other.key_pem(), "does not belong"),
+            (&leaf.certificate_pem, &leaf.key_pem, "may not sign others"),
+        ];
+        for (certificate, key, sentence) in table {
+            match Authority::from_pem(certificate, key) {
+                Err(Error::Credentials(told)) => assert!(told.contains(sentence), "{told}"),
+                Err(other) => panic!("{other:?}"),
+                Ok(_) => panic!("taken in spite of {sentence:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_gets_no_certificate() {
+        let mut identity = identity(Role::Node);
+        identity.name = "N1/../x".to_owned();
+        assert!(authority().issue(&identity, DAY).is_err());
+    }
+
+    #[test]
+    fn a_validity_beyond_the_encoding_is_refused() {
+        assert!(Authority::new("eternal", Duration::MAX).is_err());
+        assert!(
+            authority()
+                .issue(&identity(Role::Node), Duration::MAX)
+                .is_ok()
+        );
+    }
+}

@@ -223,3 +223,159 @@ impl fmt::Display for Rough {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::ClusterId;
+
+    use super::*;
+    use crate::{Authority, Role};
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    struct Texts {
+        chain: String,
+        key: String,
+        nodes: String,
+        clients: String,
+    }
+
+    fn good() -> Texts {
+        let nodes = Authority::new("nodes", DAY).expect("an authority");
+        let clients = Authority::new("clients", DAY).expect("an authority");
+        let name = Identity::new(ClusterId(7), Role::Node, "n1").expect("a name");
+        let leaf = nodes.issue(&name, DAY).expect("a leaf");
+        Texts {
+            chain: leaf.certificate_pem,
+            key: leaf.key_pem,
+            nodes: nodes.certificate_pem().to_owned(),
+            clients: clients.certificate_pem().to_owned(),
+        }
+    }
+
+    fn read(texts: &Texts) -> Result<Credentials, Error> {
+        Credentials::from_pem(&texts.chain, &texts.key, &texts.nodes, &texts.clients)
+    }
+
+    #[test]
+    fn good_texts_make_credentials_with_and_without_clients_roots() {
+        let mut texts = good();
+        let identity = read(&texts).expect("good").identity().to_string();
+        assert_eq!(identity, format!("kontiki://{:032x}/node/n1", 7));
+        texts.clients = String::new();
+        read(&texts).expect("a client has none");
+        texts.nodes = format!("{}{}", texts.nodes, good().nodes);
+        read(&texts).expect("two roots, as in a rotation");
+    }
+
+    #[test]
+    fn each_text_that_is_wrong_is_named() {
+        type Spoil = fn(&mut Texts);
+        let table: [(&str, Spoil); 15] = [
+            ("the own chain must be one certificate", |t| t.chain.clear()),
+            ("the own chain must be one certificate", |t| {
+                t.chain = format!("{}{}", t.chain, t.nodes);
+            }),
+            ("the own chain cannot be read", |t| {
+                t.chain = t.chain.replace("-----END", "-----ENDE");
+            }),
+            ("the own certificate has no name", |t| {
+                t.chain.clone_from(&t.nodes)
+            }),
+            ("the own key has no private key", |t| t.key.clear()),
+            ("the own key has no private key", |t| {
+                t.key.clone_from(&t.chain)
+            }),
+            ("the own key does not belong", |t| t.key = good().key),
+            ("the own key cannot be", |t| {
+                t.key = t.key.replace("MIGH", "MIGI")
+            }),
+            ("the nodes' roots are missing", |t| t.nodes.clear()),
+            ("the nodes' roots have no certificate", |t| {
+                t.nodes.clone_from(&t.key)
+            }),
+            ("the nodes' roots: certificate 1 may not sign", |t| {
+                t.nodes.clone_from(&t.chain);
+            }),
+            ("the nodes' roots: certificate 2 may not sign", |t| {
+                t.nodes = format!("{}{}", t.nodes, t.chain);
+            }),
+            ("the nodes' roots have more than 64", |t| {
+                t.nodes = t.nodes.repeat(65)
+            }),
+            ("the clients' roots have no certificate", |t| {
+                t.clients = "nothing".to_owned()
+            }),
+            ("the clients' roots: certificate 1 may not sign", |t| {
+                t.clients.clone_from(&t.chain);
+            }),
+        ];
+        for (sentence, spoil) in table {
+            let mut texts = good();
+            spoil(&mut texts);
+            match read(&texts) {
+                Err(Error::Credentials(told)) => {
+                    assert!(told.starts_with(sentence), "{told}, and not {sentence}");
+                }
+                other => panic!("{sentence}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_of_ones_own_is_told_here_already() {
+        let nodes = Authority::new("nodes", DAY).expect("an authority");
+        let name = Identity::new(ClusterId(7), Role::Node, "n1").expect("a name");
+        let leaf = nodes.issue(&name, Duration::ZERO).expect("a leaf");
+        let expired = Credentials::from_pem(
+            &leaf.certificate_pem,
+            &leaf.key_pem,
+            nodes.certificate_pem(),
+            "",
+        );
+        match expired {
+            Err(Error::Credentials(told)) => {
+                assert!(
+                    told.contains("/node/n1 has expired 0 seconds ago"),
+                    "{told}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn trust_is_alike_with_another_certificate_and_other_with_another_root() {
+        let texts = good();
+        let one = read(&texts).expect("good");
+        assert!(one.trust_like(&read(&texts).expect("good")));
+        for change in [
+            Texts {
+                nodes: format!("{}{}", texts.nodes, good().nodes),
+                ..good_copy(&texts)
+            },
+            Texts {
+                clients: good().clients,
+                ..good_copy(&texts)
+            },
+        ] {
+            assert!(!one.trust_like(&read(&change).expect("good")));
+        }
+    }
+
+    fn good_copy(texts: &Texts) -> Texts {
+        Texts {
+            chain: texts.chain.clone(),
+            key: texts.key.clone(),
+            nodes: texts.nodes.clone(),
+            clients: texts.clients.clone(),
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_not_shown_by_debug() {
+        let texts = good();
+        let shown = format!("{:?}", read(&texts).expect("good"));
+        assert!(!shown.contains("PRIVATE") && shown.len() < 600, "{shown}");
+    }
+}

@@ -166,3 +166,44 @@ impl From<ReadError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_says_cannot_forge_a_line_of_a_log() {
+        let reason = format!("a\nb\x1b[31m\0{}", "x".repeat(2_000));
+        let shown = readable(reason.as_bytes());
+        assert!(shown.starts_with("a b [31m x"), "{shown}");
+        assert!(!shown.chars().any(char::is_control));
+        assert_eq!(shown.len(), REASON_BYTES_MAX);
+        assert_eq!(readable(&[0xff, 0xfe]), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn whose_certificate_is_at_fault_is_told_apart() {
+        let sentence = format!("unexpected error: {REFUSAL}it has expired");
+        let here = found_here(0x128, &sentence, &"");
+        let there = found_there(0x128, sentence.as_bytes());
+        assert_eq!(
+            here.to_string(),
+            "the other side's certificate is refused: it has expired"
+        );
+        assert_eq!(
+            there.to_string(),
+            "the other side refuses us: our certificate: it has expired"
+        );
+        let none = found_here(CERTIFICATE_REQUIRED, "peer sent no certificates", &"");
+        assert_eq!(
+            none.to_string(),
+            "the other side's certificate is refused: there is none"
+        );
+        let unsigned = found_here(DECRYPT_ERROR, "invalid peer certificate: BadSignature", &"");
+        assert!(matches!(unsigned, Error::Identity(_)), "{unsigned:?}");
+        let garbled = found_here(0x100 + 50, "received corrupt message", &"");
+        assert!(matches!(garbled, Error::Lost(_)), "{garbled:?}");
+        let full = found_there(CONNECTION_REFUSED, b"");
+        assert!(matches!(full, Error::Refused(_)), "{full:?}");
+    }
+}

@@ -393,3 +393,127 @@ pub(crate) fn client_config(
 fn unusable(error: rustls::Error) -> Error {
     Error::Credentials(format!("TLS cannot be set up: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::ClusterId;
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::{Authority, Identity};
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn credentials(nodes: &Authority, clients: &str, role: Role) -> Credentials {
+        let name = Identity::new(ClusterId(7), role, "n1").expect("a name");
+        let leaf = nodes.issue(&name, DAY).expect("a leaf");
+        Credentials::from_pem(
+            &leaf.certificate_pem,
+            &leaf.key_pem,
+            nodes.certificate_pem(),
+            clients,
+        )
+        .expect("good credentials")
+    }
+
+    fn at(time: SystemTime) -> UnixTime {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        UnixTime::since_unix_epoch(since.expect("after 1970"))
+    }
+
+    #[test]
+    fn a_root_that_has_expired_vouches_for_nobody() {
+        let nodes = Authority::new("nodes", DAY).expect("an authority");
+        let credentials = credentials(&nodes, "", Role::Node);
+        let verifier = Verifier::of_listeners(&credentials, &Expect::AnyNode);
+        // A leaf by the same key that outlives its root, as ours never do.
+        let key = rcgen::KeyPair::from_pem(nodes.key_pem()).expect("a key");
+        let root = CertificateDer::from_pem_slice(nodes.certificate_pem().as_bytes());
+        let issuer = rcgen::Issuer::from_ca_cert_der(&root.expect("PEM"), key).expect("a root");
+        let mut params = rcgen::CertificateParams::default();
+        let uri = credentials.identity().to_string();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().expect("ASCII"))];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let leaf: CertificateDer<'_> = params.signed_by(&key, &issuer).expect("a leaf").into();
+
+        let now = SystemTime::now();
+        verifier
+            .judge(&[leaf.clone()], at(now))
+            .expect("good today");
+        for (when, then) in [("late", now + 2 * DAY), ("early", now - DAY)] {
+            let refused = verifier.judge(&[leaf.clone()], at(then));
+            let sentence = refused.expect_err(when);
+            assert!(sentence.contains("no root"), "{when}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_certificate_is_refused() {
+        let nodes = Authority::new("nodes", DAY).expect("an authority");
+        let credentials = credentials(&nodes, "", Role::Node);
+        let verifier = Verifier::of_listeners(&credentials, &Expect::AnyNode);
+        let now = UnixTime::now();
+        let good = credentials.key().cert[0].to_vec();
+        verifier
+            .judge(&[good.clone().into()], now)
+            .expect("the pattern is good");
+        verifier.judge(&[], now).expect_err("no certificate");
+        verifier
+            .judge(&[vec![].into()], now)
+            .expect_err("an empty one");
+        verifier
+            .judge(&[vec![0x30; 17 << 10].into()], now)
+            .expect_err("a huge one");
+        for cut in 0..good.len() {
+            verifier
+                .judge(&[good[..cut].to_vec().into()], now)
+                .expect_err("a part of one");
+        }
+        for at in 0..good.len() {
+            let mut spoiled = good.clone();
+            spoiled[at] ^= 1;
+            // Each byte is signed, or is the signature, or says how long either is.
+            let judged = verifier.judge(&[spoiled.into()], now);
+            assert!(judged.is_err(), "byte {at} may be any");
+        }
+        let longer = [good.as_slice(), &[0]].concat();
+        verifier
+            .judge(&[longer.into()], now)
+            .expect_err("one with a byte too many");
+    }
+
+    #[test]
+    fn credentials_that_others_would_refuse_are_refused_here() {
+        let nodes = Authority::new("nodes", DAY).expect("an authority");
+        let others = Authority::new("others", DAY).expect("an authority");
+        let clients = others.certificate_pem();
+        let name = Identity::new(ClusterId(7), Role::Node, "n1").expect("a name");
+        let leaf = nodes.issue(&name, DAY).expect("a leaf");
+        let astray = Credentials::from_pem(
+            &leaf.certificate_pem,
+            &leaf.key_pem,
+            others.certificate_pem(),
+            clients,
+        );
+        let astray = astray.expect("each text is good");
+        let node = credentials(&nodes, clients, Role::Node);
+        let producer = credentials(&nodes, clients, Role::Producer);
+        let told = |outcome: Result<(), Error>| outcome.expect_err("refused").to_string();
+
+        check_listener(Plane::Peers, &node).expect("a node listens");
+        check_listener(Plane::Clients, &node).expect("a node listens");
+        check_dialer(Plane::Peers, &node).expect("a node dials peers");
+        check_dialer(Plane::Clients, &producer).expect("a client dials");
+        for plane in [Plane::Peers, Plane::Clients] {
+            assert!(told(check_listener(plane, &astray)).contains("would refuse"));
+            assert!(told(check_listener(plane, &producer)).contains("only a node listens"));
+        }
+        assert!(told(check_dialer(Plane::Peers, &astray)).contains("would refuse"));
+        assert!(told(check_dialer(Plane::Peers, &producer)).contains("only a node dials"));
+        assert!(told(check_dialer(Plane::Clients, &node)).contains("does not dial as a client"));
+        let alone = credentials(&nodes, "", Role::Node);
+        check_listener(Plane::Peers, &alone).expect("peers need no clients' roots");
+        assert!(told(check_listener(Plane::Clients, &alone)).contains("clients' roots"));
+    }
+}
