@@ -6,3 +6,4 @@ mod cluster;
 mod forge;
 mod restart;
 mod streams;
+mod time;
