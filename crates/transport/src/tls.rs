@@ -439,10 +439,10 @@ mod tests {
 
         let now = SystemTime::now();
         verifier
-            .judge(&[leaf.clone()], at(now))
+            .judge(std::slice::from_ref(&leaf), at(now))
             .expect("good today");
         for (when, then) in [("late", now + 2 * DAY), ("early", now - DAY)] {
-            let refused = verifier.judge(&[leaf.clone()], at(then));
+            let refused = verifier.judge(std::slice::from_ref(&leaf), at(then));
             let sentence = refused.expect_err(when);
             assert!(sentence.contains("no root"), "{when}: {sentence}");
         }
