@@ -11,14 +11,18 @@ async fn append() -> Result<(), Box<dyn Error>> {
     let producer = client.topic("greetings")?.producer();
 
     // The plain way: wait until the record is on the disks of a majority.
-    let appended = producer.append(record("hello")).await?;
+    let appended = producer.append(Record::new("hello")).await?;
     println!("hello is at offset {}", appended.offset);
 
     // The fast way: submitting waits for room only, and a ticket says how each record fared. What
     // gathers while earlier batches are on their way travels together.
     let mut tickets = Vec::new();
     for number in 0..1000 {
-        tickets.push(producer.submit(record(&format!("hello {number}"))).await?);
+        tickets.push(
+            producer
+                .submit(Record::new(format!("hello {number}")))
+                .await?,
+        );
     }
     let mut last = appended;
     for ticket in tickets {
@@ -32,13 +36,6 @@ async fn append() -> Result<(), Box<dyn Error>> {
     producer.close().await?;
     client.close().await;
     Ok(())
-}
-
-fn record(text: &str) -> Record {
-    Record {
-        value: text.to_owned().into(),
-        ..Record::default()
-    }
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -53,7 +53,7 @@ async fn story(clock: Instant) -> Outcome<()> {
     tell(format!("{doomed} leads the topic {topic}"));
 
     let producer = client.topic(topic.as_str())?.producer();
-    let first = producer.append(record("first")).await?.offset;
+    let first = producer.append(Record::new("first")).await?.offset;
     tell(format!("the first record is published, at offset {first}"));
 
     cluster.kill(&doomed)?;
@@ -61,7 +61,7 @@ async fn story(clock: Instant) -> Outcome<()> {
     tell(format!("{doomed} is killed"));
 
     // Nobody tells the producer anything: it finds the new leader by itself.
-    let second = producer.append(record("second")).await?.offset;
+    let second = producer.append(Record::new("second")).await?.offset;
     let gap = killed.elapsed().as_secs_f64();
     tell(format!(
         "the second record is published, at offset {second}, {gap:.2} s after the death"
@@ -93,13 +93,6 @@ async fn story(clock: Instant) -> Outcome<()> {
 
 fn tell(clock: Instant, text: &str) {
     println!("{:6.2} s  {text}", clock.elapsed().as_secs_f64());
-}
-
-fn record(text: &str) -> Record {
-    Record {
-        value: text.to_owned().into(),
-        ..Record::default()
-    }
 }
 
 /// Who leads the topic, or the cluster itself; waits until somebody other than `not` does.

@@ -97,21 +97,29 @@ impl Cluster {
         cluster
     }
 
+    /// The same, where topics are made on first use.
+    pub(crate) fn start_on_first_use(size: usize) -> Self {
+        let mut cluster = Self::born_with(size, &["--auto-create"]);
+        for at in 0..size {
+            cluster.serve(at);
+        }
+        cluster
+    }
+
     /// Births a cluster and starts nobody.
     pub(crate) fn born(size: usize) -> Self {
+        Self::born_with(size, &[])
+    }
+
+    fn born_with(size: usize, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("kontiki-")
             .tempdir()
             .expect("a folder");
-        Self::born_in(dir, size)
-    }
-
-    /// Births a cluster in this folder.
-    pub(crate) fn born_in(dir: TempDir, size: usize) -> Self {
         let address = address();
         let ports = ports(address, size * 2);
         let mut init = Command::new(kontiki());
-        init.arg("init")
+        init.args(["init"].iter().chain(options))
             .arg("--data")
             .arg(dir.path().join("cluster"));
         for at in 0..size {
@@ -137,12 +145,12 @@ impl Cluster {
 
     /// The operator's context.
     pub(crate) fn context(&self) -> PathBuf {
-        self.dir.path().join("cluster/operator/context.toml")
+        self.dir.path().join("cluster/context.toml")
     }
 
     /// A client with the operator's certificate.
     pub(crate) async fn client(&self) -> Client {
-        let context = Context::load(&self.context()).expect("the operator's context");
+        let context = Context::load(self.context()).expect("the operator's context");
         tokio::time::timeout(PATIENCE, Client::connect(context))
             .await
             .expect("a client connects in time")

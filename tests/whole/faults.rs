@@ -37,7 +37,7 @@ impl Load {
                             break;
                         }
                         let value = format!("p{name}-{number}");
-                        match producer.submit(record(&value)).await {
+                        match producer.submit(Record::new(value.clone())).await {
                             Ok(ticket) => waiting.push_back((value, ticket)),
                             Err(error) => note(&history, value, Err(error)),
                         }
@@ -88,13 +88,6 @@ impl Load {
             .expect("producers are gone")
             .into_inner()
             .expect("no panic")
-    }
-}
-
-fn record(value: &str) -> Record {
-    Record {
-        value: value.to_owned().into(),
-        ..Record::default()
     }
 }
 

@@ -3,4 +3,5 @@
 mod cluster;
 mod faults;
 mod history;
+mod readme;
 mod subscribers;

@@ -22,10 +22,7 @@ async fn append(client: &Client, topic: &TopicName, values: std::ops::Range<u64>
     for value in values {
         let mut text = format!("{value:08}");
         text.extend(std::iter::repeat_n('.', bytes.saturating_sub(text.len())));
-        let record = Record {
-            value: text.into(),
-            ..Record::default()
-        };
+        let record = Record::new(text);
         // Closing the producer waits for all of them.
         drop(producer.submit(record).await.expect("room"));
     }

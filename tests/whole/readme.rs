@@ -1,0 +1,99 @@
+//! What README says is what happens: its program is the example, its commands are run.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::cluster::{Cluster, kontiki};
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
+}
+
+/// The fenced blocks under a heading, by their language.
+fn blocks(heading: &str, language: &str) -> Vec<String> {
+    let readme = readme();
+    let section = readme
+        .split_once(&format!("\n## {heading}\n"))
+        .unwrap_or_else(|| panic!("README has no section {heading:?}"))
+        .1;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut found = Vec::new();
+    for (nth, part) in section.split("```").enumerate() {
+        if nth % 2 == 1
+            && let Some((first, rest)) = part.split_once('\n')
+            && first == language
+        {
+            found.push(rest.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_program_in_readme_is_the_example() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello.rs");
+    let example = fs::read_to_string(example).expect("examples/hello.rs");
+    let program = blocks("The client", "rust").pop().expect("a program");
+    let code = example
+        .split_once("\n\n")
+        .expect("a header and a program")
+        .1;
+    assert_eq!(
+        program, code,
+        "README's program and examples/hello.rs differ"
+    );
+}
+
+#[test]
+fn the_test_command_in_readme_is_what_ci_runs() {
+    let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    let ci = fs::read_to_string(ci).expect(".ci/run");
+    assert!(ci.contains("README.md"), "ci takes the command from README");
+    let commands = blocks("Two commands", "").join("");
+    assert!(
+        commands.lines().any(|line| line.starts_with("cargo test")),
+        "{commands}"
+    );
+    assert!(
+        commands
+            .lines()
+            .any(|line| line == "cargo run --release -- dev"),
+        "{commands}"
+    );
+}
+
+/// Every `kontiki` line of a section that can stand in a script, run by a shell with the operator's
+/// context against a real cluster of three.
+#[test]
+fn the_commands_of_the_tour_work_as_typed() {
+    let cluster = Cluster::start_on_first_use(3);
+    let folder = kontiki().parent().expect("a folder");
+    let path = format!(
+        "{}:{}",
+        folder.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut ran = 0;
+    for line in blocks("Five minutes", "").join("").lines() {
+        // Following never ends, and the process to kill differs from run to run.
+        if line.contains(" -f") || line.starts_with("kill") || line.starts_with("cargo") {
+            continue;
+        }
+        let output = Command::new("sh")
+            .args(["-c", line])
+            .env("PATH", &path)
+            .env("KONTIKI_CONTEXT", cluster.context())
+            .output()
+            .expect("a shell");
+        assert!(
+            output.status.success(),
+            "{line}\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if line == "kontiki read greetings" {
+            assert_eq!(output.stdout, b"hello\n", "{line}");
+        }
+        ran += 1;
+    }
+    assert!(ran >= 5, "the tour has only {ran} commands");
+}
