@@ -163,9 +163,9 @@ impl Admin {
     }
 
     fn no_answer(&self, why: NoRoute, may_have_happened: bool) -> AdminError {
-        let unavailable = |why: NoAnswer| AdminError::Unavailable {
+        let unavailable = |no_answer: NoAnswer| AdminError::Unavailable {
             waited_ms: self.deadline.as_millis() as u64,
-            last: why.0,
+            last: no_answer.why,
             may_have_happened,
         };
         match why {

@@ -8,6 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     admin::Admin,
+    connections::NoAnswer,
     error::{ConnectError, InvalidOption},
     options::{ConnectOptions, ProducerConfig},
     producer::Producer,
@@ -44,11 +45,15 @@ impl Client {
         match client.inner.routing.refresh(deadline).await {
             Ok(_) => Ok(client),
             Err(NoRoute::NotPermitted(why)) => Err(ConnectError::Credentials { why }),
+            Err(NoRoute::NoAnswer(NoAnswer {
+                why,
+                strangers: true,
+            })) => Err(ConnectError::Strangers { why }),
             Err(no_route) => Err(ConnectError::Unreachable {
                 waited_ms: client.inner.deadline.as_millis() as u64,
                 addresses,
                 last: match no_route {
-                    NoRoute::NoAnswer(why) => why.0,
+                    NoRoute::NoAnswer(no_answer) => no_answer.why,
                     _ => "it was closed".into(),
                 },
             }),

@@ -45,17 +45,32 @@ const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Why a member gave no answer, for people.
 #[derive(Clone, Debug)]
-pub(crate) struct NoAnswer(pub(crate) Arc<str>);
+pub(crate) struct NoAnswer {
+    pub(crate) why: Arc<str>,
+    /// Whether somebody answers at every address, and none of them and us accept each other: that
+    /// does not pass by itself.
+    pub(crate) strangers: bool,
+}
 
 impl NoAnswer {
     pub(crate) fn new(why: impl fmt::Display) -> Self {
-        Self(why.to_string().into())
+        Self {
+            why: why.to_string().into(),
+            strangers: false,
+        }
+    }
+
+    fn of_dialling(address: &str, why: &kontiki_transport::Error) -> Self {
+        Self {
+            strangers: matches!(why, kontiki_transport::Error::Identity(_)),
+            ..Self::new(format_args!("{address}: {why}"))
+        }
     }
 }
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 
@@ -362,7 +377,7 @@ async fn dial_one(endpoint: &Endpoint, address: &str, expect: &Expect) -> Result
         attempts.spawn(async move {
             match endpoint.connect(to, expect).await {
                 Ok(connection) => Ok(Link::new(connection)),
-                Err(why) => Err(NoAnswer::new(format_args!("{address}: {why}"))),
+                Err(why) => Err(NoAnswer::of_dialling(&address, &why)),
             }
         });
     }
@@ -373,16 +388,19 @@ async fn dial_one(endpoint: &Endpoint, address: &str, expect: &Expect) -> Result
 /// The first success; the other attempts are given up.
 async fn first_of(
     mut attempts: JoinSet<Result<Link, NoAnswer>>,
-    mut last: NoAnswer,
+    nothing: NoAnswer,
 ) -> Result<Link, NoAnswer> {
+    let mut last: Option<NoAnswer> = None;
     while let Some(attempt) = attempts.join_next().await {
-        match attempt {
+        let why = match attempt {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(why)) => last = why,
-            Err(why) => last = NoAnswer::new(why),
-        }
+            Ok(Err(why)) => why,
+            Err(why) => NoAnswer::new(why),
+        };
+        let strangers = why.strangers && last.is_none_or(|last| last.strangers);
+        last = Some(NoAnswer { strangers, ..why });
     }
-    Err(last)
+    Err(last.unwrap_or(nothing))
 }
 
 async fn exchange(

@@ -46,6 +46,12 @@ pub enum ConnectError {
         /// The context's cluster.
         context: kontiki_wire::ClusterId,
     },
+    /// Somebody answers at the addresses, but they and this client are not of one cluster.
+    #[error("{why}: check that the addresses, the certificate and the ca are those of one cluster")]
+    Strangers {
+        /// Who was found where, and which side's certificate was refused.
+        why: Arc<str>,
+    },
     /// It was not called within a tokio runtime.
     #[error("a client needs a tokio runtime: connect within one")]
     NoRuntime,

@@ -275,7 +275,7 @@ impl Reading {
             if since.elapsed() >= self.deadline {
                 let error = SubscribeError::Unavailable {
                     topic: (*self.topic).clone(),
-                    why: Arc::clone(&why.0),
+                    why: Arc::clone(&why.why),
                 };
                 self.trouble = None;
                 return Err(error);
@@ -417,6 +417,9 @@ pub(crate) fn no_route(topic: &TopicName, no_route: NoRoute) -> SubscribeError {
         NoRoute::NoSuchTopic => SubscribeError::NoSuchTopic { topic },
         NoRoute::NotPermitted(what) => SubscribeError::NotPermitted { topic, what },
         NoRoute::Closed => SubscribeError::Closed,
-        NoRoute::NoAnswer(why) => SubscribeError::Unavailable { topic, why: why.0 },
+        NoRoute::NoAnswer(no_answer) => SubscribeError::Unavailable {
+            topic,
+            why: no_answer.why,
+        },
     }
 }

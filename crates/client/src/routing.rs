@@ -215,6 +215,10 @@ impl Routing {
             }
             match timeout_at(deadline, self.ask_round(request, deadline)).await {
                 Ok(Ok(response)) => return Ok(response),
+                // Who never reached a member is not at the right place, or is not who may be there.
+                Ok(Err(why)) if why.strangers && self.members().is_empty() => {
+                    return Err(NoRoute::NoAnswer(why));
+                }
                 Ok(Err(why)) => last = why,
                 // The round that the deadline cuts short knows less than the one before it.
                 Err(_) => {}

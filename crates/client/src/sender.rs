@@ -169,7 +169,7 @@ impl Sender {
 
     async fn no_route(&mut self, no_route: NoRoute) {
         match no_route {
-            NoRoute::NoAnswer(why) => self.trouble = why.0,
+            NoRoute::NoAnswer(no_answer) => self.trouble = no_answer.why,
             NoRoute::NoSuchTopic => self.make_topic().await,
             NoRoute::NotPermitted(what) => self.not_permitted(what),
             NoRoute::Closed => {
@@ -195,7 +195,7 @@ impl Sender {
         match making.await {
             Ok(()) => tracing::info!(topic = %self.topic, "made on first use"),
             Err(NoRoute::NotPermitted(what)) => self.not_permitted(what),
-            Err(NoRoute::NoAnswer(why)) => self.trouble = why.0,
+            Err(NoRoute::NoAnswer(no_answer)) => self.trouble = no_answer.why,
             Err(NoRoute::NoSuchTopic | NoRoute::Closed) => {}
         }
     }
@@ -216,7 +216,7 @@ impl Sender {
         };
         let mut stream = match opened {
             Ok(stream) => stream,
-            Err(why) => return Ended::Lost(why.0),
+            Err(no_answer) => return Ended::Lost(no_answer.why),
         };
         let mut distrusted = pin!(stream.distrusted());
         tokio::select! {
