@@ -238,11 +238,17 @@ impl Cluster {
 
     /// The member that leads a topic, once all that run agree on it.
     pub(crate) async fn leader(&self, topic: &TopicName) -> usize {
+        let running: Vec<_> = self.running().collect();
+        self.leader_among(&running, topic).await
+    }
+
+    /// The member that leads a topic, once these agree on it.
+    pub(crate) async fn leader_among(&self, members: &[usize], topic: &TopicName) -> usize {
         let agree = async {
             loop {
                 let mut leaders = Vec::new();
-                for at in self.running() {
-                    leaders.push(self.topic(at, topic).await.and_then(|info| info.leader));
+                for at in members {
+                    leaders.push(self.topic(*at, topic).await.and_then(|info| info.leader));
                 }
                 leaders.dedup();
                 if let [Some(leader)] = &leaders[..]

@@ -2,7 +2,9 @@
 
 mod append;
 mod caller;
+mod client;
 mod cluster;
+mod damage;
 mod delivery;
 mod failover;
 mod permission;
