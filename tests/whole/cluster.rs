@@ -157,13 +157,6 @@ impl Cluster {
             .expect("a client connects")
     }
 
-    /// `kontiki` with the operator's context.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(kontiki());
-        command.env("KONTIKI_CONTEXT", self.context());
-        command
-    }
-
     /// Starts a member and waits until it says that it serves.
     pub(crate) fn serve(&mut self, at: usize) {
         self.serve_with(at, |_| {});
