@@ -6,23 +6,22 @@ use std::{
     future::{Future, poll_fn},
     io::{self, IsTerminal, Read},
     path::{Path, PathBuf},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
 };
-
-use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
-use kontiki_client::{AppendError, Appended, Header, Producer, Record, Ticket, TopicName};
-use serde::Serialize;
-use tokio::signal::ctrl_c;
 
 use crate::{
     exit::{Exit, Failure},
     invocation::{Invocation, leave},
     lines::{Block, Lines},
     output::Counted,
+    signals::Signals,
     verbs::topic::unknown_topic,
 };
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use kontiki_client::{AppendError, Appended, Header, Producer, Record, Ticket, TopicName};
+use serde::Serialize;
 
 /// Records that may wait for their acknowledgement; the producer bounds their bytes besides.
 const TICKETS_MAX: usize = 64 << 10;
@@ -230,55 +229,90 @@ struct Appending {
     progress: ProgressBar,
 }
 
+/// How far the submitting of a block came.
+enum Submitted {
+    All,
+    Refused,
+    Interrupted,
+}
+
 impl Appending {
-    /// Appends all lines. A record that fails ends the reading; what is on its way by then is waited
-    /// for and counts.
+    /// Appends all lines. A record that fails, or being interrupted, ends the reading; what is on its
+    /// way by then is waited for and counts, unless one is interrupted again.
     async fn run(&mut self, lines: &mut Lines) -> Result<(), Failure> {
-        let mut interrupted = pin!(ctrl_c());
+        let mut signals = Signals::new()?;
         let mut outcome = Ok(());
         let mut reading = true;
         while reading || !self.waiting.is_empty() {
-            tokio::select! {
+            let interrupted = tokio::select! {
                 biased;
-                _ = &mut interrupted => {
-                    if !reading {
-                        return outcome;
-                    }
-                    // A second Ctrl-C does not wait for what is on its way.
-                    interrupted.set(ctrl_c());
-                    (reading, outcome) = (false, Err(Failure::new("interrupted")));
-                }
+                () = signals.next() => true,
                 () = answered(&mut self.waiting, &mut self.tally, &self.progress), if !self.waiting.is_empty() => {
                     reading &= self.tally.failure.is_none();
+                    false
                 }
                 block = lines.next(), if reading && self.waiting.len() < TICKETS_MAX => match block {
-                    Ok(Some(block)) => reading = self.submit(block).await,
-                    Ok(None) => reading = false,
-                    Err(failure) => (reading, outcome) = (false, Err(failure)),
+                    Ok(Some(block)) => match self.submit(block, &mut signals).await {
+                        Submitted::All => false,
+                        Submitted::Refused => {
+                            reading = false;
+                            false
+                        }
+                        Submitted::Interrupted => true,
+                    },
+                    Ok(None) => {
+                        reading = false;
+                        false
+                    }
+                    Err(failure) => {
+                        (reading, outcome) = (false, Err(failure));
+                        false
+                    }
                 },
+            };
+            if interrupted {
+                outcome = Err(self.interrupted());
+                if !std::mem::take(&mut reading) {
+                    break;
+                }
             }
         }
         outcome
     }
 
-    /// Whether all of it was submitted.
-    async fn submit(&mut self, block: Block) -> bool {
+    fn interrupted(&self) -> Failure {
+        let failure = Failure::new("interrupted before the end of the input");
+        match self.waiting.len() as u64 {
+            0 => failure,
+            count => failure.advise(format!(
+                "{} that had no answer by then may be there or not",
+                Counted(count, "record")
+            )),
+        }
+    }
+
+    async fn submit(&mut self, block: Block, signals: &mut Signals) -> Submitted {
         let mut bytes = block.source_bytes;
         for line in block.lines {
             let record = Record {
                 value: line,
                 ..self.template.clone()
             };
-            match self.producer.submit(record).await {
+            let submitted = tokio::select! {
+                biased;
+                submitted = self.producer.submit(record) => submitted,
+                () = signals.next() => return Submitted::Interrupted,
+            };
+            match submitted {
                 Ok(ticket) => self.waiting.push_back((ticket, std::mem::take(&mut bytes))),
                 Err(error) => {
                     let line = self.tally.answers + self.waiting.len() as u64 + 1;
                     self.tally.fail(line, error);
-                    return false;
+                    return Submitted::Refused;
                 }
             }
         }
-        true
+        Submitted::All
     }
 }
 

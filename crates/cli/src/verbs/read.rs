@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal},
     pin::pin,
     task::Poll,
+    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,7 @@ use kontiki_client::{
     Client, Delivered, DeliveredRecords, From as Start, Offset, SubscribeError, Subscription,
     Topic, TopicName, Until,
 };
-use tokio::signal::ctrl_c;
+use tokio::{signal::ctrl_c, time::timeout};
 
 use crate::{
     exit::{Exit, Failure},
@@ -26,6 +27,9 @@ use crate::{
 mod format;
 
 use self::format::{Format, Writer};
+
+/// How long what was read already may take to be written after an interruption.
+const INTERRUPTED_FLUSH: Duration = Duration::from_millis(200);
 
 /// What to read
 #[derive(Debug, clap::Args)]
@@ -113,11 +117,17 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         output: invocation.output,
     };
     let ended = tokio::select! {
-        ended = reading.run() => ended,
-        _ = ctrl_c() => Ok(()),
+        ended = reading.run() => Some(ended),
+        _ = ctrl_c() => None,
     };
     reading.progress.finish_and_clear();
     let printed = reading.printed;
+    let Some(ended) = ended else {
+        // Who interrupts does not wait for a reader that pauses.
+        let _ = timeout(INTERRUPTED_FLUSH, reading.stdout.finish()).await;
+        leave(&client).await;
+        return Ok(Exit::Done);
+    };
     // Why writing ended says more than that it did.
     reading.stdout.finish().await.and(ended)?;
     if printed == 0 && !args.follow && args.count != Some(0) {
