@@ -64,13 +64,12 @@ impl Cluster {
     pub(crate) async fn pair(&self, plane: Plane) -> Pair {
         let listener = self.listener(plane);
         let dialer = self.dialer(plane);
-        let (here, there) = tokio::join!(
-            dialer.connect(listener.local_address(), Expect::AnyNode),
-            listener.accept()
-        );
+        let dialed = dialer.connect(listener.local_address(), Expect::AnyNode);
+        let here = dialed.await.expect("an honest dialer is let in");
+        let there = listener.accept().await.expect("the listener is open");
         Pair {
-            here: here.expect("an honest dialer is let in"),
-            there: there.expect("the listener is open"),
+            here,
+            there,
             dialer,
             listener,
         }

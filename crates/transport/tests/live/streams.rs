@@ -64,6 +64,30 @@ async fn frames_arrive_whole_and_in_order_both_ways() {
 }
 
 #[tokio::test]
+async fn a_stream_carries_any_number_of_large_frames() {
+    // More in total than may be unfinished at a time.
+    const FRAMES: usize = 40;
+    let pair = Cluster::new().pair(Plane::Clients).await;
+    let (mut writer, _keep) = pair.here.open().await.expect("a stream");
+    let write = async {
+        for at in 0..FRAMES {
+            let large = frame(&vec![at as u8; MAX]);
+            writer.write(large).await.expect("room");
+        }
+        writer.finish();
+    };
+    let read = async {
+        let (_keep, mut reader) = pair.there.accept().await.expect("a stream");
+        for at in 0..FRAMES {
+            let frame = reader.next(MAX).await.expect("a frame");
+            assert!(frame.expect("not the end").payload.starts_with(&[at as u8]));
+        }
+        assert_eq!(reader.next(MAX).await.expect("a clean end"), None);
+    };
+    soon("all frames", async { tokio::join!(write, read) }).await;
+}
+
+#[tokio::test]
 async fn the_reason_of_a_close_arrives() {
     let pair = Cluster::new().pair(Plane::Clients).await;
     pair.there.close(7, "gone\nfishing");
@@ -142,7 +166,8 @@ async fn a_cancelled_write_gives_the_stream_up() {
         let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(write.as_mut().poll(cx)));
         assert!(polled.await.is_pending(), "it fits the window");
     }
-    assert!(writer.write(frame(b"more")).await.is_err());
+    let more = soon("another write", writer.write(frame(b"more"))).await;
+    assert!(more.is_err(), "in the middle of a frame");
     match soon("the end", reader.next(2 << 20)).await {
         Err(Error::StreamEnded { code }) => assert_eq!(code, 1),
         other => panic!("{other:?}"),

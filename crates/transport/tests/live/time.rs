@@ -70,6 +70,30 @@ async fn a_frame_that_keeps_coming_may_take_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_frame_has_its_own_time() {
+    let pair = Cluster::new().pair(Plane::Clients).await;
+    let (mut writer, _keep) = pair.here.open().await.expect("a stream");
+    tokio::spawn(async move {
+        // Two frames, cut where none begins or ends, so that one is always unfinished.
+        let two = [frame(100), frame(100)].concat();
+        writer
+            .write(Bytes::copy_from_slice(&two[..50]))
+            .await
+            .expect("room");
+        let round = Bytes::from([&two[50..], &two[..50]].concat());
+        while writer.write(round.clone()).await.is_ok() {
+            sleep(Duration::from_secs(10)).await;
+        }
+    });
+    let (_keep, mut reader) = pair.there.accept().await.expect("a stream");
+    let start = Instant::now();
+    while start.elapsed() < 3 * FRAME_TIME_MAX {
+        let frame = reader.next(FRAME_MAX).await.expect("in time");
+        assert_eq!(frame.expect("not the end").payload.len(), 100);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_stays() {
     for plane in [Plane::Peers, Plane::Clients] {
         let Pair { here, there, .. } = Cluster::new().pair(plane).await;
