@@ -19,8 +19,7 @@ const LEVELS: &[(&str, &[&str])] = &[
         "server",
         &["raft", "wire", "broker", "storage", "transport"],
     ),
-    ("sim", &["raft", "wire", "broker", "storage"]),
-    ("cli", &["wire", "transport", "client", "server", "sim"]),
+    ("cli", &["wire", "transport", "client", "server"]),
 ];
 
 /// The crates that decide, and all that they may import besides ours and `core`.
