@@ -265,6 +265,12 @@ fn unkept(
     let entries: Vec<Entry> = after.cloned().collect();
     let after_all = replayed.last.next();
     let first = entries.first().map_or(after_all, |entry| entry.id.index);
+    if replayed.last < last.index && damage.is_empty() {
+        damage.push(format!(
+            "group {id} ends with entry {} in the journal, but its segments go on to {last}",
+            replayed.last
+        ));
+    }
     if first <= last.index.next() {
         return entries;
     }

@@ -101,11 +101,16 @@ impl Settler {
                     let _ = answer.send(self.close());
                     break;
                 }
-                Ok(task) => self.guarded(|settler| settler.perform(task)),
+                Ok(task) => self.turn(task),
                 Err(RecvTimeoutError::Timeout) => self.guarded(Self::settle_removals),
             }
         }
         self.node.end_settling();
+    }
+
+    /// Does one thing.
+    pub(crate) fn turn(&mut self, task: Task) {
+        self.guarded(|settler| settler.perform(task));
     }
 
     /// Does something unless an earlier write failed; its own failure poisons.
@@ -341,7 +346,7 @@ impl Settler {
         let _ = self.commands.send(command);
     }
 
-    fn close(&mut self) -> Result<(), Error> {
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
         if self.node.is_poisoned() {
             return Err(Error::Poisoned);
         }

@@ -20,6 +20,7 @@ use crate::{
     command::{Answer, Command, Task},
     disk::Disk,
     group::Group,
+    hands::Hands,
     log::Log,
     node::Node,
     os_disk::{DirLock, OsDisk},
@@ -66,6 +67,29 @@ impl Storage {
         settings: Settings,
         events: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(Self, Recovered), Error> {
+        let (storage, hands, recovered) = Self::open_by_hand(disk, settings, events)?;
+        let Hands {
+            writer,
+            commands,
+            settler,
+            tasks,
+        } = hands;
+        storage
+            .running
+            .spawn("journal", move || writer.run(&commands))?;
+        storage
+            .running
+            .spawn("segments", move || settler.run(&tasks))?;
+        Ok((storage, recovered))
+    }
+
+    /// Opens without threads: what they would do is done by [`Hands`], one step at a time. For
+    /// simulation and tests.
+    pub fn open_by_hand(
+        disk: Arc<dyn Disk>,
+        settings: Settings,
+        events: Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<(Self, Hands, Recovered), Error> {
         let opened = recover::open(&disk, &settings)?;
         let groups = opened.groups.iter().map(|(group, _)| Arc::clone(group));
         let node = Arc::new(Node::new(disk, settings, events, groups, opened.removed));
@@ -88,6 +112,7 @@ impl Storage {
             commands.clone(),
             opened.files,
         );
+        let hands = Hands::new(writer, command_queue, settler, task_queue);
         let running = Running {
             node: Arc::clone(&node),
             commands,
@@ -95,13 +120,11 @@ impl Storage {
             threads: Mutex::default(),
             lock: Mutex::default(),
         };
-        running.spawn("journal", move || writer.run(&command_queue))?;
-        running.spawn("segments", move || settler.run(&task_queue))?;
         let storage = Self {
             node,
             running: Arc::new(running),
         };
-        Ok((storage, opened.recovered))
+        Ok((storage, hands, opened.recovered))
     }
 
     /// Queues a write; [`Event::Persisted`] or [`Event::Failed`] follows. Whatever is queued when the
@@ -162,7 +185,8 @@ impl Storage {
     }
 
     /// Writes out what is queued, moves what is committed to segments, keeps checkpoints, seals the
-    /// journal cleanly and stops the threads. Blocks. Other clones can only read afterwards.
+    /// journal cleanly and stops the threads. Blocks. Other clones can only read afterwards. What was
+    /// opened by hand is closed by [`Hands::close`].
     pub fn close(self) -> Result<(), Error> {
         let flushed = self.asked(|answer| self.command(Command::Flush(answer)));
         let settled = self.asked(|answer| self.task(Task::Close(answer)));

@@ -28,7 +28,7 @@ const SYNC_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of one frame, above which the next operation begins another.
 const FRAME_BYTES_MAX: u64 = 1 << 20;
 /// How long nothing comes before a mark is written, so that the last sync has a witness.
-const MARK_AFTER: Duration = Duration::from_millis(20);
+const MARK_AFTER: Duration = Duration::from_millis(100);
 /// How long nothing comes after a mark before it is synced.
 const SYNC_MARK_AFTER: Duration = Duration::from_secs(1);
 
@@ -50,8 +50,12 @@ pub(crate) struct Writer {
     journal: Journal,
     salt: u64,
     ledger: Ledger,
+    /// The write that is being drafted, or the next one.
+    seq: u64,
     /// The file that comes next, if it is ready.
     prepared: Option<Prepared>,
+    /// A file that was begun and is not synced yet.
+    turned: Option<u32>,
     first_needed: u32,
     damage: Vec<String>,
     draft: Draft,
@@ -78,7 +82,9 @@ impl Writer {
             journal,
             salt,
             ledger,
+            seq: 1,
             prepared: None,
+            turned: None,
             first_needed,
             damage,
             draft: Draft::default(),
@@ -96,9 +102,12 @@ impl Writer {
                 Witness::Done => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let end = match first {
-                Ok(command) => self.turn(command, commands),
+                Ok(command) => {
+                    self.node.wait_for_segments();
+                    self.turn(command, commands)
+                }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.guarded(Self::idle);
+                    self.rest();
                     None
                 }
                 Err(RecvTimeoutError::Disconnected) => Some(End::Stopped),
@@ -116,8 +125,7 @@ impl Writer {
     }
 
     /// Takes in everything that is queued and syncs once. Gives back the end if the queue has it.
-    fn turn(&mut self, first: Command, commands: &Receiver<Command>) -> Option<End> {
-        self.node.wait_for_segments();
+    pub(crate) fn turn(&mut self, first: Command, commands: &Receiver<Command>) -> Option<End> {
         let mut taken = Taken::default();
         let mut next = Some(first);
         let mut end = None;
@@ -155,15 +163,17 @@ impl Writer {
         match command {
             Command::Write(writes) => {
                 assert!(Some(writes.seq) > taken.upto, "writes are numbered upwards");
+                self.seq = writes.seq;
                 for write in &writes.writes {
                     taken.bytes += body_bytes(write);
-                    taken.sync |= self.write(writes.seq, write)?;
+                    taken.sync |= self.write(write)?;
                 }
                 taken.upto = Some(writes.seq);
+                self.seq = writes.seq + 1;
             }
             Command::Remove(group) => {
                 if self.ledger.contains_key(&group) {
-                    self.make_room(OP_BYTES_MAX, 0)?;
+                    self.make_room(OP_BYTES_MAX)?;
                     self.ledger.remove(&group);
                     self.draft.removed(group);
                     taken.sync = true;
@@ -175,7 +185,7 @@ impl Writer {
             }
             Command::Prepared(prepared) => self.task(Task::Unused(prepared.number)),
             Command::Freed(first_needed) => {
-                self.make_room(OP_BYTES_MAX, 0)?;
+                self.make_room(OP_BYTES_MAX)?;
                 self.flush();
                 self.first_needed = first_needed;
                 self.journal.freed(first_needed);
@@ -190,7 +200,7 @@ impl Writer {
 
     /// Drafts one group's write. Says whether it is worth a sync: a new commit index alone is not even
     /// worth a frame.
-    fn write(&mut self, seq: u64, write: &GroupWrite) -> Result<bool, Error> {
+    fn write(&mut self, write: &GroupWrite) -> Result<bool, Error> {
         let persist = &write.persist;
         for entry in &persist.append {
             check(write.group, entry)?;
@@ -206,7 +216,7 @@ impl Writer {
             vacant.insert((group, standing));
         }
         if persist.hard.is_some() || persist.truncate_from.is_some() || !persist.append.is_empty() {
-            self.make_room(op_bytes(write), seq)?;
+            self.make_room(op_bytes(write))?;
         }
         let (group, standing) = self.ledger.get_mut(&write.group).expect("entered above");
         standing.commit = standing.commit.max(persist.commit);
@@ -231,7 +241,7 @@ impl Writer {
     /// Sees to it that an operation of so many bytes fits into the frame that is drafted, that frame
     /// into the file, and that the ledger tells of nothing that is not in an earlier frame when a file
     /// is begun. An operation that is larger than a file makes its file longer.
-    fn make_room(&mut self, op_bytes: u64, seq: u64) -> Result<(), Error> {
+    fn make_room(&mut self, op_bytes: u64) -> Result<(), Error> {
         let drafted = self.draft.content_bytes();
         if drafted < FRAME_BYTES_MAX && self.journal.fits(drafted + op_bytes) {
             return Ok(());
@@ -240,7 +250,7 @@ impl Writer {
         if self.journal.fits(op_bytes) {
             return Ok(());
         }
-        self.turn_over(seq)
+        self.turn_over()
     }
 
     /// Stages what is drafted as one frame.
@@ -251,9 +261,8 @@ impl Writer {
         }
     }
 
-    /// Ends this file and begins the next one, which repeats every group's small state. `seq` is the
-    /// write that is being drafted.
-    fn turn_over(&mut self, seq: u64) -> Result<(), Error> {
+    /// Ends this file and begins the next one, which repeats every group's small state.
+    fn turn_over(&mut self) -> Result<(), Error> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => {
@@ -279,7 +288,7 @@ impl Writer {
             let held = inner
                 .first_home()
                 .is_some_and(|home| home + FILES_HELD_MAX <= number);
-            let unkept = held.then(|| inner.unkept(seq)).flatten();
+            let unkept = held.then(|| inner.unkept(self.seq)).flatten();
             let bytes = |entries: &Vec<Entry>| entries.iter().map(entry_bytes).sum::<u64>();
             match unkept.filter(|entries| bytes(entries) <= room) {
                 Some(entries) => {
@@ -291,7 +300,7 @@ impl Writer {
             }
         }
         self.journal.operations(&draft);
-        self.task(Task::Turned(number));
+        self.turned = Some(number);
         Ok(())
     }
 
@@ -303,8 +312,8 @@ impl Writer {
     fn commit(&mut self, taken: &mut Taken) -> Result<(), Error> {
         self.flush();
         self.journal.write()?;
-        if taken.sync {
-            self.journal.sync()?;
+        if taken.sync || self.turned.is_some() {
+            self.sync()?;
             self.witness = Witness::Missing;
         }
         if let Some(upto) = taken.upto {
@@ -320,18 +329,34 @@ impl Writer {
         Ok(())
     }
 
-    /// Nothing has come for a while: gives the last sync its witness.
-    fn idle(&mut self) -> Result<(), Error> {
+    /// Makes what is written durable. Only then is a new file told of: the settler keeps its number, and
+    /// a file whose number is known must not be gone after a crash.
+    fn sync(&mut self) -> Result<(), Error> {
+        self.journal.sync()?;
+        if let Some(number) = self.turned.take() {
+            self.task(Task::Turned(number));
+        }
+        Ok(())
+    }
+
+    /// Nothing has come for a while.
+    pub(crate) fn rest(&mut self) {
+        self.guarded(Self::witness);
+    }
+
+    /// Gives the last sync its witness.
+    fn witness(&mut self) -> Result<(), Error> {
         match self.witness {
             Witness::Missing => {
-                if self.journal.fits(0) {
-                    self.journal.mark();
-                    self.journal.write()?;
+                if !self.journal.mark() {
+                    // The first frame of the next file is as good a witness.
+                    self.turn_over()?;
                 }
+                self.journal.write()?;
                 self.witness = Witness::Unsynced;
             }
             Witness::Unsynced => {
-                self.journal.sync()?;
+                self.sync()?;
                 self.witness = Witness::Done;
             }
             Witness::Done => {}
@@ -339,7 +364,7 @@ impl Writer {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Error> {
+    pub(crate) fn close(&mut self) -> Result<(), Error> {
         if self.failed || self.node.is_poisoned() {
             return Err(Error::Poisoned);
         }
@@ -348,7 +373,7 @@ impl Writer {
 }
 
 /// How the thread ends.
-enum End {
+pub(crate) enum End {
     Closed(Answer),
     Stopped,
 }

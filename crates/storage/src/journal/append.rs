@@ -15,6 +15,8 @@ use crate::{
     layout::{self, journal::HEADER_BYTES},
 };
 
+/// What a disk may lose at a time.
+const BLOCK_BYTES: u64 = 4 << 10;
 /// Room kept at the end of a file for the frames that end it.
 const END_BYTES: u64 = 256;
 
@@ -130,9 +132,31 @@ impl Journal {
         self.stage(Kind::Operations, draft);
     }
 
-    /// Adds a frame that says how far the journal is synced.
-    pub(crate) fn mark(&mut self) {
+    /// Adds a frame that says how far the journal is synced, in another block than anything before it,
+    /// so that no one block is lost with its witness. False if the file has no room for that.
+    pub(crate) fn mark(&mut self) -> bool {
+        if !self.fits(2 * BLOCK_BYTES) {
+            return false;
+        }
+        self.fill_block();
         self.stage(Kind::Mark, &Draft::default());
+        true
+    }
+
+    /// Ends the block with a mark that is as long as it takes.
+    fn fill_block(&mut self) {
+        let mut left = self.end.next_multiple_of(BLOCK_BYTES) - self.end;
+        if left == 0 {
+            return;
+        }
+        if left < HEADER_BYTES as u64 {
+            left += BLOCK_BYTES;
+        }
+        let filler = Draft {
+            ops: vec![0; left as usize - HEADER_BYTES],
+            ..Draft::default()
+        };
+        self.stage(Kind::Mark, &filler);
     }
 
     /// Adds a frame that says that files before `first_needed` may go.
@@ -153,6 +177,7 @@ impl Journal {
 
     /// Ends the journal durably: the process stops on purpose.
     pub(crate) fn close(&mut self) -> Result<(), Error> {
+        self.fill_block();
         self.stage(Kind::Close, &Draft::default());
         self.write()?;
         self.sync()

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "no test needs all of it")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub(crate) mod byhand;
+
 use std::{
     path::Path,
     sync::{Arc, mpsc},

@@ -1,0 +1,78 @@
+//! The work of storage's two threads, done one step at a time.
+
+use std::{fmt, sync::mpsc::Receiver};
+
+use crate::{
+    Error,
+    command::{Command, Task},
+    settler::Settler,
+    writer::Writer,
+};
+
+/// What the two threads would do, done when it is asked for: for simulation and tests, which need to
+/// choose what happens when.
+pub struct Hands {
+    pub(crate) writer: Writer,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) settler: Settler,
+    pub(crate) tasks: Receiver<Task>,
+}
+
+impl Hands {
+    pub(crate) fn new(
+        writer: Writer,
+        commands: Receiver<Command>,
+        settler: Settler,
+        tasks: Receiver<Task>,
+    ) -> Self {
+        Self {
+            writer,
+            commands,
+            settler,
+            tasks,
+        }
+    }
+
+    /// Writes everything that is queued to the journal, with one sync. False if nothing was.
+    pub fn write(&mut self) -> bool {
+        let Ok(command) = self.commands.try_recv() else {
+            return false;
+        };
+        self.writer.turn(command, &self.commands);
+        true
+    }
+
+    /// Does the next thing that is asked of the background. False if nothing is.
+    pub fn settle(&mut self) -> bool {
+        let Ok(task) = self.tasks.try_recv() else {
+            return false;
+        };
+        self.settler.turn(task);
+        true
+    }
+
+    /// Lets the journal find that nothing has come for a while: the first time it writes a mark, the
+    /// second time it syncs that.
+    pub fn idle(&mut self) {
+        self.writer.rest();
+    }
+
+    /// Does everything that there is to do.
+    pub fn work(&mut self) {
+        while self.write() || self.settle() {}
+    }
+
+    /// What [`crate::Storage::close`] does.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.work();
+        self.settler.close()?;
+        self.work();
+        self.writer.close()
+    }
+}
+
+impl fmt::Debug for Hands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hands").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,339 @@
+//! Whatever happens to the bytes of a disk behind storage's back, it is noticed at the start or when
+//! they are read, or it changes nothing. No byte is ever wrong, and nothing is forgotten in silence.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod rig;
+
+use std::path::{Path, PathBuf};
+
+use kontiki_raft::{Index, LogId, Persist, Term};
+use kontiki_storage::{Error, Settings, SimDisk};
+use kontiki_wire::GroupId;
+
+use crate::rig::{
+    append,
+    byhand::{ByHand, State},
+    entry, hard,
+};
+
+const GROUP: GroupId = GroupId(3);
+/// What a disk may lose at a time.
+const BLOCK_BYTES: usize = 4096;
+const QUIET: GroupId = GroupId(4);
+
+fn settings() -> Settings {
+    Settings {
+        journal_file_bytes: 16 << 10,
+        segment_bytes: 3 << 10,
+        hot_bytes_max: 0,
+    }
+}
+
+/// A storage with sealed segments and one that is not, two groups, several journal files, and a mark
+/// after the last write.
+fn grown() -> ByHand {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    let persist = Persist {
+        hard: Some(hard(2, 9)),
+        ..append(vec![entry(1, 1, &[9; 60]), entry(2, 2, &[8; 60])])
+    };
+    by_hand.queue(vec![(QUIET, persist)]);
+    by_hand.hands.write();
+    grow(&mut by_hand, 30);
+    by_hand
+}
+
+/// The bytes of a file that say something, and some of those that do not.
+fn telling(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    (0..bytes.len()).filter(|&at| bytes[at] != 0 || at % 61 == 0)
+}
+
+/// Mostly zeros, so that few bytes tell much.
+fn body(index: u64) -> Vec<u8> {
+    let mut body = vec![0; 600 + 40 * (index % 14) as usize];
+    body[..8].copy_from_slice(&index.to_be_bytes());
+    body
+}
+
+fn grow(by_hand: &mut ByHand, last: u64) {
+    let first = by_hand
+        .model
+        .now()
+        .get(&GROUP)
+        .map_or(1, |group| group.entries.len() as u64 + 1);
+    for index in first..=last {
+        by_hand.write(GROUP, vec![entry(index, 1 + index / 10, &body(index))]);
+        by_hand.place(GROUP, index - 1);
+        by_hand.hands.work();
+    }
+    by_hand.hands.idle();
+    by_hand.hands.idle();
+}
+
+/// What became of a disk that was meddled with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Harmless,
+    ReportedAtStart,
+    NoticedWhenRead,
+}
+
+/// Starts on a disk and reads everything; panics if something is wrong or missing in silence.
+fn judge(disk: SimDisk, truth: &State, what: &str) -> Verdict {
+    let (by_hand, recovered) = match ByHand::try_new(disk, settings()) {
+        Ok(opened) => opened,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    if !recovered.damage.is_empty() {
+        return Verdict::ReportedAtStart;
+    }
+    match by_hand.try_found(&recovered) {
+        Ok(found) => {
+            assert_eq!(found, *truth, "{what}");
+            Verdict::Harmless
+        }
+        Err(Error::Damaged { .. }) => Verdict::NoticedWhenRead,
+        Err(error) => panic!("{what}: {error}"),
+    }
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.extension() == Some("journal".as_ref())
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_or_harmless() {
+    let by_hand = grown();
+    let mut noticed = 0;
+    for (path, bytes) in by_hand.disk.files() {
+        for at in telling(&bytes) {
+            let disk = by_hand.disk.copied();
+            disk.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8))
+                .unwrap();
+            let what = format!(
+                "{} with byte {at} of {} flipped",
+                path.display(),
+                bytes.len()
+            );
+            noticed += u32::from(judge(disk, by_hand.model.now(), &what) != Verdict::Harmless);
+        }
+    }
+    assert!(noticed > 1000, "{noticed}");
+}
+
+#[test]
+fn every_zeroed_block_is_noticed_or_harmless() {
+    let by_hand = grown();
+    for (path, bytes) in by_hand.disk.files() {
+        for at in (0..bytes.len()).step_by(BLOCK_BYTES / 16) {
+            let disk = by_hand.disk.copied();
+            let end = bytes.len().min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+            disk.edit(&path, |bytes| bytes[at..end].fill(0)).unwrap();
+            judge(
+                disk,
+                by_hand.model.now(),
+                &format!("{} zeroed from {at} to {end}", path.display()),
+            );
+        }
+    }
+}
+
+#[test]
+fn every_cut_file_is_noticed_or_harmless() {
+    let by_hand = grown();
+    for (path, bytes) in by_hand.disk.files() {
+        for size in (0..bytes.len()).step_by(101) {
+            let disk = by_hand.disk.copied();
+            disk.edit(&path, |bytes| bytes.truncate(size)).unwrap();
+            judge(
+                disk,
+                by_hand.model.now(),
+                &format!("{} cut to {size}", path.display()),
+            );
+        }
+    }
+}
+
+#[test]
+fn every_missing_file_is_noticed_or_harmless() {
+    use kontiki_storage::Disk;
+    let by_hand = grown();
+    let mut reported = 0;
+    for (path, _) in by_hand.disk.files() {
+        let disk = by_hand.disk.copied();
+        disk.remove(&path).unwrap();
+        let what = format!("{} missing", path.display());
+        eprintln!(
+            "{what} {:?}",
+            judge(disk.copied(), by_hand.model.now(), &what)
+        );
+        reported += u32::from(judge(disk, by_hand.model.now(), &what) == Verdict::ReportedAtStart);
+    }
+    assert!(reported >= 4, "{reported}");
+}
+
+#[test]
+fn every_two_files_that_changed_places_are_noticed_or_harmless() {
+    let by_hand = grown();
+    let files = by_hand.disk.files();
+    for (at, (one, one_bytes)) in files.iter().enumerate() {
+        for (other, other_bytes) in &files[at + 1..] {
+            let disk = by_hand.disk.copied();
+            disk.edit(one, |bytes| bytes.clone_from(other_bytes))
+                .unwrap();
+            disk.edit(other, |bytes| bytes.clone_from(one_bytes))
+                .unwrap();
+            let what = format!("{} and {} swapped", one.display(), other.display());
+            judge(disk, by_hand.model.now(), &what);
+        }
+    }
+}
+
+#[test]
+fn every_file_from_an_old_copy_is_noticed_or_harmless() {
+    let mut by_hand = grown();
+    let old = by_hand.disk.files();
+    grow(&mut by_hand, 45);
+    let newest = newest_journal(&by_hand.disk);
+    for (path, old_bytes) in old.into_iter().filter(|(path, _)| *path != newest) {
+        let disk = by_hand.disk.copied();
+        // A file that is not there any more is not restored: only its contents could be.
+        if disk.edit(&path, |bytes| *bytes = old_bytes).is_ok() {
+            judge(
+                disk,
+                by_hand.model.now(),
+                &format!("an old {}", path.display()),
+            );
+        }
+    }
+}
+
+/// The journal file that is written: the last one whose first frame was written for its place.
+fn newest_journal(disk: &SimDisk) -> PathBuf {
+    let begun = |(path, bytes): &(PathBuf, Vec<u8>)| {
+        let number = path.file_stem().unwrap().to_string_lossy().parse::<u32>();
+        number.is_ok() && is_journal(path) && bytes[8..12] == number.unwrap().to_le_bytes()
+    };
+    disk.files().into_iter().rfind(begun).unwrap().0
+}
+
+#[test]
+fn damage_to_the_last_write_is_reported_once_a_mark_tells_of_it() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    by_hand.write(GROUP, vec![entry(1, 1, b"first")]);
+    let before = by_hand.disk.files();
+    by_hand.write(GROUP, vec![entry(2, 1, b"second")]);
+    let after = by_hand.disk.files();
+    let ((path, before), (_, after)) = before.iter().zip(&after).find(|(a, b)| a != b).unwrap();
+    let at = (0..after.len())
+        .find(|&at| before[at] != after[at])
+        .unwrap();
+    let flip = |disk: SimDisk| {
+        disk.edit(path, |bytes| bytes[at] ^= 1).unwrap();
+        ByHand::new(disk, settings()).1
+    };
+    let unmarked = flip(by_hand.disk.copied());
+    assert_eq!(unmarked.damage, Vec::<String>::new());
+    assert_eq!(
+        unmarked.groups[0].last,
+        Index(1),
+        "it cannot be told from a torn write"
+    );
+
+    by_hand.hands.idle();
+    let [sentence] = &flip(by_hand.disk.copied()).damage[..] else {
+        panic!("one damage, one sentence");
+    };
+    let expected = format!(
+        "{} is damaged at byte {at}: no frame begins here",
+        path.display()
+    );
+    assert!(sentence.starts_with(&expected), "{sentence}");
+}
+
+#[test]
+fn damage_stays_reported_and_its_files_stay_as_they_are() {
+    let mut by_hand = grown();
+    grow(&mut by_hand, 33);
+    let disk = by_hand.disk.copied();
+    let path = newest_journal(&disk);
+    disk.edit(&path, |bytes| bytes[200] ^= 4).unwrap();
+    let bytes_of = |disk: &SimDisk| disk.files().into_iter().find(|file| file.0 == path);
+    let damaged = bytes_of(&disk);
+    let mut settings = settings();
+    settings.journal_file_bytes = 32 << 10;
+    for start in 0..4 {
+        let (mut next, recovered) = ByHand::new(disk.clone(), settings.clone());
+        assert_eq!(
+            recovered.damage.len(),
+            1,
+            "start {start}: {:?}",
+            recovered.damage
+        );
+        let group = recovered.groups.iter().find(|group| group.group == GROUP);
+        let last = group.map_or(0, |group| group.last.0);
+        next.model.states[0] = next.found(&recovered);
+        for index in last + 1..=last + 5 {
+            next.write(GROUP, vec![entry(index, 9, &[3; 900])]);
+            next.hands.work();
+        }
+        assert!(bytes_of(&disk) == damaged, "start {start}");
+    }
+}
+
+#[test]
+fn vote_beyond_damage_is_not_forgotten() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    by_hand.write(GROUP, vec![entry(1, 1, b"first")]);
+    let before = by_hand.disk.files();
+    by_hand.write(GROUP, vec![entry(2, 1, b"second")]);
+    let after = by_hand.disk.files();
+    let persist = Persist {
+        hard: Some(hard(7, 2)),
+        ..append(vec![])
+    };
+    by_hand.queue(vec![(GROUP, persist)]);
+    by_hand.hands.write();
+    let ((path, before), (_, after)) = before.iter().zip(&after).find(|(a, b)| a != b).unwrap();
+    let at = (0..after.len())
+        .find(|&at| before[at] != after[at])
+        .unwrap();
+    by_hand
+        .disk
+        .edit(path, |bytes| bytes[at + 70] ^= 1)
+        .unwrap();
+    let (_, recovered) = ByHand::new(by_hand.disk.copied(), settings());
+    assert_eq!(recovered.damage.len(), 1);
+    assert_eq!(recovered.groups[0].last, Index(1));
+    assert_eq!(recovered.groups[0].hard, hard(7, 2));
+}
+
+#[test]
+fn segment_damage_below_a_checkpoint_is_found_by_its_readers() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    grow(&mut by_hand, 20);
+    let at = LogId {
+        term: Term(1),
+        index: Index(9),
+    };
+    by_hand.checkpoint(GROUP, at);
+    grow(&mut by_hand, 45);
+    let segment = |(path, _): &(PathBuf, Vec<u8>)| path.extension() == Some("segment".as_ref());
+    let (path, bytes) = by_hand.disk.files().into_iter().find(segment).unwrap();
+    by_hand.disk.edit(&path, |bytes| bytes[150] ^= 1).unwrap();
+    assert!(bytes.len() > 300);
+    let (next, recovered) = ByHand::new(by_hand.disk.copied(), settings());
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    let log = next.storage.log(GROUP).unwrap();
+    let error = log.entries(Index(1), Index(1), 100).unwrap_err();
+    let expected = format!(
+        "{} is damaged at byte 64: the checksum of entry 1 does not match its body",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(
+        log.entries(Index(9), Index(9), 100).unwrap(),
+        [entry(9, 1, &body(9))]
+    );
+}
