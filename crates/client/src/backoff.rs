@@ -10,6 +10,8 @@ pub(crate) struct Backoff {
     first: Duration,
     last: Duration,
     next: Duration,
+    /// How many more are as long as the first.
+    steady: u32,
 }
 
 impl Backoff {
@@ -18,6 +20,15 @@ impl Backoff {
             first,
             last,
             next: first,
+            steady: 0,
+        }
+    }
+
+    /// The same, but only after so many of the first length do the delays begin to double.
+    pub(crate) const fn steady_for(self, delays: u32) -> Self {
+        Self {
+            steady: delays,
+            ..self
         }
     }
 
@@ -29,7 +40,10 @@ impl Backoff {
     /// How long to wait this time.
     pub(crate) fn delay(&mut self) -> Duration {
         let whole = self.next;
-        self.next = self.next.saturating_mul(2).min(self.last);
+        match self.steady.checked_sub(1) {
+            Some(steady) => self.steady = steady,
+            None => self.next = self.next.saturating_mul(2).min(self.last),
+        }
         jittered(whole, chance())
     }
 
@@ -79,6 +93,19 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.delay() <= FIRST);
+    }
+
+    #[test]
+    fn steady_delays_come_before_those_that_double() {
+        let mut backoff = Backoff::new(FIRST, LAST).steady_for(2);
+        for whole in [10, 10, 10, 20, 40] {
+            let whole = Duration::from_millis(whole);
+            let delay = backoff.delay();
+            assert!(
+                delay >= whole / 2 && delay <= whole,
+                "{delay:?} of {whole:?}"
+            );
+        }
     }
 
     #[test]

@@ -34,8 +34,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_millis(600);
 const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
 /// Between two rounds of asking everybody.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
-/// Between two probes for the successor of a silent leader; an election takes several.
-const PROBES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
+/// Between two probes for the successor of a silent leader: quick for as long as an election takes,
+/// then ever slower, because then many clients ask and members have other things to do.
+const PROBES: Backoff =
+    Backoff::new(Duration::from_millis(40), Duration::from_secs(1)).steady_for(12);
 /// How long one probe may take, dialling included.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a freshly made topic may be unknown to some members.
