@@ -121,7 +121,7 @@ fn configs(boot: &Boot) -> Result<ConfigHistory, String> {
     let tail_first = boot
         .tail
         .first()
-        .map_or(boot.last.next(), |entry| entry.id.index);
+        .map_or_else(|| boot.last.next(), |entry| entry.id.index);
     for (index, config) in &boot.configs {
         check(config)?;
         if *index <= boot.base.index || *index >= tail_first {

@@ -61,6 +61,10 @@ pub struct Settings {
 /// A safeguard that tests take away to prove that they would notice: each loses committed entries
 /// or elects two leaders.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(
+    not(feature = "planted"),
+    expect(unreachable_pub, reason = "exported under the feature alone")
+)]
 pub enum Planted {
     /// Votes are asked for before the own vote and the log advertised are durable.
     UngatedVoteRequest,

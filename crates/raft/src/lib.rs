@@ -5,6 +5,8 @@
 //! wait for the disk waits inside until [`Input::Persisted`] has come back, so that effects carry no
 //! ordering rule for the host to remember. It knows nothing of topics.
 
+#![forbid(unsafe_code)]
+
 mod beat;
 mod boot;
 mod effect;

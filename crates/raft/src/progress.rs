@@ -249,7 +249,7 @@ impl Progress {
             && self.matched <= last
             && self.next <= last.next()
             && flight
-            && !(probing && !self.in_flight.is_empty())
+            && (!probing || self.in_flight.is_empty())
     }
 
     fn search_again(&mut self) {

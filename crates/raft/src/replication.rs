@@ -2,7 +2,7 @@
 
 use crate::{
     effect::{Effect, Fate, Refused, SendLog},
-    entry::{Entry, Kind},
+    entry::Entry,
     ids::{Index, LogId, Micros, NodeId, NodeRef, Term},
     input::{Planted, Proposal, Settings},
     log::{ENTRY_WEIGHT, Log, weight},
