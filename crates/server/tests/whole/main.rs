@@ -1,5 +1,10 @@
 //! Whole members in one process: real sockets, real disks, real certificates.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what tests may do, what they share may do"
+)]
+
 mod append;
 mod caller;
 mod client;
