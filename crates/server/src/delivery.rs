@@ -11,7 +11,6 @@ use kontiki_wire::{
 };
 use tokio::{
     sync::watch,
-    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tracing::error;
@@ -20,7 +19,7 @@ use crate::{
     clock::wall_micros,
     limits::{DELIVERY_IDLE, WATERMARK_AWAITED_MAX},
     recent::encode,
-    service::{Ended, Service, going_away},
+    service::{Ended, Service},
     topics::KeptTopic,
     watermarks::Mark,
 };
@@ -62,9 +61,7 @@ impl Delivery {
             }
         }
         let found = match (Cursor::time_sought(subscribe), topic.log().cloned()) {
-            (Some(time), Some(log)) => {
-                off_thread(move || log.offset_at(time).map_err(|error| error.to_string())).await?
-            }
+            (Some(time), Some(log)) => service.read(move || log.offset_at(time)).await?,
             _ => None,
         };
         let cursor = Cursor::open(subscribe, extent(&topic), found)?;
@@ -89,7 +86,7 @@ impl Delivery {
             let step = self.cursor.step(extent, wall_micros());
             let sent = match step {
                 Step::Read { from, until } => {
-                    match self.next(extent.watermark, from, until).await {
+                    match self.next(service, extent.watermark, from, until).await {
                         Ok(frame) => writer.write(frame).await,
                         Err(ended) => return ended,
                     }
@@ -121,6 +118,7 @@ impl Delivery {
     /// The frame that delivers the next stretch.
     async fn next(
         &mut self,
+        service: &Service,
         watermark: Offset,
         from: Offset,
         until: Offset,
@@ -138,8 +136,14 @@ impl Delivery {
             }
             return Ok(encode(watermark, batches).1);
         }
-        let (mut batches, hot) = self.read(from, until).await?;
+        let (mut batches, hot) = self.read(service, from, until).await?;
         let read = batches.len();
+        if read == 0 {
+            return Err(unreadable(format!(
+                "{}: nothing is at {from}, and the watermark is {watermark}",
+                self.topic.name
+            )));
+        }
         self.take(&mut batches)?;
         if shared && hot && batches.len() == read {
             let delivery = self.topic.recent.encode(from, watermark, batches);
@@ -151,6 +155,7 @@ impl Delivery {
     /// What was read, and whether it was in memory.
     async fn read(
         &self,
+        service: &Service,
         from: Offset,
         until: Offset,
     ) -> Result<(Vec<DeliveredBatch>, bool), Ended> {
@@ -162,11 +167,8 @@ impl Delivery {
             return Ok((batches, true));
         }
         let log = log.clone();
-        let read = move || {
-            log.read(from, until, DELIVERY_BYTES_MAX)
-                .map_err(|error| error.to_string())
-        };
-        Ok((off_thread(read).await?, false))
+        let read = move || log.read(from, until, DELIVERY_BYTES_MAX);
+        Ok((service.read(read).await?, false))
     }
 
     fn take(&mut self, batches: &mut Vec<DeliveredBatch>) -> Result<(), Ended> {
@@ -216,16 +218,6 @@ fn extent(topic: &KeptTopic) -> Extent {
 
 fn deleted(group: GroupId) -> Ended {
     Ended::With(StreamEnd::Deleted { group })
-}
-
-async fn off_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, Ended> {
-    match spawn_blocking(read).await {
-        Ok(Ok(read)) => Ok(read),
-        Ok(Err(why)) => Err(unreadable(why)),
-        Err(_) => Err(going_away().into()),
-    }
 }
 
 /// The disk does not give what it holds. Another member may have it.

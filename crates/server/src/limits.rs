@@ -16,6 +16,9 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
 pub(crate) const OPENING_MAX: Duration = Duration::from_secs(5);
 /// An idle subscription gets a sign of life this often.
 pub(crate) const DELIVERY_IDLE: Duration = Duration::from_millis(500);
+/// Reads from the disk for clients under way at a time: a crowd that starts from the beginning waits in
+/// line, and not every core and the disk for it.
+pub(crate) const DISK_READS_MAX: usize = 8;
 /// Encoded deliveries that a topic with several subscribers keeps for the others of them.
 pub(crate) const DELIVERIES_KEPT_MAX: usize = 8;
 /// Bytes of them.
@@ -57,6 +60,8 @@ pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 
 /// What the member's owner wants and the driver has not seen yet.
 pub(crate) const ORDERS_MAX: usize = 4;
+/// How long a stream that has ended waits for its client to have heard why.
+pub(crate) const FAREWELL_MAX: Duration = Duration::from_millis(500);
 /// How long a stopping member waits for its disk to close.
 pub(crate) const STOPPING_MAX: Duration = Duration::from_secs(10);
 /// How long a stopping member waits for others to take over what it leads.

@@ -33,7 +33,6 @@ pub(crate) struct Links {
     me: NodeRef,
     endpoint: Endpoint,
     inputs: mpsc::Sender<Input>,
-    append_bytes_max: u64,
     callers: Callers,
     peers: BTreeMap<NodeId, Peer>,
 }
@@ -70,7 +69,6 @@ impl Links {
         me: NodeRef,
         endpoint: Endpoint,
         inputs: mpsc::Sender<Input>,
-        append_bytes_max: u64,
         callers: Callers,
     ) -> Self {
         Self {
@@ -78,7 +76,6 @@ impl Links {
             me,
             endpoint,
             inputs,
-            append_bytes_max,
             callers,
             peers: BTreeMap::new(),
         }
@@ -148,11 +145,7 @@ impl Links {
         }
         tasks.spawn(report(NodeId(member.id), ups, self.inputs.clone()));
         let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
-        tasks.spawn(read_and_send(
-            waiting,
-            outboxes.log.clone(),
-            self.append_bytes_max,
-        ));
+        tasks.spawn(read_and_send(waiting, outboxes.log.clone()));
         Peer {
             member: member.clone(),
             outboxes,
@@ -312,14 +305,10 @@ async fn report(peer: NodeId, mut ups: watch::Receiver<usize>, inputs: mpsc::Sen
 }
 
 /// One read after the other, so that a follower gets its appends in order.
-async fn read_and_send(
-    mut waiting: mpsc::Receiver<LogRead>,
-    outbox: Arc<Outbox>,
-    append_bytes_max: u64,
-) {
+async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>) {
     while let Some(LogRead { group, send, log }) = waiting.recv().await {
         let (first, last) = (send.head.prev.index.next(), send.last);
-        let read = tokio::task::spawn_blocking(move || log.entries(first, last, append_bytes_max));
+        let read = tokio::task::spawn_blocking(move || log.entries(first, last, send.bytes_max));
         let entries = match read.await {
             Ok(Ok(entries)) => entries,
             Ok(Err(error)) => {

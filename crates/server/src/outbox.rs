@@ -142,3 +142,119 @@ fn body_bytes(message: &GroupMessage) -> usize {
 
 /// What a message or an entry takes in a frame beside its body, rounded up.
 const OVERHEAD: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kontiki_raft::{AppendHead, Entry, Index, Kind, LogId, Message, Micros, Session, Term};
+    use kontiki_wire::{Frame, GroupId, decode_peer, limits::PEER_FRAME_BYTES_MAX};
+
+    use super::*;
+
+    fn message(group: u64, body: Body) -> GroupMessage {
+        GroupMessage {
+            group: GroupId(group),
+            message: Message {
+                term: Term(1),
+                body,
+            },
+        }
+    }
+
+    fn beat(beat: u64) -> GroupMessage {
+        let commit = Index(0);
+        message(1, Body::Beat { beat, commit })
+    }
+
+    fn append(group: u64, bytes: usize) -> GroupMessage {
+        let body = Bytes::from(vec![7; bytes]);
+        let index = Index(1);
+        let entry = Entry {
+            id: LogId {
+                term: Term(1),
+                index,
+            },
+            kind: Kind::Batch,
+            time: Micros(1),
+            checksum: kontiki_wire::entry_checksum(&body),
+            body,
+        };
+        let head = AppendHead {
+            session: Session(1),
+            prev: LogId::ORIGIN,
+            commit: Index(0),
+        };
+        let entries = vec![entry];
+        message(group, Body::Append { head, entries })
+    }
+
+    /// What the other side gets, frame by frame.
+    async fn taken(outbox: &Outbox) -> Vec<Vec<GroupMessage>> {
+        let mut pieces = Vec::new();
+        outbox.take(&mut pieces).await;
+        let mut bytes: BytesMut = pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .collect();
+        let mut frames = Vec::new();
+        while let Some(frame) = Frame::take(&mut bytes, PEER_FRAME_BYTES_MAX).unwrap() {
+            frames.push(decode_peer(&frame).unwrap().messages);
+        }
+        assert!(bytes.is_empty());
+        frames
+    }
+
+    #[tokio::test]
+    async fn all_that_waits_leaves_together_in_frames_of_a_bounded_size() {
+        let outbox = Outbox::new(PeerLane::Log);
+        outbox.open();
+        let large = PEER_FRAME_BYTES_TARGET / 2;
+        let messages: Vec<_> = (1..=3).map(|group| append(group, large)).collect();
+        outbox.push(messages.clone());
+        let small = message(4, Body::BeatReply { beat: 1 });
+        outbox.push(vec![small.clone()]);
+        let frames = taken(&outbox).await;
+        let expected: Vec<_> = messages.into_iter().chain([small]).collect();
+        assert!(
+            frames.len() > 1,
+            "one frame would be larger than its target"
+        );
+        assert_eq!(frames.concat(), expected);
+    }
+
+    #[tokio::test]
+    async fn full_link_of_beats_drops_the_oldest_and_one_that_is_down_keeps_few() {
+        let outbox = Outbox::new(PeerLane::Beats);
+        let few = LINK_MESSAGES_WHILE_DOWN_MAX as u64;
+        outbox.push((0..few + 10).map(beat).collect());
+        let kept: Vec<_> = (10..few + 10).map(beat).collect();
+        assert_eq!(taken(&outbox).await.concat(), kept);
+
+        outbox.open();
+        let many = LINK_MESSAGES_MAX as u64;
+        outbox.push((0..many + 10).map(beat).collect());
+        let kept: Vec<_> = (10..many + 10).map(beat).collect();
+        assert_eq!(taken(&outbox).await.concat(), kept);
+    }
+
+    #[tokio::test]
+    async fn full_link_of_the_log_drops_the_newest_and_one_that_is_down_keeps_none() {
+        let outbox = Outbox::new(PeerLane::Log);
+        outbox.push(vec![append(1, 10)]);
+        outbox.open();
+        let bytes = 2 << 20;
+        let most = LINK_BYTES_MAX / bytes;
+        let messages = (0..most as u64 + 2).map(|group| append(group, bytes));
+        outbox.push(messages.collect());
+        let frames = taken(&outbox).await.concat();
+        let groups: Vec<_> = frames.iter().map(|message| message.group.0).collect();
+        // Each takes a little more than its body.
+        assert_eq!(groups, (0..most as u64 - 1).collect::<Vec<_>>());
+
+        outbox.push(vec![append(1, bytes)]);
+        outbox.close();
+        outbox.open();
+        outbox.push(vec![append(2, 10)]);
+        assert_eq!(taken(&outbox).await.concat(), [append(2, 10)]);
+    }
+}

@@ -87,3 +87,45 @@ pub(crate) fn encode(
 const BATCH_OVERHEAD: usize = 32;
 const FRAME_OVERHEAD: usize = 64;
 const SOUND: &str = "nothing panics while holding it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(offset: u64, bytes: usize) -> DeliveredBatch {
+        DeliveredBatch {
+            offset: Offset(offset),
+            time: 1,
+            batch: Bytes::from(vec![7; bytes]),
+        }
+    }
+
+    #[test]
+    fn delivery_is_found_again_for_its_very_stretch_only() {
+        let recent = Recent::default();
+        let made = recent.encode(Offset(1), Offset(3), vec![batch(1, 10)]);
+        let found = recent.find(Offset(1), Offset(3)).expect("it was just made");
+        assert_eq!(found.frame, made.frame);
+        assert!(recent.find(Offset(1), Offset(4)).is_none());
+        assert!(recent.find(Offset(2), Offset(3)).is_none());
+    }
+
+    #[test]
+    fn oldest_go_when_there_are_too_many_or_too_many_bytes_of_them() {
+        let recent = Recent::default();
+        let kept = |at: u64| recent.find(Offset(at), Offset(at + 1)).is_some();
+        let many = DELIVERIES_KEPT_MAX as u64 + 1;
+        for at in 0..many {
+            recent.encode(Offset(at), Offset(at + 1), vec![batch(at, 10)]);
+        }
+        assert!(!kept(0) && (1..many).all(kept));
+
+        recent.encode(
+            Offset(100),
+            Offset(101),
+            vec![batch(100, DELIVERIES_KEPT_BYTES_MAX)],
+        );
+        let held = recent.kept.lock().unwrap();
+        assert!(held.deliveries.is_empty() && held.bytes == 0);
+    }
+}

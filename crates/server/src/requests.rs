@@ -1,15 +1,13 @@
 //! A client's stream of requests: one after the other, each answered before the next is read.
 
-use bytes::BytesMut;
-use kontiki_transport::{FrameReader, FrameWriter, Role};
-use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
-use tokio::task::spawn_blocking;
-
 use crate::{
     limits::REQUEST_BYTES_MAX,
     permission::{Act, permit},
     service::{Ended, Service},
 };
+use bytes::BytesMut;
+use kontiki_transport::{FrameReader, FrameWriter, Role};
+use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
 
 /// Serves the stream until the client finishes it.
 pub(crate) async fn serve(
@@ -62,12 +60,6 @@ async fn offset_at(service: &Service, name: &TopicName, time: u64) -> Result<Off
     let Some(log) = topic.log().cloned() else {
         return Ok(watermark);
     };
-    let found = spawn_blocking(move || log.offset_at(time)).await;
-    match found {
-        Ok(Ok(found)) => Ok(found.unwrap_or(watermark).min(watermark)),
-        Ok(Err(error)) => Err(Refusal::Unavailable {
-            why: error.to_string(),
-        }),
-        Err(_) => Err(crate::service::going_away()),
-    }
+    let found = service.read(move || log.offset_at(time)).await?;
+    Ok(found.unwrap_or(watermark).min(watermark))
 }

@@ -22,7 +22,9 @@ use crate::{
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
     handover::hand_over,
-    limits::{CLIENT_INPUTS_MAX, ORDERS_MAX, PEER_INPUTS_MAX, STOPPING_MAX},
+    limits::{
+        CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX, STOPPING_MAX,
+    },
     links::{Callers, Links},
     member::{MemberFile, node_ref},
     service::Service,
@@ -92,7 +94,6 @@ impl Server {
         }
         let clock = Clock::start();
         let raft = kontiki_raft::Settings::default();
-        let append_bytes_max = raft.append_bytes_max;
         let me = node_ref(member.me());
         let settings = kontiki_broker::Settings {
             cluster: member.cluster,
@@ -124,7 +125,9 @@ impl Server {
             answers: Answers::default(),
             inputs: client_inputs,
             bytes_in_flight: Arc::new(Semaphore::new(config.limits.bytes_in_flight)),
+            disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             auto_create: member.auto_create,
+            streams: Arc::default(),
             stopping: is_stopping,
         };
         let arrivals = Arrivals {
@@ -134,14 +137,7 @@ impl Server {
             callers: callers.clone(),
             inputs: peer_inputs.clone(),
         };
-        let links = Links::new(
-            member.cluster,
-            me,
-            peers.clone(),
-            peer_inputs,
-            append_bytes_max,
-            callers,
-        );
+        let links = Links::new(member.cluster, me, peers.clone(), peer_inputs, callers);
         let driver = Driver {
             broker,
             clock,
@@ -160,7 +156,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(arrivals.run(peers.clone()));
         tasks.spawn(session::accept(clients.clone(), service.clone()));
-        let ended = supervise(driver, &mut tasks);
+        let ended = supervise(driver, [clients.clone(), peers.clone()], &mut tasks);
         let server = Self {
             cluster: member.cluster,
             address: clients.local_address(),
@@ -216,9 +212,15 @@ impl Server {
     /// is closed cleanly.
     pub async fn shutdown(mut self) {
         info!("stopping");
-        // Subscriptions end now, so that they are elsewhere before anything else changes.
-        self.stopping.send_replace(true);
         hand_over(&self.service, &self.orders).await;
+        // Whoever is told now to go elsewhere finds somebody leading there.
+        self.stopping.send_replace(true);
+        if timeout(FAREWELL_MAX, self.service.no_streams())
+            .await
+            .is_err()
+        {
+            info!("some clients do not hear that they are to go elsewhere");
+        }
         self.clients.close("the member is stopping").await;
         // A driver that has ended by itself hears nothing, and need not.
         let _ = self.orders.send(Order::Stop).await;
@@ -234,6 +236,7 @@ impl Server {
 /// Runs the driver to its end, whatever it is, and closes the disk behind it.
 fn supervise(
     driver: Driver,
+    endpoints: [Endpoint; 2],
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<Result<(), ServerError>>> {
     let (sender, ended) = watch::channel(None);
@@ -244,10 +247,16 @@ fn supervise(
             (Ok(()), Ok(Err(error))) => Err(ServerError::Disk(error.to_string())),
             (result, _) => result,
         };
-        if let Err(error) = &result {
+        let failed = result.as_ref().err().map(|error| {
             error!(%error, "the member has ended");
-        }
+            error.to_string()
+        });
         sender.send_replace(Some(result));
+        if let Some(why) = failed {
+            for endpoint in endpoints {
+                endpoint.close(&why).await;
+            }
+        }
     });
     ended
 }

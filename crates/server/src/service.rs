@@ -6,8 +6,10 @@ use kontiki_broker::Input;
 use kontiki_wire::{Refusal, Request, Response, StreamEnd, TopicName};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
+    task::spawn_blocking,
     time::timeout,
 };
+use tracing::error;
 
 use crate::{
     answers::Answers,
@@ -24,8 +26,12 @@ pub(crate) struct Service {
     pub(crate) inputs: mpsc::Sender<Input>,
     /// One permit for each byte of a batch that is not answered yet, over all producers.
     pub(crate) bytes_in_flight: Arc<Semaphore>,
+    /// One permit for each read from the disk that may be under way.
+    pub(crate) disk_reads: Arc<Semaphore>,
     /// Whether topics are made on first use.
     pub(crate) auto_create: bool,
+    /// Streams of producers and subscribers under way.
+    pub(crate) streams: Arc<watch::Sender<usize>>,
     /// Becomes true when the member is going away.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -70,10 +76,58 @@ impl Service {
         }
     }
 
+    /// Reads from the disk, off the runtime's thread, when it is this read's turn.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, kontiki_storage::Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = self.disk_reads.clone().acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
+        let read = spawn_blocking(move || {
+            let _turn = turn;
+            read()
+        });
+        match read.await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => {
+                error!(%error, "a client's read fails");
+                Err(Refusal::Unavailable {
+                    why: error.to_string(),
+                })
+            }
+            Err(_) => Err(going_away()),
+        }
+    }
+
+    /// Counts a stream as long as what it gives back is held.
+    pub(crate) fn stream(&self) -> StreamGuard {
+        self.streams.send_modify(|streams| *streams += 1);
+        StreamGuard(self.streams.clone())
+    }
+
+    /// Resolves when no producer's and no subscriber's stream is under way.
+    pub(crate) async fn no_streams(&self) {
+        // The sender is in self, so the waiting ends with what is waited for.
+        let _ = self
+            .streams
+            .subscribe()
+            .wait_for(|streams| *streams == 0)
+            .await;
+    }
+
     /// Resolves when the member is going away.
     pub(crate) async fn stopped(&self) {
         // An owner that has gone without a word is gone as well.
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// A stream under way.
+pub(crate) struct StreamGuard(Arc<watch::Sender<usize>>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.send_modify(|streams| *streams -= 1);
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::{
     delivery,
-    limits::{OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    limits::{FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     permission::{Act, permit},
     production, requests,
     service::{Ended, Service},
@@ -58,7 +58,13 @@ struct Stream {
 
 impl Stream {
     async fn serve(mut self, service: Service) {
-        let ended = match self.open(service.auto_create).await {
+        let opened = self.open(service.auto_create).await;
+        // A stream of requests may stay open for as long as its client, with nothing under way.
+        let _guard = match &opened {
+            Ok(ClientStream::Requests) | Err(_) => None,
+            Ok(_) => Some(service.stream()),
+        };
+        let ended = match opened {
             Ok(kind) => self.dispatch(kind, &service).await,
             Err(ended) => ended,
         };
@@ -69,6 +75,9 @@ impl Stream {
             let _ = self.writer.write(out.freeze()).await;
         }
         self.writer.finish();
+        // Not before the client has heard it is the stream over: to close a connection is to lose what
+        // is on the way.
+        let _ = timeout(FAREWELL_MAX, self.writer.stopped()).await;
     }
 
     /// What the stream is for, once it is permitted.

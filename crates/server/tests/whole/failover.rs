@@ -177,3 +177,22 @@ async fn member_that_is_back_is_reached_at_once() {
     // The silence after which a link is given up is longer than that.
     assert!(since.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn member_that_missed_more_than_memory_holds_is_sent_it_from_the_disk() {
+    let mut cluster = Cluster::start(3).await;
+    let topic = cluster.create_topic("t").await;
+    let leader = cluster.leader(&topic).await;
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    let operator = cluster.operator(leader).await;
+    let mut producer = operator.produce(&topic).await;
+    // The leader keeps 8 MiB of entries for its followers.
+    let (count, large) = (40, "x".repeat(400 << 10));
+    for _ in 0..count {
+        producer.append(&[&large]).await.unwrap();
+    }
+    cluster.start_member(away).await;
+    let got = history(&cluster, away, &topic, count).await;
+    assert!(got.len() == count && got.iter().all(|value| *value == large));
+}
