@@ -192,13 +192,12 @@ impl FrameReader {
         let chunks = &chunks[..count];
         let bytes = chunks.iter().map(Bytes::len).sum();
         self.extend_deadline(bytes);
-        self.held += bytes;
-        self.link.hold(bytes)?;
         self.buffer.reserve(bytes);
         for chunk in chunks {
             self.buffer.extend_from_slice(chunk);
         }
-        Ok(())
+        self.held += bytes;
+        self.link.hold(bytes)
     }
 
     /// Whoever keeps sending may go on, also after a pause in which nobody read.

@@ -383,6 +383,25 @@ async fn the_clients_plane_refuses_every_stranger_and_then_takes_the_honest() {
     refuses_every_stranger(Plane::Clients).await;
 }
 
+#[tokio::test]
+async fn keys_of_each_kind_that_one_may_bring_are_taken() {
+    let cluster = Cluster::new();
+    let listener = cluster.listener(Plane::Clients);
+    let base = Strangers::of(&cluster, Plane::Clients);
+    for (kind, algorithm) in [
+        ("P-256", &rcgen::PKCS_ECDSA_P256_SHA256),
+        ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("Ed25519", &rcgen::PKCS_ED25519),
+    ] {
+        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+        let papers = base.own.sign_for(key, &honest(&base.uri()));
+        let dialer = RawDialer::new(Some(&papers), &[CLIENTS]);
+        let dialing = dialer.dial(listener.local_address()).expect("an address");
+        let connection = soon(kind, dialing).await.expect(kind);
+        soon(kind, connection.open_bi()).await.expect(kind);
+    }
+}
+
 /// What is wrong with an impostor that listens, and a part of the dialer's sentence.
 fn impostors(cluster: &Cluster) -> Vec<(&'static str, &'static str, Papers)> {
     let nodes = Forger::with_key_of(&cluster.nodes);

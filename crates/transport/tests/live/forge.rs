@@ -64,7 +64,11 @@ impl Forger {
 
     /// A leaf that is as `params` says.
     pub(crate) fn sign(&self, params: &CertificateParams) -> Papers {
-        let key = KeyPair::generate().expect("a key");
+        self.sign_for(KeyPair::generate().expect("a key"), params)
+    }
+
+    /// The same, for a key of any kind.
+    pub(crate) fn sign_for(&self, key: KeyPair, params: &CertificateParams) -> Papers {
         let leaf = params.signed_by(&key, &self.issuer()).expect("a leaf");
         Papers {
             chain: vec![leaf.into()],
