@@ -48,6 +48,7 @@ impl Client {
             Err(NoRoute::NoAnswer(NoAnswer {
                 why,
                 strangers: true,
+                ..
             })) => Err(ConnectError::Strangers { why }),
             Err(no_route) => Err(ConnectError::Unreachable {
                 waited_ms: client.inner.deadline.as_millis() as u64,
@@ -171,9 +172,13 @@ impl Topic {
 
     fn spawn(&self, config: ProducerConfig) -> Producer {
         let Inner {
-            routing, runtime, ..
+            name,
+            routing,
+            runtime,
+            ..
         } = &*self.client.inner;
-        Producer::spawn(self.name.clone(), config, Arc::clone(routing), runtime)
+        let topic = self.name.clone();
+        Producer::spawn(topic, config, Arc::clone(routing), name, runtime)
     }
 
     /// Reads the topic from here on; `.until(..)` says where to end, `.await` begins.

@@ -50,6 +50,8 @@ pub(crate) struct NoAnswer {
     /// Whether somebody answers at every address, and none of them and us accept each other: that
     /// does not pass by itself.
     pub(crate) strangers: bool,
+    /// Whether the member may have been told what was asked.
+    pub(crate) sent: bool,
 }
 
 impl NoAnswer {
@@ -57,6 +59,7 @@ impl NoAnswer {
         Self {
             why: why.to_string().into(),
             strangers: false,
+            sent: false,
         }
     }
 
@@ -258,14 +261,15 @@ impl Member {
     ) -> Result<Response, NoAnswer> {
         let (place, stream) = self.stream(false, deadline).await?;
         let until = deadline.min(Instant::now() + time);
+        let sent = |why: NoAnswer| NoAnswer { sent: true, ..why };
         match timeout_at(until, exchange(stream, request)).await {
-            Ok(answer) => answer.map_err(|why| self.unanswered(why)),
+            Ok(answer) => answer.map_err(|why| sent(self.unanswered(why))),
             Err(_) => {
                 // A deadline that comes sooner says nothing about the connection.
                 if until < deadline {
                     place.link.set_aside();
                 }
-                Err(self.unanswered("it does not answer"))
+                Err(sent(self.unanswered("it does not answer")))
             }
         }
     }

@@ -74,7 +74,9 @@ pub(crate) struct Settled {
 /// What a refusal asks for, once everything on the stream is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Remedy {
-    /// Send again after a moment.
+    /// Send again after a moment, to the same member.
+    Again(String),
+    /// Send again after a moment, to whoever leads then.
     Later(String),
     /// Send again elsewhere; this is the leader, if it is known.
     Elsewhere(Option<String>),
@@ -240,10 +242,11 @@ impl Flight {
             Refusal::NotPermitted { what } => Remedy::NotPermitted(what.clone()),
             Refusal::SequenceGap { expected } => self.out_of_sequence(at, *expected),
             Refusal::Fenced { .. } => Remedy::NewName(refusal.to_string()),
+            Refusal::Busy => Remedy::Again(refusal.to_string()),
             _ if refusal.is_retryable() => Remedy::Later(refusal.to_string()),
             // Only the first can be given up: whatever is before this one is to be told first.
             _ if at == 0 => Remedy::Reject(refusal.to_string()),
-            _ => Remedy::Later(refusal.to_string()),
+            _ => Remedy::Again(refusal.to_string()),
         })
     }
 
@@ -253,7 +256,7 @@ impl Flight {
         let earlier = self.queue.iter().take(at);
         if earlier.into_iter().any(|sent| sequence(sent) == expected) {
             // One before it was not taken: the usual consequence.
-            return Remedy::Later("a batch before was not taken".to_owned());
+            return Remedy::Again("a batch before was not taken".to_owned());
         }
         Remedy::NewEpoch(format!(
             "the topic expects sequence {expected} of this producer where {} was due",
@@ -368,14 +371,15 @@ impl Remedy {
     /// Of two, the one that says more.
     pub(crate) fn or(self, other: Self) -> Self {
         let rank = |remedy: &Self| match remedy {
-            Self::Later(_) => 0,
-            Self::Elsewhere(None) => 1,
-            Self::Elsewhere(Some(_)) => 2,
-            Self::NoSuchTopic => 3,
-            Self::Reject(_) => 4,
-            Self::NewEpoch(_) => 5,
-            Self::NewName(_) => 6,
-            Self::NotPermitted(_) => 7,
+            Self::Again(_) => 0,
+            Self::Later(_) => 1,
+            Self::Elsewhere(None) => 2,
+            Self::Elsewhere(Some(_)) => 3,
+            Self::NoSuchTopic => 4,
+            Self::Reject(_) => 5,
+            Self::NewEpoch(_) => 6,
+            Self::NewName(_) => 7,
+            Self::NotPermitted(_) => 8,
         };
         if rank(&other) > rank(&self) {
             other

@@ -79,7 +79,7 @@ impl ConnectOptions {
         self
     }
 
-    /// A name for this client in its own log lines.
+    /// A name for this client in the log lines of its producers and in `Debug`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -206,8 +206,8 @@ impl ProducerConfig {
         self
     }
 
-    /// How long a record may take from `submit` to its acknowledgement, over all attempts. 30 s by
-    /// default.
+    /// How long a record may take from the buffer to its acknowledgement, over all attempts; counted
+    /// from the first record of its batch. 30 s by default.
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use kontiki_wire::{Record, TopicName};
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use crate::{
     buffer::Buffer,
@@ -49,11 +50,13 @@ impl Producer {
         topic: TopicName,
         config: ProducerConfig,
         routing: Arc<Routing>,
+        client: &str,
         runtime: &Handle,
     ) -> Self {
         let buffer = Arc::new(Buffer::new(config));
         let sender = Sender::new(topic.clone(), Arc::clone(&buffer), routing);
-        runtime.spawn(sender.run());
+        let span = tracing::info_span!("producer", client);
+        runtime.spawn(sender.run().instrument(span));
         Self {
             handle: Arc::new(ProducerHandle { topic, buffer }),
         }

@@ -2,14 +2,15 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Batch, ClientStream, Deliver, DeliveredBatch, Frame, FrameKind, From, Malformed, Offset,
     Records, Refusal, StreamEnd, Subscribe, TopicName, Until, limits::CLIENT_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How long a member may take to let a stream be opened.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long one member's stream is waited for before another one's is opened as well.
+const HEDGE_AFTER: Duration = Duration::from_millis(150);
 /// Between rounds of members of which none served.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
@@ -221,12 +224,12 @@ impl Reading {
     fn ended(&mut self, end: StreamEnd) -> Result<(), SubscribeError> {
         let topic = (*self.topic).clone();
         match end {
-            StreamEnd::Reached => match self.until {
-                // Reached is what the position says, not what a member says.
-                Until::Offset(_) | Until::Forever | Until::End => {
-                    self.leave(NoAnswer::new("the member ended the subscription too soon"));
-                }
-                Until::Time(_) => self.finish(),
+            StreamEnd::Reached => match (self.until, self.position) {
+                (Until::Time(_), _) => self.finish(),
+                // What is there begins behind the end.
+                (Until::Offset(_), None) => self.finish(),
+                // Otherwise the position says whether it is reached, not a member.
+                _ => self.leave(NoAnswer::new("the member ended the subscription too soon")),
             },
             StreamEnd::Moving => self.leave(NoAnswer::new("the member is going away")),
             StreamEnd::Deleted { .. } => return Err(SubscribeError::Deleted { topic }),
@@ -283,29 +286,30 @@ impl Reading {
             let deadline = *since + self.deadline;
             self.retry.wait(deadline).await;
         }
-        for member in self.candidates().await? {
-            match self.open_at(&member).await {
-                Ok(stream) => {
-                    self.serving = Some(Serving {
-                        member,
-                        stream,
-                        aligned: false,
-                    });
-                    return Ok(());
-                }
-                Err(why) => self.note_trouble(why),
+        let candidates = self.candidates().await?;
+        match self.open_hedged(candidates).await {
+            Ok((member, stream)) => {
+                self.serving = Some(Serving {
+                    member,
+                    stream,
+                    aligned: false,
+                });
             }
-        }
-        // Whoever was to be avoided may be the only one left.
-        self.avoid = None;
-        if self.trouble.is_none() {
-            self.note_trouble(NoAnswer::new("the topic has no replica that is known"));
+            Err(why) => {
+                // Whoever was to be avoided may be the only one left.
+                self.avoid = None;
+                self.note_trouble(why);
+            }
         }
         Ok(())
     }
 
-    async fn open_at(&self, member: &Member) -> Result<Stream, NoAnswer> {
-        let mut stream = member.open(Instant::now() + OPEN_TIME_MAX).await?;
+    /// Opens a stream at the first of these, and at the next as well whenever that takes a while or
+    /// fails; the first stream that is open is taken.
+    async fn open_hedged(
+        &self,
+        members: Vec<Arc<Member>>,
+    ) -> Result<(Arc<Member>, Stream), NoAnswer> {
         let subscribe = Subscribe {
             topic: (*self.topic).clone(),
             from: self
@@ -313,14 +317,31 @@ impl Reading {
                 .map_or(From::Earliest, |position| From::Offset(Offset(position))),
             until: self.until,
         };
-        let mut bytes = BytesMut::new();
-        ClientStream::Subscribe(subscribe).encode(&mut bytes);
-        stream
-            .writer
-            .write(bytes.freeze())
-            .await
-            .map_err(NoAnswer::new)?;
-        Ok(stream)
+        let mut opening = BytesMut::new();
+        ClientStream::Subscribe(subscribe).encode(&mut opening);
+        let opening = opening.freeze();
+        let mut waiting = members.into_iter();
+        let mut attempts = JoinSet::new();
+        let mut last = NoAnswer::new("the topic has no replica that is known");
+        loop {
+            if let Some(member) = waiting.next() {
+                let opening = opening.clone();
+                attempts.spawn(async move {
+                    let stream = open_at(&member, opening).await?;
+                    Ok((member, stream))
+                });
+            } else if attempts.is_empty() {
+                return Err(last);
+            }
+            tokio::select! {
+                Some(attempt) = attempts.join_next() => match attempt {
+                    Ok(Ok(opened)) => return Ok(opened),
+                    Ok(Err(why)) => last = why,
+                    Err(why) => last = NoAnswer::new(why),
+                },
+                () = sleep(HEDGE_AFTER) => {}
+            }
+        }
     }
 
     /// The topic's replicas in random order, so that subscriptions spread; those first that are
@@ -337,11 +358,8 @@ impl Reading {
                 }
             }
         }
-        let mut members: Vec<_> = self
-            .replicas
-            .iter()
-            .filter_map(|name| self.routing.member(name))
-            .collect();
+        let deadline = Instant::now() + OPEN_TIME_MAX;
+        let mut members = self.routing.find_all(&self.replicas, deadline).await;
         shuffle(&mut members);
         let avoid = self.avoid.as_deref();
         members.sort_by_key(|member| {
@@ -408,6 +426,12 @@ impl Reading {
             found: Offset(found),
         }
     }
+}
+
+async fn open_at(member: &Member, opening: Bytes) -> Result<Stream, NoAnswer> {
+    let mut stream = member.open(Instant::now() + OPEN_TIME_MAX).await?;
+    stream.writer.write(opening).await.map_err(NoAnswer::new)?;
+    Ok(stream)
 }
 
 /// Why there is no way to a topic, to a subscriber.

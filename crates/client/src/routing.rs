@@ -289,29 +289,44 @@ impl Routing {
         deadline: Instant,
     ) -> Result<Arc<Member>, NoRoute> {
         let route = self.route(topic);
-        let mut rounds = ROUNDS;
+        let mut rounds = PROBES;
         loop {
+            if route.leader().is_none()
+                && let Some(leader) = self.topic(topic, deadline).await?.leader
+            {
+                self.hint(topic, &leader);
+            }
             if let Some(name) = route.leader() {
-                if self.member(&name).is_none() {
-                    self.refresh(deadline).await?;
-                }
-                match self.member(&name) {
+                match self.find(&name, deadline).await? {
                     Some(member) => return Ok(member),
                     None => self.doubt(topic, &name),
                 }
             }
-            let info = self.topic(topic, deadline).await?;
-            if let Some(leader) = info.leader {
-                self.hint(topic, &leader);
-                continue;
+            if Instant::now() >= deadline {
+                let why = "the topic has no leader at the moment";
+                return Err(NoRoute::NoAnswer(NoAnswer::new(why)));
             }
             rounds.wait(deadline).await;
-            if Instant::now() >= deadline {
-                return Err(NoRoute::NoAnswer(NoAnswer::new(
-                    "the topic has no leader at the moment",
-                )));
-            }
         }
+    }
+
+    /// The member of this name, asking for the members anew if it is not known.
+    async fn find(&self, name: &str, deadline: Instant) -> Result<Option<Arc<Member>>, NoRoute> {
+        if let Some(member) = self.member(name) {
+            return Ok(Some(member));
+        }
+        self.refresh(deadline).await?;
+        Ok(self.member(name))
+    }
+
+    /// Those of these members that are known, asking for the members anew if any is not.
+    pub(crate) async fn find_all(&self, names: &[String], deadline: Instant) -> Vec<Arc<Member>> {
+        let known = || names.iter().filter_map(|name| self.member(name)).collect();
+        let members: Vec<_> = known();
+        if members.len() == names.len() || self.refresh(deadline).await.is_err() {
+            return members;
+        }
+        known()
     }
 
     /// Some member has named the leader of a topic.
@@ -379,6 +394,23 @@ impl Routing {
             .max_by_key(|info| info.next)
     }
 
+    /// Asks the leader of a topic, or if it does not answer any member.
+    pub(crate) async fn ask_leader_or_any(
+        &self,
+        topic: &TopicName,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Response, NoRoute> {
+        let leader = self.route(topic).leader();
+        if let Some(member) = leader.and_then(|name| self.member(&name)) {
+            let soon = deadline.min(Instant::now() + ANSWER_TIME_MAX);
+            if let Ok(response) = ask(&member, request, soon).await {
+                return Ok(response);
+            }
+        }
+        self.ask_any(request, deadline).await
+    }
+
     /// A topic as its leader knows it; if nobody leads it, as the member that is furthest ahead.
     pub(crate) async fn topic_at_leader(
         &self,
@@ -396,10 +428,7 @@ impl Routing {
             return Ok(info);
         };
         self.hint(topic, &leader);
-        if self.member(&leader).is_none() {
-            self.refresh(deadline).await?;
-        }
-        let Some(member) = self.member(&leader) else {
+        let Some(member) = self.find(&leader, deadline).await? else {
             return Ok(info);
         };
         let deadline = deadline.min(Instant::now() + ANSWER_TIME_MAX);
@@ -484,7 +513,7 @@ impl Routing {
                 }
                 Ok(response) => return Ok((response, maybe_done)),
                 Err(why) => {
-                    maybe_done = true;
+                    maybe_done |= why.sent;
                     why
                 }
             };
@@ -503,12 +532,15 @@ impl Routing {
         hint: Option<String>,
         deadline: Instant,
     ) -> Result<Arc<Member>, NoRoute> {
-        if let Some(member) = hint.as_ref().and_then(|name| self.member(name)) {
+        if let Some(name) = hint
+            && let Some(member) = self.find(&name, deadline).await?
+        {
             return Ok(member);
         }
         self.refresh(deadline).await?;
-        hint.and_then(|name| self.member(&name))
-            .or_else(|| self.members().into_iter().next())
+        self.members()
+            .into_iter()
+            .next()
             .ok_or_else(|| NoRoute::NoAnswer(NoAnswer::new("the cluster has no member")))
     }
 }

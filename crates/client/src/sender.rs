@@ -314,8 +314,10 @@ impl Sender {
                     return Ended::Lost(why);
                 }
                 answered = true;
-                // What is wrong with the next one shows when it is waited for.
-                frame = reader.ready(CLIENT_FRAME_BYTES_MAX).unwrap_or_default();
+                frame = match reader.ready(CLIENT_FRAME_BYTES_MAX) {
+                    Ok(next) => next,
+                    Err(why) => return Ended::Lost(why.to_string().into()),
+                };
             }
             let owed = self.tell();
             if let Some(remedy) = remedy.take_if(|_| owed == 0) {
@@ -452,6 +454,7 @@ impl Sender {
     fn apply(&mut self, member: &Member, remedy: Remedy) -> Pause {
         tracing::debug!(topic = %self.topic, member = &**member.name(), ?remedy, "refused");
         match remedy {
+            Remedy::Again(why) => self.trouble = why.into(),
             Remedy::Later(why) => self.doubt(member, why),
             Remedy::Elsewhere(leader) => {
                 self.doubt(member, format!("{} does not lead", member.name()));
@@ -563,6 +566,7 @@ fn end_of_stream(frame: &Frame, answered: bool, before: Option<Remedy>) -> Ended
         Refusal::NotLeader { leader } => Remedy::Elsewhere(leader.clone()),
         Refusal::NoSuchTopic { .. } => Remedy::NoSuchTopic,
         Refusal::NotPermitted { what } => Remedy::NotPermitted(what.clone()),
+        Refusal::Busy => Remedy::Again(refusal.to_string()),
         _ if refusal.is_retryable() => Remedy::Later(refusal.to_string()),
         _ => Remedy::Reject(refusal.to_string()),
     };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use kontiki_wire::{From, Offset, Record, Request, Response, TopicName, Until};
+use kontiki_wire::{From, Malformed, Offset, Record, Request, Response, TopicName, Until};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -93,7 +93,11 @@ impl SubscribeBuilder {
             topic: self.topic.clone(),
             time,
         };
-        let answer = self.routing.ask_any(&request, deadline).await;
+        // Another member may lag behind, and find the end too soon.
+        let asked = self
+            .routing
+            .ask_leader_or_any(&self.topic, &request, deadline);
+        let answer = asked.await;
         match answer.map_err(|why| no_route(&self.topic, why))? {
             Response::Offset(offset) => Ok(offset),
             other => Err(no_route(&self.topic, NoRoute::refused(&other))),
@@ -178,8 +182,10 @@ impl Iterator for DeliveredRecords {
             return None;
         }
         let offset = self.offset();
-        // As many as the batch's header says, or the last is an error.
-        let record = self.stretch.records.next()?;
+        let missing = Err(Malformed::Inconsistent {
+            what: "the batch has fewer records than it says",
+        });
+        let record = self.stretch.records.next().unwrap_or(missing);
         self.stretch.offset += 1;
         Some(match record {
             Ok(record) => Ok(Delivered {
@@ -236,6 +242,8 @@ pub struct Subscription {
     /// What has been begun to be handed out one by one.
     current: Option<DeliveredRecords>,
     progress: watch::Sender<Progress>,
+    /// A record could not be read: nothing after it is handed out.
+    broken: bool,
 }
 
 impl Subscription {
@@ -245,6 +253,7 @@ impl Subscription {
             progress: reading.progress().clone(),
             state: State::Idle(Box::new(reading)),
             current: None,
+            broken: false,
         }
     }
 
@@ -338,6 +347,11 @@ impl Stream for Subscription {
         loop {
             if let Some(current) = &mut this.current {
                 let next = current.next();
+                if matches!(next, Some(Err(_))) {
+                    this.broken = true;
+                    this.current = None;
+                    return Poll::Ready(next);
+                }
                 if current.is_empty() {
                     let end = current.stretch.end;
                     this.current = None;
@@ -346,6 +360,9 @@ impl Stream for Subscription {
                 if next.is_some() {
                     return Poll::Ready(next);
                 }
+            }
+            if this.broken {
+                return Poll::Ready(None);
             }
             match ready!(this.poll_batch(context)) {
                 Ok(Some(records)) => this.current = Some(records),

@@ -141,12 +141,12 @@ fn refusal_stops_sending_until_all_is_answered_and_then_begins_with_the_first() 
     let first_two = [flight.send_next().unwrap(), flight.send_next().unwrap()];
     assert_eq!(
         flight.refuse(0, &Refusal::Busy).unwrap(),
-        Remedy::Later(Refusal::Busy.to_string())
+        Remedy::Again(Refusal::Busy.to_string())
     );
     assert_eq!(flight.send_next(), None);
     assert_eq!(flight.owed(), 1);
     let gap = Refusal::SequenceGap { expected: 0 };
-    assert!(matches!(flight.refuse(1, &gap), Ok(Remedy::Later(_))));
+    assert!(matches!(flight.refuse(1, &gap), Ok(Remedy::Again(_))));
     assert_eq!(flight.owed(), 0);
     flight.stream_ended();
     assert_eq!(send_all(&mut flight)[..2], first_two);
@@ -159,7 +159,7 @@ fn expiry_tells_what_may_have_happened_from_what_has_not() {
     flight.send_next().unwrap();
     assert!(matches!(
         flight.refuse(0, &Refusal::Busy),
-        Ok(Remedy::Later(_))
+        Ok(Remedy::Again(_))
     ));
     flight.stream_ended();
     flight.fail_first("late", &not_appended());
@@ -225,7 +225,7 @@ fn rejected_batch_fails_alone_if_it_is_the_first_and_waits_for_its_turn_otherwis
         what: "a batch".to_owned(),
         limit: 1,
     };
-    assert!(matches!(flight.refuse(1, &large), Ok(Remedy::Later(_))));
+    assert!(matches!(flight.refuse(1, &large), Ok(Remedy::Again(_))));
     assert!(matches!(flight.refuse(0, &large), Ok(Remedy::Reject(_))));
     flight.stream_ended();
     flight.fail_first("too large", &not_appended());
@@ -451,7 +451,7 @@ impl World {
 
     fn apply(&mut self, remedy: Remedy) {
         match remedy {
-            Remedy::Later(_) => {}
+            Remedy::Again(_) | Remedy::Later(_) => {}
             Remedy::NewEpoch(why) => self.flight.next_epoch(&why),
             Remedy::NewName(why) => panic!("nobody else has this name: {why}"),
             other => panic!("{other:?} was not asked for"),

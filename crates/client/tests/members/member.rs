@@ -73,6 +73,7 @@ impl Member {
         while let Ok(Some(frame)) = reader.next(CLIENT_FRAME_BYTES_MAX).await {
             self.speak().await;
             let request = Request::decode(&frame).unwrap();
+            self.shared.with(|state| state.asked += 1);
             let response = self.shared.with(|state| self.respond(state, request));
             let mut out = BytesMut::new();
             response.encode(&mut out);

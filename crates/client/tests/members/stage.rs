@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) delivered: usize,
     /// Connections that were let in.
     pub(crate) connections: usize,
+    /// Requests that came.
+    pub(crate) asked: usize,
 }
 
 /// The state, and that it has changed.
@@ -252,6 +254,7 @@ impl Stage {
             served: Vec::new(),
             delivered: 0,
             connections: 0,
+            asked: 0,
         };
         let mut stage = Self {
             shared: Arc::new(Shared {

@@ -495,3 +495,18 @@ async fn subscriptions_spread_over_the_replicas() {
         assert!(served >= 2, "{member} served {served} of 30");
     }
 }
+
+#[tokio::test]
+async fn dead_replica_does_not_keep_new_subscriptions_waiting() {
+    let mut stage = Stage::start(3);
+    ten(&stage);
+    stage.kill("n3");
+    let topic = topic(&stage).await;
+    let begun = std::time::Instant::now();
+    for _ in 0..6 {
+        let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+        values(&mut subscription, 1).await;
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
