@@ -5,7 +5,7 @@
 use crate::{
     effect::{Effect, Refused},
     ids::{Index, Micros, NodeRef, ReadId},
-    message::{Body, Message},
+    message::{Body, Message, Session},
     pulse::{Read, Reads},
     quorum,
     raft::Raft,
@@ -82,7 +82,7 @@ impl Raft {
 
     /// Sends a beat to everyone, if its time has come or reads want one.
     pub(crate) fn send_beats(&mut self, out: &mut Vec<Effect>) {
-        let (now, term, commit) = (self.now, self.hard.term, self.commit);
+        let (now, term, commit, alone) = (self.now, self.hard.term, self.commit, self.is_alone());
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
@@ -91,6 +91,9 @@ impl Raft {
         }
         leader.beats.send(now, self.settings.beat_interval);
         let beat = leader.beats.last;
+        if alone {
+            leader.beats.answered(beat);
+        }
         leader.reads.beat_sent(beat);
         for peer in &mut leader.peers {
             peer.beaten(commit);
@@ -112,12 +115,20 @@ impl Raft {
         let State::Follower(follower) = &mut self.state else {
             return;
         };
+        let first = follower.beat == 0;
         if beat > follower.beat {
             follower.beat = beat;
             follower.beat_owed = true;
         }
+        // After a restart the leader may believe that all is said, and so say nothing. A new leader's
+        // first beat comes just before its first append, which needs no asking for.
+        let unheard = follower.talk.is_none() && commit > follower.verified && !first;
         let commit = commit.min(follower.verified);
         self.commit_to(commit);
+        if unheard {
+            let last = self.log.last();
+            self.reject(from, Session::NONE, last, last);
+        }
     }
 
     /// A follower lives and still follows.

@@ -34,9 +34,18 @@ impl Settings {
                  {election} µs"
             ));
         }
+        if election.0 / beat.0 > BEATS_MAX {
+            return Err(format!(
+                "a beat interval of {beat} µs is not within {BEATS_MAX} to an election timeout of \
+                 {election} µs"
+            ));
+        }
         Ok(())
     }
 }
+
+/// Beats within one election timeout: as many are remembered while no quorum answers.
+const BEATS_MAX: u64 = 1_000;
 
 fn terms(boot: &Boot) -> Result<TermIndex, String> {
     let Boot { base, last, .. } = *boot;

@@ -227,7 +227,8 @@ impl Raft {
         let State::PreCandidate(asker) = &mut self.state else {
             return;
         };
-        if granted && round == self.round && !asker.granted.contains(&from) {
+        let counts = self.configs.latest().is_voter(from);
+        if granted && counts && round == self.round && !asker.granted.contains(&from) {
             asker.granted.push(from);
             self.try_campaign();
         }
@@ -241,13 +242,18 @@ impl Raft {
             self.follow(term, None, "a later term was heard of");
         }
         let ours = term == self.hard.term;
-        let free = match self.hard.vote {
-            Some(vote) => vote == from,
-            None => matches!(&self.state, State::Follower(follower) if follower.leader.is_none()),
+        let free = match (self.hard.vote, &self.state) {
+            (Some(vote), _) => vote == from,
+            (None, State::Follower(follower)) => follower.leader.is_none(),
+            (None, State::PreCandidate(_)) => true,
+            (None, State::Candidate(_) | State::Leader(_)) => false,
         };
         if !ours || !free || last < self.log.last() {
             self.send(from, Body::VoteReply { granted: false });
             return;
+        }
+        if matches!(self.state, State::PreCandidate(_)) {
+            self.follow(term, None, "it gave its vote");
         }
         self.hard.vote = Some(from);
         self.grant_owed = true;
@@ -258,7 +264,8 @@ impl Raft {
         let State::Candidate(candidate) = &mut self.state else {
             return;
         };
-        if granted && !candidate.granted.contains(&from) {
+        let counts = self.configs.latest().is_voter(from);
+        if granted && counts && !candidate.granted.contains(&from) {
             candidate.granted.push(from);
             self.try_lead();
         }

@@ -20,7 +20,8 @@ impl Raft {
         }
     }
 
-    fn reject(&mut self, to: NodeRef, session: Session, prev: LogId, hint: LogId) {
+    /// Refuses what was to follow `prev`.
+    pub(crate) fn reject(&mut self, to: NodeRef, session: Session, prev: LogId, hint: LogId) {
         self.send(
             to,
             Body::AppendRejected {

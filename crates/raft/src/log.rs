@@ -73,6 +73,11 @@ impl Log {
         Index(self.last().index.0 + 1 - self.tail.len() as u64)
     }
 
+    /// How many entries are in memory.
+    pub(crate) fn tail_len(&self) -> usize {
+        self.tail.len()
+    }
+
     /// See [`TermIndex::term_at`].
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         self.terms.term_at(index)

@@ -51,10 +51,10 @@ impl ConfigHistory {
         self.0.truncate(kept);
     }
 
-    /// How many are not committed yet.
-    pub(crate) fn uncommitted(&self, commit: Index) -> usize {
+    /// How many were appended after `index`.
+    pub(crate) fn after(&self, index: Index) -> usize {
         let past = self.0[1..].iter().rev();
-        past.take_while(|(index, _)| *index > commit).count()
+        past.take_while(|(at, _)| *at > index).count()
     }
 }
 

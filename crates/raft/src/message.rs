@@ -10,6 +10,11 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Session(pub u64);
 
+impl Session {
+    /// No conversation. A rejection that carries it asks the leader to begin one.
+    pub const NONE: Self = Self(0);
+}
+
 /// One message. Sender, receiver and group are the envelope's.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Message {
@@ -73,9 +78,10 @@ pub enum Body {
         /// The end of what is matched and durable.
         matched: Index,
     },
-    /// `prev` is not in the sender's log.
+    /// `prev` is not in the sender's log; or the sender knows of no conversation and wants one, since
+    /// a restart has left it unsure how far its log equals the leader's.
     AppendRejected {
-        /// The conversation answered.
+        /// The conversation answered, or [`Session::NONE`].
         session: Session,
         /// The position refused.
         prev: LogId,

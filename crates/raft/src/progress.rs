@@ -192,6 +192,14 @@ impl Progress {
         self.pace = ASK_NOW;
     }
 
+    /// It knows of no conversation. If an append is on its way, that begins one.
+    pub(crate) fn unheard(&mut self) {
+        if self.pace == Pace::Stream && self.in_flight.is_empty() {
+            self.search_again();
+            self.pace = ASK_NOW;
+        }
+    }
+
     /// Its link opened or closed: whatever was under way is forgotten, and so are answers to it.
     pub(crate) fn reachable(&mut self, open: bool, session: Session, now: Micros) {
         self.session = session;

@@ -111,6 +111,8 @@ impl Raft {
         };
         if peer.session == session {
             peer.rejected(prev.index, common);
+        } else if session == Session::NONE {
+            peer.unheard();
         }
     }
 
