@@ -9,8 +9,8 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     admin::Admin,
     connections::NoAnswer,
-    error::{ConnectError, InvalidOption},
-    options::{ConnectOptions, ProducerConfig},
+    error::ConnectError,
+    options::{ConnectOptions, InvalidOption, ProducerConfig},
     producer::Producer,
     routing::{NoRoute, Routing},
     subscription::SubscribeBuilder,

@@ -6,19 +6,7 @@ use std::sync::Arc;
 use kontiki_wire::{Malformed, Offset, TopicName};
 use thiserror::Error;
 
-use crate::context::ContextError;
-
-/// An option with a value that cannot be.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{option} is {given}, it must be {must}")]
-pub struct InvalidOption {
-    /// Which option.
-    pub option: &'static str,
-    /// What it was set to.
-    pub given: String,
-    /// What it may be.
-    pub must: String,
-}
+use crate::{context::ContextError, options::InvalidOption};
 
 /// Why there is no connection to the cluster.
 #[derive(Clone, Debug, Error)]

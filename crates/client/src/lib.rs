@@ -28,12 +28,14 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod asking;
 mod backoff;
 mod buffer;
 mod client;
 mod connections;
 mod context;
 mod contexts;
+mod ended;
 mod error;
 mod flight;
 mod options;
@@ -55,8 +57,8 @@ pub use admin::Admin;
 pub use client::{Client, Topic};
 pub use context::{Context, ContextError};
 pub use contexts::Contexts;
-pub use error::{AdminError, AppendError, ConnectError, InvalidOption, SubscribeError};
-pub use options::{ConnectOptions, ProducerConfig};
+pub use error::{AdminError, AppendError, ConnectError, SubscribeError};
+pub use options::{ConnectOptions, InvalidOption, ProducerConfig};
 pub use producer::Producer;
 pub use status::{ClusterStatus, MemberHealth, ReplicaHealth, TopicHealth};
 pub use subscription::{Delivered, DeliveredRecords, SubscribeBuilder, Subscription};

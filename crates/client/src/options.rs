@@ -7,7 +7,7 @@ use kontiki_wire::{
     limits::{BATCH_BYTES_MAX, BATCH_BYTES_TARGET, NAME_BYTES_MAX, PRODUCER_BATCHES_IN_FLIGHT_MAX},
 };
 
-use crate::error::InvalidOption;
+use thiserror::Error;
 
 /// How long a call may take unless told otherwise.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
@@ -17,6 +17,18 @@ const DEADLINE_MIN: Duration = Duration::from_millis(10);
 const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// Addresses one may name.
 const ADDRESSES_MAX: usize = 64;
+
+/// An option with a value that cannot be.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{option} is {given}, it must be {must}")]
+pub struct InvalidOption {
+    /// Which option.
+    pub option: &'static str,
+    /// What it was set to.
+    pub given: String,
+    /// What it may be.
+    pub must: String,
+}
 
 /// How to reach a cluster and who one is.
 #[derive(Clone, Debug)]

@@ -17,29 +17,19 @@ use kontiki_wire::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
+    asking::{ANSWER_TIME_MAX, PROBES, ask, ask_hedged, probe, unexpected},
     backoff::{Backoff, shuffle},
     connections::{Member, NoAnswer, dial},
 };
 
-/// How long one member's answer is waited for before the next is asked as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(100);
-/// How long a member may take for what it answers from memory; one that takes longer is taken for
-/// dead, and its connection set aside.
-const ANSWER_TIME_MAX: Duration = Duration::from_millis(600);
 /// How long a member may take for what the cluster has to agree on.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
 /// Between two rounds of asking everybody.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
-/// Between two probes for the successor of a silent leader: quick for as long as an election takes,
-/// then ever slower, because then many clients ask and members have other things to do.
-const PROBES: Backoff =
-    Backoff::new(Duration::from_millis(40), Duration::from_secs(1)).steady_for(12);
-/// How long one probe may take, dialling included.
-const PROBE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a freshly made topic may be unknown to some members.
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_millis(300);
 
@@ -550,69 +540,6 @@ pub(crate) struct Unanswered {
     pub(crate) why: NoRoute,
     /// Whether an attempt may have been done all the same.
     pub(crate) maybe_done: bool,
-}
-
-/// Asks a member until it names a leader that is not the silent one. The silent one is asked too: if
-/// it does not answer this either, its connection is set aside.
-async fn probe(member: Arc<Member>, topic: TopicName, silent: String) -> String {
-    let request = Request::Topic { name: topic };
-    let mut probes = PROBES;
-    loop {
-        let next = Instant::now() + probes.delay();
-        let deadline = Instant::now() + PROBE_TIME_MAX;
-        if let Ok(Response::Topic(info)) = ask(&member, &request, deadline).await
-            && let Some(leader) = info.leader
-            && leader != silent
-        {
-            return leader;
-        }
-        sleep_until(next).await;
-    }
-}
-
-/// Asks one member after the other, the next whenever the last has not answered for a moment or has
-/// failed. The first answer counts.
-async fn ask_hedged(
-    members: Vec<Arc<Member>>,
-    request: &Request,
-    deadline: Instant,
-) -> Result<Response, NoAnswer> {
-    let mut waiting = members.into_iter();
-    let mut asked = JoinSet::new();
-    let mut last = NoAnswer::new("no member is known");
-    loop {
-        if let Some(member) = waiting.next() {
-            let request = request.clone();
-            asked.spawn(async move { ask(&member, &request, deadline).await });
-        } else if asked.is_empty() {
-            return Err(last);
-        }
-        tokio::select! {
-            Some(answer) = asked.join_next() => match answer {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(why)) => last = why,
-                Err(why) => last = NoAnswer::new(why),
-            },
-            () = sleep(HEDGE_AFTER) => {}
-        }
-    }
-}
-
-/// Asks what a member answers from memory. A refusal that may be none elsewhere is no answer.
-async fn ask(member: &Member, request: &Request, deadline: Instant) -> Result<Response, NoAnswer> {
-    match member.ask(request, ANSWER_TIME_MAX, deadline).await? {
-        Response::Refused(refusal) if refusal.is_retryable() => {
-            Err(NoAnswer::new(format_args!("{}: {refusal}", member.name())))
-        }
-        response => Ok(response),
-    }
-}
-
-fn unexpected(response: &Response) -> NoAnswer {
-    match response {
-        Response::Refused(refusal) => NoAnswer::new(refusal),
-        _ => NoAnswer::new("a member gave an answer to another question"),
-    }
 }
 
 /// Nothing that is done under these locks can leave things half-done.

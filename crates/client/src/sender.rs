@@ -12,17 +12,18 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use kontiki_transport::{Error, FrameReader, FrameWriter};
+use kontiki_transport::{FrameReader, FrameWriter};
 use kontiki_wire::{
-    Acknowledged, ClientStream, Frame, FrameKind, Produced, ProducerId, Refusal, StreamEnd,
-    TopicName, TopicSettings, limits::CLIENT_FRAME_BYTES_MAX,
+    Acknowledged, ClientStream, Frame, FrameKind, Produced, ProducerId, TopicName, TopicSettings,
+    limits::CLIENT_FRAME_BYTES_MAX,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     backoff::{Backoff, chance},
     buffer::{Buffer, Taken},
     connections::{Member, NoAnswer},
+    ended::{DRAIN_TIME_MAX, Ended, end_of_stream, ended_by_member, unwritable},
     error::AppendError,
     flight::{Absurd, Flight, Remedy},
     routing::{NoRoute, Routing},
@@ -35,8 +36,6 @@ const SILENCE_MAX: Duration = Duration::from_millis(150);
 /// How long a leader that nobody contradicts may owe an answer before everything is sent again. What
 /// it has taken in is recognised.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long the answers to the rest of a stream are waited for after a refusal.
-const DRAIN_TIME_MAX: Duration = Duration::from_millis(200);
 /// Bytes that are handed to the stream at once.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Between attempts that did not help.
@@ -61,22 +60,6 @@ pub(crate) struct Sender {
     progressed: AtomicBool,
     /// The last thing that went wrong, for people.
     trouble: Arc<str>,
-}
-
-/// Why a stream ended.
-enum Ended {
-    /// Everything is done, and nothing more will come.
-    Done,
-    /// It broke.
-    Lost(Arc<str>),
-    /// The member has fallen silent, and another one is said to lead.
-    Moved,
-    /// A batch's time is over.
-    Expired,
-    /// A refusal, and nothing more is to be waited for.
-    Refused(Remedy),
-    /// The stream was refused as a whole, before anything on it was taken.
-    NotOpened(Remedy),
 }
 
 /// Whether to wait before the next attempt.
@@ -539,50 +522,6 @@ impl Drop for Sender {
             why: why.into(),
         };
         self.fail_all(why, &why_not);
-    }
-}
-
-/// A member that ends a stream says why on its other half: that is waited for, it is the better
-/// reason.
-async fn unwritable(why: &Error) -> Ended {
-    sleep(DRAIN_TIME_MAX).await;
-    Ended::Lost(why.to_string().into())
-}
-
-fn ended_by_member() -> Ended {
-    Ended::Lost("the member ended the stream".into())
-}
-
-/// The last frame of a stream.
-fn end_of_stream(frame: &Frame, answered: bool, before: Option<Remedy>) -> Ended {
-    let refusal = match StreamEnd::decode(frame) {
-        Ok(StreamEnd::Refused(refusal)) => refusal,
-        Ok(StreamEnd::Deleted { .. }) => return Ended::Refused(Remedy::NoSuchTopic),
-        Ok(StreamEnd::Moving) => return Ended::Refused(Remedy::Elsewhere(None)),
-        Ok(StreamEnd::Reached) => return ended_by_member(),
-        Err(why) => return Ended::Lost(format!("the member sent {why}").into()),
-    };
-    let remedy = match &refusal {
-        Refusal::NotLeader { leader } => Remedy::Elsewhere(leader.clone()),
-        Refusal::NoSuchTopic { .. } => Remedy::NoSuchTopic,
-        Refusal::NotPermitted { what } => Remedy::NotPermitted(what.clone()),
-        Refusal::Busy => Remedy::Again(refusal.to_string()),
-        _ if refusal.is_retryable() => Remedy::Later(refusal.to_string()),
-        _ => Remedy::Reject(refusal.to_string()),
-    };
-    let remedy = match before {
-        Some(before) => before.or(remedy),
-        None => remedy,
-    };
-    // These two are decided before anything is read from the stream.
-    let decided_first = matches!(
-        refusal,
-        Refusal::NotPermitted { .. } | Refusal::NoSuchTopic { .. }
-    );
-    if decided_first && !answered {
-        Ended::NotOpened(remedy)
-    } else {
-        Ended::Refused(remedy)
     }
 }
 
