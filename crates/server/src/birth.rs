@@ -63,8 +63,10 @@ pub fn birth_cluster(
     }
 
     let cluster = ClusterId(u128::from_le_bytes(random()?));
-    let node_ca = Authority::new(&format!("kontiki nodes of {cluster}"), AUTHORITY_VALID)?;
-    let client_ca = Authority::new(&format!("kontiki clients of {cluster}"), AUTHORITY_VALID)?;
+    let authorities = Authorities {
+        nodes: Authority::new(&format!("kontiki nodes of {cluster}"), AUTHORITY_VALID)?,
+        clients: Authority::new(&format!("kontiki clients of {cluster}"), AUTHORITY_VALID)?,
+    };
     let mut infos = Vec::new();
     for (member, id) in members.iter().zip(1..) {
         infos.push(MemberInfo {
@@ -75,37 +77,8 @@ pub fn birth_cluster(
             peer_address: member.peer_address.clone(),
         });
     }
-
-    make_dir(&ca_dir)?;
-    for (name, authority) in [("node-ca", &node_ca), ("client-ca", &client_ca)] {
-        write(
-            &ca_dir.join(format!("{name}.pem")),
-            authority.certificate_pem(),
-            PUBLIC,
-        )?;
-        write(
-            &ca_dir.join(format!("{name}.key")),
-            authority.key_pem(),
-            PRIVATE,
-        )?;
-    }
+    authorities.write(&ca_dir)?;
     for (member, member_dir) in infos.iter().zip(&member_dirs) {
-        let identity = identity(cluster, Role::Node, &member.name);
-        let issued = node_ca.issue(&identity, LEAF_VALID)?;
-        let certs = member_dir.join("certs");
-        make_dir(member_dir)?;
-        make_dir(&certs)?;
-        write_issued(&certs, "node", &issued)?;
-        write(
-            &certs.join("node-ca.pem"),
-            node_ca.certificate_pem(),
-            PUBLIC,
-        )?;
-        write(
-            &certs.join("client-ca.pem"),
-            client_ca.certificate_pem(),
-            PUBLIC,
-        )?;
         let file = MemberFile {
             cluster,
             name: member.name.clone(),
@@ -113,25 +86,70 @@ pub fn birth_cluster(
             started: false,
             members: infos.clone(),
         };
-        file.save(member_dir).map_err(|source| BirthError::Io {
-            path: member_dir.clone(),
-            source,
-        })?;
+        authorities.write_member(member_dir, &file)?;
     }
-    let operator = client_ca.issue(&identity(cluster, Role::Operator, "operator"), LEAF_VALID)?;
-    make_dir(&operator_dir)?;
-    write_issued(&operator_dir, "operator", &operator)?;
-    write(
-        &operator_dir.join("node-ca.pem"),
-        node_ca.certificate_pem(),
-        PUBLIC,
-    )?;
+    authorities.write_operator(&operator_dir, cluster)?;
     Ok(Birth {
         cluster,
         members: infos,
         member_dirs,
         operator_dir,
     })
+}
+
+/// Who signs certificates of the cluster.
+struct Authorities {
+    nodes: Authority,
+    clients: Authority,
+}
+
+impl Authorities {
+    fn write(&self, dir: &Path) -> Result<(), BirthError> {
+        make_dir(dir)?;
+        for (name, authority) in [("node-ca", &self.nodes), ("client-ca", &self.clients)] {
+            let certificate = authority.certificate_pem();
+            write(&dir.join(format!("{name}.pem")), certificate, PUBLIC)?;
+            write(
+                &dir.join(format!("{name}.key")),
+                authority.key_pem(),
+                PRIVATE,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_member(&self, dir: &Path, file: &MemberFile) -> Result<(), BirthError> {
+        let issued = self
+            .nodes
+            .issue(&identity(file.cluster, Role::Node, &file.name), LEAF_VALID)?;
+        let certs = dir.join("certs");
+        make_dir(dir)?;
+        make_dir(&certs)?;
+        write_issued(&certs, "node", &issued)?;
+        write(
+            &certs.join("node-ca.pem"),
+            self.nodes.certificate_pem(),
+            PUBLIC,
+        )?;
+        write(
+            &certs.join("client-ca.pem"),
+            self.clients.certificate_pem(),
+            PUBLIC,
+        )?;
+        file.save(dir).map_err(|source| failed(dir, source))
+    }
+
+    fn write_operator(&self, dir: &Path, cluster: ClusterId) -> Result<(), BirthError> {
+        let operator = identity(cluster, Role::Operator, "operator");
+        let issued = self.clients.issue(&operator, LEAF_VALID)?;
+        make_dir(dir)?;
+        write_issued(dir, "operator", &issued)?;
+        write(
+            &dir.join("node-ca.pem"),
+            self.nodes.certificate_pem(),
+            PUBLIC,
+        )
+    }
 }
 
 fn check(members: &[MemberSpec]) -> Result<(), BirthError> {

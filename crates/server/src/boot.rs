@@ -2,22 +2,141 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use kontiki_broker::GroupBoot;
+use kontiki_broker::{Broker, GroupBoot};
 use kontiki_raft::{Boot, Hard, Index, LogId, Membership, NodeRef};
-use kontiki_storage::{Recovered, RecoveredGroup};
-use kontiki_transport::{Credentials, Identity, Role};
+use kontiki_storage::{Event, Recovered, RecoveredGroup, Storage};
+use kontiki_transport::{Credentials, Endpoint, Identity, Limits, Plane, Role};
 use kontiki_wire::GroupId;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tracing::{info, warn};
 
 use crate::{
+    clock::Clock,
+    config::Config,
     error::StartError,
     member::{MemberFile, node_ref, write_durably},
 };
 
+/// All that a member is made of before it is wired together.
+pub(crate) struct Booted {
+    pub(crate) member: MemberFile,
+    pub(crate) me: NodeRef,
+    pub(crate) clients: Endpoint,
+    pub(crate) peers: Endpoint,
+    pub(crate) clock: Clock,
+    pub(crate) storage: Storage,
+    /// What storage tells, through a queue that never blocks its threads.
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) broker: Broker,
+}
+
+/// Makes it from the member's directory. What can be refused without touching the disk is refused
+/// before.
+pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
+    let mut member = MemberFile::load(&config.dir)?;
+    check_advertised(config, &member)?;
+    let credentials = credentials(&config.dir, &member)?;
+    let (clients, peers) = listen(config, &member, &credentials)?;
+    let (data, lost) = data_dir(&config.dir, &member)?;
+    let (storage, recovered, events) = open_storage(data).await?;
+    let clock = Clock::start();
+    let broker = broker(&member, recovered, lost, &clock)?;
+    if !member.started {
+        member.started = true;
+        member.save(&config.dir).map_err(|source| StartError::Io {
+            doing: "cannot write in",
+            path: config.dir.clone(),
+            source,
+        })?;
+    }
+    Ok(Booted {
+        me: node_ref(member.me()),
+        member,
+        clients,
+        peers,
+        clock,
+        storage,
+        events,
+        broker,
+    })
+}
+
+fn listen(
+    config: &Config,
+    member: &MemberFile,
+    credentials: &Credentials,
+) -> Result<(Endpoint, Endpoint), StartError> {
+    let me = member.me();
+    let listen = |plane, address, setting, limits| {
+        Endpoint::listen_within(address, plane, credentials, limits).map_err(|error| {
+            StartError::Listen {
+                address,
+                setting,
+                reason: error.to_string(),
+            }
+        })
+    };
+    let address = listen_address(config.listen, &me.address)?;
+    let peer_address = listen_address(config.listen_peers, &me.peer_address)?;
+    let limits = Limits {
+        connections: config.limits.connections,
+        ..Limits::of(Plane::Clients)
+    };
+    let clients = listen(Plane::Clients, address, "listen", limits)?;
+    let limits = Limits::of(Plane::Peers);
+    let peers = listen(Plane::Peers, peer_address, "listen_peers", limits)?;
+    Ok((clients, peers))
+}
+
+/// Recovery reads whatever the disk holds: off the runtime's thread.
+async fn open_storage(
+    data: PathBuf,
+) -> Result<(Storage, Recovered, mpsc::UnboundedReceiver<Event>), StartError> {
+    let (sender, events) = mpsc::unbounded_channel();
+    let tell = Arc::new(move |event| {
+        // Nobody listens any more when the member is stopping.
+        let _ = sender.send(event);
+    });
+    let open = move || Storage::open(&data, kontiki_storage::Settings::default(), tell);
+    let opened = spawn_blocking(open).await;
+    let (storage, recovered) =
+        opened.map_err(|error| StartError::Log(format!("opening the disk failed: {error}")))??;
+    Ok((storage, recovered, events))
+}
+
+fn broker(
+    member: &MemberFile,
+    recovered: Recovered,
+    lost: Option<String>,
+    clock: &Clock,
+) -> Result<Broker, StartError> {
+    if let Some(torn) = &recovered.torn {
+        info!(%torn, "the last write had not finished; it was cut off");
+    }
+    let damage: Vec<_> = recovered.damage.iter().cloned().chain(lost).collect();
+    let unsound = (!damage.is_empty()).then(|| damage.join("; "));
+    if let Some(why) = &unsound {
+        warn!(%why, "the disk is not to be trusted: this member neither votes nor leads");
+    }
+    let groups = groups(member, recovered, unsound.is_none());
+    let settings = kontiki_broker::Settings {
+        cluster: member.cluster,
+        me: node_ref(member.me()),
+        raft: kontiki_raft::Settings::default(),
+        birth: member.birth_state(),
+        unsound,
+        seed: getrandom::u64().map_err(StartError::Randomness)?,
+    };
+    Broker::new(settings, groups, clock.now()).map_err(StartError::Log)
+}
+
 /// Reads the certificates of the member in `dir` and checks that they are this member's.
-pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
+fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
     let certs = dir.join("certs");
     let read = |name: &str| {
         let path = certs.join(name);
@@ -56,10 +175,7 @@ pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials
 
 /// The data directory, made if it is to be. Says why it is not to be trusted, if it was lost: a member
 /// that has forgotten what it promised must not vote.
-pub(crate) fn data_dir(
-    dir: &Path,
-    member: &MemberFile,
-) -> Result<(PathBuf, Option<String>), StartError> {
+fn data_dir(dir: &Path, member: &MemberFile) -> Result<(PathBuf, Option<String>), StartError> {
     let data = dir.join("data");
     let failed = |doing: &'static str, path: &Path| {
         let path = path.to_owned();
@@ -100,7 +216,7 @@ pub(crate) fn data_dir(
 }
 
 /// What the broker starts from. The cluster's own group is born if the disk has nothing of it.
-pub(crate) fn groups(member: &MemberFile, recovered: Recovered, sound: bool) -> Vec<GroupBoot> {
+fn groups(member: &MemberFile, recovered: Recovered, sound: bool) -> Vec<GroupBoot> {
     let me = node_ref(member.me());
     let mut groups: Vec<_> = recovered
         .groups
@@ -152,5 +268,119 @@ fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
     }
 }
 
+/// The address to listen on: as configured, as born, or the born port on all interfaces where the
+/// address is a host's name.
+fn listen_address(configured: Option<SocketAddr>, born: &str) -> Result<SocketAddr, StartError> {
+    if let Some(address) = configured {
+        return Ok(address);
+    }
+    if let Ok(address) = born.parse() {
+        return Ok(address);
+    }
+    let port = born
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
+    let port: u16 = port.ok_or_else(|| StartError::Log(format!("{born:?} has no port")))?;
+    Ok(SocketAddr::from(([0, 0, 0, 0], port)))
+}
+
+fn check_advertised(config: &Config, member: &MemberFile) -> Result<(), StartError> {
+    let me = member.me();
+    for (key, wanted, known) in [
+        ("advertise", &config.advertise, &me.address),
+        ("advertise_peers", &config.advertise_peers, &me.peer_address),
+    ] {
+        if let Some(wanted) = wanted
+            && wanted != known
+        {
+            return Err(StartError::Config {
+                path: config.dir.join("kontiki.toml"),
+                what: format!(
+                    "`{key}` is {wanted}, and the cluster knows this member at {known}; change it \
+                     back, or replace the member"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Whose the data directory is; written before anything else is.
 const OWNER: &str = "owner";
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::{ClusterId, MemberInfo};
+
+    use super::*;
+
+    fn member(started: bool) -> MemberFile {
+        MemberFile {
+            cluster: ClusterId(7),
+            name: "n1".to_owned(),
+            auto_create: false,
+            started,
+            members: vec![MemberInfo {
+                id: 1,
+                incarnation: 5,
+                name: "n1".to_owned(),
+                address: "n1.example:7400".to_owned(),
+                peer_address: "10.0.0.1:7401".to_owned(),
+            }],
+        }
+    }
+
+    fn nothing() -> Recovered {
+        Recovered {
+            groups: Vec::new(),
+            damage: Vec::new(),
+            torn: None,
+        }
+    }
+
+    #[test]
+    fn cluster_is_born_only_in_a_member_that_never_started() {
+        for (started, sound, fresh) in [
+            (false, true, true),
+            (true, true, false),
+            (false, false, false),
+        ] {
+            let groups = groups(&member(started), nothing(), sound);
+            let [own] = &groups[..] else {
+                panic!("{groups:?}")
+            };
+            assert_eq!(own.group, GroupId::CLUSTER);
+            assert_eq!((own.boot.fresh, own.boot.sound), (fresh, sound));
+        }
+    }
+
+    #[test]
+    fn data_directory_is_its_first_members_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(data_dir(dir.path(), &member(false)).unwrap().1, None);
+        assert_eq!(data_dir(dir.path(), &member(true)).unwrap().1, None);
+        let mut replaced = member(true);
+        replaced.members[0].incarnation = 6;
+        let refused = data_dir(dir.path(), &replaced).unwrap_err();
+        assert!(matches!(refused, StartError::Foreign { .. }), "{refused}");
+    }
+
+    #[test]
+    fn lost_data_stays_lost_however_often_the_member_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let (_, lost) = data_dir(dir.path(), &member(true)).unwrap();
+            assert!(lost.is_some_and(|why| why.contains("replace the member")));
+        }
+    }
+
+    #[test]
+    fn address_is_the_configured_the_born_or_the_born_port() {
+        let configured = "127.0.0.1:1".parse().unwrap();
+        let address = |configured, born| listen_address(configured, born).unwrap().to_string();
+        assert_eq!(address(Some(configured), "10.0.0.1:7401"), "127.0.0.1:1");
+        assert_eq!(address(None, "10.0.0.1:7401"), "10.0.0.1:7401");
+        assert_eq!(address(None, "n1.example:7400"), "0.0.0.0:7400");
+        assert!(listen_address(None, "n1.example").is_err());
+    }
+}

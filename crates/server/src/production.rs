@@ -144,10 +144,12 @@ async fn write_answers(
         answers.next(&mut got).await;
         let mut out = BytesMut::new();
         Acknowledged::encode(&got, &mut out);
+        // A producer that does not take its answers keeps its own slots, and nobody else's bytes.
+        let slots = unanswered.answered(&got);
         if let Err(error) = writer.write(out.freeze()).await {
             return error.into();
         }
-        unanswered.remove(&got);
+        drop(slots);
         got.clear();
     }
 }
@@ -160,7 +162,8 @@ struct Unanswered {
 
 struct Pending {
     sequence: u64,
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
+    /// Held until the batch is answered.
     _bytes: OwnedSemaphorePermit,
 }
 
@@ -184,14 +187,15 @@ impl Unanswered {
             .expect(open);
         self.batches.lock().expect(SOUND).push_back(Pending {
             sequence: batch.header().sequence,
-            _slot: slot,
+            slot,
             _bytes: bytes,
         });
     }
 
-    fn remove(&self, answered: &[Answer]) {
+    /// Lets go of the bytes of what was answered, and hands out the slots.
+    fn answered(&self, answers: &[Answer]) -> Vec<OwnedSemaphorePermit> {
         let mut batches = self.batches.lock().expect(SOUND);
-        for answer in answered {
+        let slots = answers.iter().map(|answer| {
             let sequence = match answer {
                 Ok(acknowledged) => acknowledged.sequence,
                 Err(refused) => refused.sequence,
@@ -200,12 +204,15 @@ impl Unanswered {
             let place = batches
                 .iter()
                 .position(|pending| pending.sequence == sequence);
-            let place = place.expect("every answer is to a batch that was read");
-            batches.remove(place);
-        }
+            let pending = place.and_then(|place| batches.remove(place));
+            pending
+                .expect("every answer is to a batch that was read")
+                .slot
+        });
+        slots.collect()
     }
 
-    /// Resolves when every batch is answered.
+    /// Resolves when every batch is answered and the producer has been told.
     async fn none(&self) {
         let all = u32::try_from(PRODUCER_BATCHES_IN_FLIGHT_MAX).expect("a small number");
         let _all = self.slots.acquire_many(all).await;

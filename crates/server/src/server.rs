@@ -1,23 +1,20 @@
 //! A whole member: wiring, start and stop, in one place.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use kontiki_broker::Broker;
-use kontiki_storage::{Event, Recovered, Storage};
-use kontiki_transport::{Endpoint, Limits, Plane};
+use kontiki_transport::Endpoint;
 use kontiki_wire::ClusterId;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinSet, spawn_blocking},
     time::timeout,
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     answers::Answers,
     arrivals::Arrivals,
-    boot,
-    clock::Clock,
+    boot::boot,
     config::Config,
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
@@ -26,7 +23,6 @@ use crate::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX, STOPPING_MAX,
     },
     links::{Callers, Links},
-    member::{MemberFile, node_ref},
     service::Service,
     session,
     topics::Topics,
@@ -50,75 +46,14 @@ impl Server {
     /// Starts the member in `config.dir`. To be called within a tokio runtime, best one of its own with
     /// one thread. A damaged disk is no error: the member starts, says so, and neither votes nor leads.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let mut member = MemberFile::load(&config.dir)?;
-        check_advertised(&config, &member)?;
-        let credentials = boot::credentials(&config.dir, &member)?;
-        let listen = |plane, address, setting, limits| {
-            Endpoint::listen_within(address, plane, &credentials, limits).map_err(|error| {
-                StartError::Listen {
-                    address,
-                    setting,
-                    // The sentence names the address already.
-                    reason: match error {
-                        kontiki_transport::Error::Bind { source, .. } => source.to_string(),
-                        other => other.to_string(),
-                    },
-                }
-            })
-        };
-        let me = member.me();
-        let peer_address = listen_address(config.listen_peers, &me.peer_address)?;
-        let address = listen_address(config.listen, &me.address)?;
-        let peers = listen(
-            Plane::Peers,
-            peer_address,
-            "listen_peers",
-            Limits::of(Plane::Peers),
-        )?;
-        let limits = Limits {
-            connections: config.limits.connections,
-            ..Limits::of(Plane::Clients)
-        };
-        let clients = listen(Plane::Clients, address, "listen", limits)?;
-
-        let (data, lost) = boot::data_dir(&config.dir, &member)?;
-        let (storage, recovered, events) = open_storage(data).await?;
-        if let Some(torn) = &recovered.torn {
-            info!(%torn, "the last write had not finished; it was cut off");
-        }
-        let mut damage = recovered.damage.clone();
-        damage.extend(lost);
-        let unsound = (!damage.is_empty()).then(|| damage.join("; "));
-        if let Some(why) = &unsound {
-            warn!(%why, "the disk is not to be trusted: this member neither votes nor leads");
-        }
-        let clock = Clock::start();
-        let raft = kontiki_raft::Settings::default();
-        let me = node_ref(member.me());
-        let settings = kontiki_broker::Settings {
-            cluster: member.cluster,
-            me,
-            raft,
-            birth: member.birth_state(),
-            unsound: unsound.clone(),
-            seed: getrandom::u64().map_err(StartError::Randomness)?,
-        };
-        let groups = boot::groups(&member, recovered, unsound.is_none());
-        let broker = Broker::new(settings, groups, clock.now()).map_err(StartError::Log)?;
-        if !member.started {
-            member.started = true;
-            member.save(&config.dir).map_err(|source| StartError::Io {
-                doing: "cannot write in",
-                path: config.dir.clone(),
-                source,
-            })?;
-        }
-
+        let booted = boot(&config).await?;
+        let (cluster, auto_create) = (booted.member.cluster, booted.member.auto_create);
+        let (clients, peers) = (booted.clients, booted.peers);
         let (peer_inputs, from_peers) = mpsc::channel(PEER_INPUTS_MAX);
         let (client_inputs, from_clients) = mpsc::channel(CLIENT_INPUTS_MAX);
         let (orders, from_owner) = mpsc::channel(ORDERS_MAX);
         let (stopping, is_stopping) = watch::channel(false);
-        let members = watch::Sender::new(Arc::new(member.members.clone()));
+        let members = watch::Sender::new(Arc::new(booted.member.members));
         let callers = Callers::default();
         let service = Service {
             topics: Topics::new(),
@@ -126,28 +61,27 @@ impl Server {
             inputs: client_inputs,
             bytes_in_flight: Arc::new(Semaphore::new(config.limits.bytes_in_flight)),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
-            auto_create: member.auto_create,
+            auto_create,
             streams: Arc::default(),
             stopping: is_stopping,
         };
         let arrivals = Arrivals {
-            cluster: member.cluster,
-            me,
+            cluster,
+            me: booted.me,
             members: members.subscribe(),
             callers: callers.clone(),
             inputs: peer_inputs.clone(),
         };
-        let links = Links::new(member.cluster, me, peers.clone(), peer_inputs, callers);
         let driver = Driver {
-            broker,
-            clock,
-            storage,
-            links,
+            broker: booted.broker,
+            clock: booted.clock,
+            storage: booted.storage,
+            links: Links::new(cluster, booted.me, peers.clone(), peer_inputs, callers),
             topics: service.topics.clone(),
             answers: service.answers.clone(),
             members,
             inputs: Inputs {
-                events,
+                events: booted.events,
                 peers: from_peers,
                 clients: from_clients,
                 orders: from_owner,
@@ -157,10 +91,13 @@ impl Server {
         tasks.spawn(arrivals.run(peers.clone()));
         tasks.spawn(session::accept(clients.clone(), service.clone()));
         let ended = supervise(driver, [clients.clone(), peers.clone()], &mut tasks);
-        let server = Self {
-            cluster: member.cluster,
-            address: clients.local_address(),
-            peer_address: peers.local_address(),
+        let address = clients.local_address();
+        let peer_address = peers.local_address();
+        info!(member = %booted.member.name, %cluster, clients = %address, peers = %peer_address, "serving");
+        Ok(Self {
+            cluster,
+            address,
+            peer_address,
             clients,
             peers,
             service,
@@ -168,15 +105,7 @@ impl Server {
             stopping,
             ended,
             tasks,
-        };
-        info!(
-            member = %member.name,
-            cluster = %server.cluster,
-            clients = %server.address,
-            peers = %server.peer_address,
-            "the member serves"
-        );
-        Ok(server)
+        })
     }
 
     /// The cluster it is a member of.
@@ -259,58 +188,4 @@ fn supervise(
         }
     });
     ended
-}
-
-/// Recovery reads whatever the disk holds: off the runtime's thread. Storage's events come through a
-/// queue that never blocks its threads.
-async fn open_storage(
-    data: PathBuf,
-) -> Result<(Storage, Recovered, mpsc::UnboundedReceiver<Event>), StartError> {
-    let (sender, events) = mpsc::unbounded_channel();
-    let tell = Arc::new(move |event| {
-        // Nobody listens any more when the member is stopping.
-        let _ = sender.send(event);
-    });
-    let open = move || Storage::open(&data, kontiki_storage::Settings::default(), tell);
-    let opened = spawn_blocking(open).await;
-    let (storage, recovered) =
-        opened.map_err(|error| StartError::Log(format!("opening the disk failed: {error}")))??;
-    Ok((storage, recovered, events))
-}
-
-/// The address to listen on: as configured, as born, or the born port on all interfaces where the
-/// address is a host's name.
-fn listen_address(configured: Option<SocketAddr>, born: &str) -> Result<SocketAddr, StartError> {
-    if let Some(address) = configured {
-        return Ok(address);
-    }
-    if let Ok(address) = born.parse() {
-        return Ok(address);
-    }
-    let port = born
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse().ok());
-    let port: u16 = port.ok_or_else(|| StartError::Log(format!("{born:?} has no port")))?;
-    Ok(SocketAddr::from(([0, 0, 0, 0], port)))
-}
-
-fn check_advertised(config: &Config, member: &MemberFile) -> Result<(), StartError> {
-    let me = member.me();
-    for (key, wanted, known) in [
-        ("advertise", &config.advertise, &me.address),
-        ("advertise_peers", &config.advertise_peers, &me.peer_address),
-    ] {
-        if let Some(wanted) = wanted
-            && wanted != known
-        {
-            return Err(StartError::Config {
-                path: config.dir.join("kontiki.toml"),
-                what: format!(
-                    "`{key}` is {wanted}, and the cluster knows this member at {known}; change it \
-                     back, or replace the member"
-                ),
-            });
-        }
-    }
-    Ok(())
 }
