@@ -1,0 +1,7 @@
+//! A group, its disks and its network, driven by one seed.
+
+mod dice;
+mod oracle;
+mod world;
+
+pub(crate) use world::World;
