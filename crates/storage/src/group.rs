@@ -269,10 +269,16 @@ impl Inner {
 
 /// Moving to segments.
 impl Inner {
+    /// Whether anything is placed that no segment has, and at least `bytes_min` of it. If not, the
+    /// settler is told again when there is more.
+    pub(crate) fn awaits(&mut self, bytes_min: u64) -> bool {
+        self.waiting_told = false;
+        self.placed > self.written && (self.waiting_bytes >= bytes_min || bytes_min <= 1)
+    }
+
     /// Placed entries that follow what is in segments and whose write is durable, as much as
     /// `bytes_max`, at least one if there is one.
     pub(crate) fn run(&mut self, durable: u64, bytes_max: u64) -> Run {
-        self.waiting_told = false;
         let mut run = Run {
             entries: Vec::new(),
             bytes: 0,

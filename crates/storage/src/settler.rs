@@ -17,7 +17,7 @@ use kontiki_wire::GroupId;
 use crate::{
     Error,
     command::{Command, Task},
-    group::{Group, Run},
+    group::{Group, Run, WORTH_WRITING_BYTES},
     journal::prepare,
     layout,
     node::Node,
@@ -125,7 +125,7 @@ impl Settler {
 
     fn perform(&mut self, task: Task) -> Result<(), Error> {
         match task {
-            Task::Settle(group) => self.settle(&group),
+            Task::Settle(group) => self.settle(&group, WORTH_WRITING_BYTES),
             Task::Checkpoint { group, at, state } => {
                 self.checkpoints.insert(group, (at, state));
                 Ok(())
@@ -145,11 +145,12 @@ impl Settler {
         }
     }
 
-    /// Moves what is placed and durable of one group to its segments.
-    fn settle(&mut self, group: &Arc<Group>) -> Result<(), Error> {
+    /// Moves what is placed and durable of one group to its segments, as long as at least
+    /// `bytes_min` wait: what comes while a run is written is left to grow into the next one.
+    fn settle(&mut self, group: &Arc<Group>, bytes_min: u64) -> Result<(), Error> {
         loop {
             let mut inner = group.lock();
-            if inner.is_removed() {
+            if inner.is_removed() || !inner.awaits(bytes_min) {
                 return Ok(());
             }
             let segment_bytes = self.node.settings.segment_bytes;
@@ -269,7 +270,7 @@ impl Settler {
         let groups = self.node.groups();
         for group in &groups {
             if group.lock().first_home().is_some_and(|home| home < number) {
-                self.settle(group)?;
+                self.settle(group, 1)?;
             }
         }
         self.sync()?;
@@ -317,7 +318,7 @@ impl Settler {
         if self.checkpoints.contains_key(&GroupId::CLUSTER)
             && let Some(cluster) = self.node.group(GroupId::CLUSTER)
         {
-            self.settle(&cluster)?;
+            self.settle(&cluster, 1)?;
             self.sync()?;
         }
         if !self.checkpoints.contains_key(&GroupId::CLUSTER) {
@@ -351,7 +352,7 @@ impl Settler {
             return Err(Error::Poisoned);
         }
         for group in self.node.groups() {
-            self.settle(&group)?;
+            self.settle(&group, 1)?;
         }
         self.sync()
     }

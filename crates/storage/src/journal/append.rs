@@ -60,7 +60,10 @@ pub(crate) fn prepare(
 }
 
 fn zero(file: &dyn File, from: u64, to: u64) -> Result<(), Error> {
-    const CHUNK: u64 = 1 << 20;
+    // A page at a time: the cache keeps a file in pieces as large as it was written in, and counts a
+    // whole piece as written whenever a byte of it is. In large ones, a node's count of bytes written
+    // would be a hundred times what reaches its disk.
+    const CHUNK: u64 = 4 << 10;
     let zeros = vec![0; CHUNK as usize];
     let mut at = from;
     while at < to {
