@@ -13,7 +13,8 @@ use crate::{
     options::{ConnectOptions, InvalidOption, ProducerConfig},
     producer::Producer,
     routing::{NoRoute, Routing},
-    subscription::SubscribeBuilder,
+    subscription::{SubscribeBuilder, Subscription},
+    ticket::Ticket,
 };
 
 /// A cluster, as one of its clients. Cheap to clone; clones share the connections to each member.
@@ -189,3 +190,15 @@ impl Topic {
         SubscribeBuilder::new(self.name.clone(), from, Arc::clone(routing), *deadline)
     }
 }
+
+/// Handles can be shared between threads and sent to others: this does not compile otherwise.
+const _: fn() = || {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Topic>();
+    shared::<Producer>();
+    shared::<Admin>();
+    shared::<Ticket>();
+    sent::<SubscribeBuilder>();
+    sent::<Subscription>();
+};

@@ -13,6 +13,8 @@ use thiserror::Error;
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 /// The shortest deadline that leaves room for one round of asking every member.
 const DEADLINE_MIN: Duration = Duration::from_millis(10);
+/// The longest time that anything may be set to: clocks can always add it.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The largest buffer of one producer.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// Addresses one may name.
@@ -131,11 +133,11 @@ impl ConnectOptions {
                 must: format!("1 to {NAME_BYTES_MAX} bytes long"),
             });
         }
-        if self.deadline < DEADLINE_MIN {
+        if !(DEADLINE_MIN..=TIME_MAX).contains(&self.deadline) {
             return Err(InvalidOption {
                 option: "deadline",
                 given: format!("{:?}", self.deadline),
-                must: format!("at least {DEADLINE_MIN:?}"),
+                must: format!("{DEADLINE_MIN:?} to {TIME_MAX:?}"),
             });
         }
         self.producer.check()
@@ -255,11 +257,12 @@ impl ProducerConfig {
                 format!("{BATCH_BYTES_MAX} to {BUFFER_BYTES_MAX}"),
             );
         }
-        if self.delivery_timeout < DEADLINE_MIN || self.delivery_timeout <= self.linger {
+        let bounds = DEADLINE_MIN..=TIME_MAX;
+        if !bounds.contains(&self.delivery_timeout) || self.delivery_timeout <= self.linger {
             return invalid(
                 "delivery_timeout",
                 format!("{:?}", self.delivery_timeout),
-                format!("at least {DEADLINE_MIN:?}, and longer than linger"),
+                format!("{DEADLINE_MIN:?} to {TIME_MAX:?}, and longer than linger"),
             );
         }
         Ok(())
@@ -305,6 +308,7 @@ mod tests {
         }
         assert!(refused(options().name("")).starts_with("name is 0 bytes long"));
         assert!(refused(options().deadline(Duration::ZERO)).starts_with("deadline is 0ns"));
+        assert!(refused(options().deadline(Duration::MAX)).contains("10ms to 86400s"));
     }
 
     #[test]
@@ -318,6 +322,8 @@ mod tests {
         assert!(refused(producer().buffer_bytes(1)).contains("buffer_bytes"));
         let lingers = producer().linger(Duration::from_secs(31));
         assert!(refused(lingers).contains("longer than linger"));
+        let for_ever = producer().delivery_timeout(Duration::MAX);
+        assert!(refused(for_ever).contains("10ms to 86400s"));
     }
 
     #[test]
