@@ -184,3 +184,64 @@ fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 const FORMAT: u8 = 1;
 /// A member: its number and its incarnation.
 const NODE_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn of(voters: &[u64]) -> Membership {
+        Membership::of(voters.iter().map(|id| NodeRef {
+            id: NodeId(*id),
+            incarnation: Incarnation(*id),
+        }))
+    }
+
+    #[test]
+    fn a_history_is_what_is_left_of_a_log() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let mut history = ConfigHistory::new(Index(3), of(&[0]));
+            let mut plain = vec![(3, of(&[0]))];
+            for step in 1..40 {
+                let latest = plain[plain.len() - 1].0;
+                if random.up_to(3) < 3 {
+                    let index = latest + random.up_to(4);
+                    history.push(Index(index), of(&[step]));
+                    plain.push((index, of(&[step])));
+                } else {
+                    let from = 4 + random.up_to(latest + 2);
+                    history.truncate(Index(from));
+                    plain.retain(|(index, _)| *index < from);
+                }
+                let (index, config) = &plain[plain.len() - 1];
+                assert_eq!(history.latest_index(), Index(*index));
+                assert_eq!(&**history.latest(), config);
+                let past = 3 + random.up_to(8);
+                let after = plain.iter().filter(|(index, _)| *index > past).count();
+                assert_eq!(history.after(Index(past)), after);
+            }
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_the_base_cannot_be_cut() {
+        let mut history = ConfigHistory::new(Index(3), of(&[1]));
+        history.truncate(Index(1));
+        assert_eq!(**history.latest(), of(&[1]));
+    }
+
+    #[test]
+    fn bytes_that_are_cut_short_or_too_long_are_no_configuration() {
+        let config = of(&[1, 2, 3]);
+        let bytes = config.encode();
+        assert_eq!(Membership::decode(&bytes), Some(config));
+        for end in 0..bytes.len() {
+            assert_eq!(Membership::decode(&bytes[..end]), None, "{end} bytes");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(Membership::decode(&longer), None);
+        let crowded = of(&(0..=VOTERS_MAX as u64).collect::<Vec<_>>());
+        assert_eq!(Membership::decode(&crowded.encode()), None);
+    }
+}

@@ -289,3 +289,105 @@ const ASK_BARE: Pace = Pace::Probe {
     asked: None,
     bare: true,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    const LOG: Span = Span {
+        base: Index(0),
+        tail_first: Index(1),
+        last: Index(1_000),
+    };
+
+    fn settings() -> Settings {
+        Settings {
+            window_messages_max: 3,
+            window_bytes_max: 1_000,
+            ..Settings::default()
+        }
+    }
+
+    /// One whose log is known up to 10.
+    fn streaming() -> Progress {
+        let mut peer = Progress::new(NodeRef::default(), Session(1), Index(11));
+        peer.asked(Micros(0));
+        peer.appended(Index(10), Micros(0));
+        peer
+    }
+
+    #[test]
+    fn the_window_counts_what_is_unanswered() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let (mut peer, mut flight) = (streaming(), VecDeque::new());
+            for now in 1..200 {
+                let sum: u64 = flight.iter().map(|(_, bytes)| bytes).sum();
+                let full = flight.len() >= 3 || sum >= 1_000;
+                assert_eq!(peer.in_flight, flight);
+                assert_eq!(peer.room(&settings()), 1_000_u64.saturating_sub(sum));
+                let step = peer.step(LOG, Index(10), &settings());
+                assert_eq!(step, if full { Step::Rest } else { Step::Append });
+                if !full && random.up_to(2) == 1 {
+                    let (last, bytes) = (peer.next.0 + random.up_to(3) - 1, random.up_to(600));
+                    peer.sent(Index(last), bytes, Index(10), Micros(now));
+                    flight.push_back((Index(last), bytes));
+                } else {
+                    let matched = 9 + random.up_to(peer.next.0 - 10);
+                    peer.appended(Index(matched), Micros(now));
+                    flight.retain(|(last, _)| *last > peer.matched);
+                }
+                assert!(peer.holds(LOG.last), "seed {seed} at {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_without_answers_is_given_up_and_one_bare_question_follows() {
+        let (mut peer, settings) = (streaming(), settings());
+        for last in [11, 12, 13] {
+            peer.sent(Index(last), 10, Index(10), Micros(5));
+        }
+        peer.on_beat(Micros(4).after(settings.election_timeout), &settings);
+        assert!(peer.is_streaming(), "an answer may still come in time");
+        peer.on_beat(Micros(5).after(settings.election_timeout), &settings);
+        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Ask);
+        assert_eq!((peer.next, peer.in_flight_bytes), (Index(11), 0));
+        peer.asked(Micros(9));
+        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Rest);
+    }
+
+    #[test]
+    fn a_reading_that_never_answers_is_given_up() {
+        let (mut peer, settings) = (streaming(), settings());
+        peer.reading(Micros(0));
+        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Rest);
+        peer.on_beat(settings.election_timeout, &settings);
+        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Ask);
+    }
+
+    #[test]
+    fn only_an_idle_stream_begins_again_for_one_that_heard_nothing() {
+        let mut peer = streaming();
+        peer.sent(Index(11), 10, Index(10), Micros(0));
+        peer.unheard();
+        assert!(peer.is_streaming(), "the append on its way is enough");
+        peer.appended(Index(11), Micros(0));
+        peer.unheard();
+        assert_eq!(peer.pace, ASK_NOW);
+        assert_eq!(peer.next, Index(12));
+    }
+
+    #[test]
+    fn a_refusal_never_goes_below_what_is_matched() {
+        let mut peer = streaming();
+        peer.sent(Index(20), 10, Index(10), Micros(0));
+        peer.rejected(Index(10), Index(0));
+        assert!(peer.is_streaming(), "what is matched is on its disk");
+        peer.rejected(Index(15), Index(3));
+        assert_eq!((peer.next, peer.pace), (Index(11), ASK_NOW));
+        peer.rejected(Index(15), Index(3));
+        assert_eq!(peer.next, Index(11), "a late refusal changes nothing");
+    }
+}

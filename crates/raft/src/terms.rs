@@ -99,3 +99,114 @@ impl TermIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn id(index: u64, term: u64) -> LogId {
+        LogId {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    /// A log after `base` whose entries have these terms.
+    fn log(base: LogId, terms: &[u64]) -> TermIndex {
+        let mut log = TermIndex::new(base);
+        for term in terms {
+            log.extend(Term(*term), 1);
+        }
+        log
+    }
+
+    /// The same as a plain list, the base first.
+    fn plain(base: LogId, terms: &[u64]) -> Vec<LogId> {
+        let entries = (base.index.0 + 1..).zip(terms);
+        let entries = entries.map(|(index, term)| id(index, *term));
+        [base].into_iter().chain(entries).collect()
+    }
+
+    fn assert_same(log: &TermIndex, plain: &[LogId]) {
+        assert_eq!(log.last(), plain[plain.len() - 1]);
+        for index in 0..=log.last.0 + 2 {
+            let held = plain.iter().find(|held| held.index.0 == index);
+            assert_eq!(log.term_at(Index(index)), held.map(|held| held.term));
+            for term in 0..=log.last().term.0 + 2 {
+                let limit = id(index, term);
+                assert_eq!(log.contains(limit), plain.contains(&limit));
+                let within = |held: &&LogId| held.index.0 <= index && held.term.0 <= term;
+                let expected = plain.iter().rfind(within).copied();
+                let expected = expected.unwrap_or(LogId::ORIGIN);
+                assert_eq!(log.greatest_within(limit), expected, "{plain:?} {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_say_what_a_plain_list_says() {
+        for seed in 0..60 {
+            let mut random = Random::new(seed);
+            let base = match random.up_to(3) {
+                1 => LogId::ORIGIN,
+                n => id(n * 2, n),
+            };
+            let (mut log, mut terms) = (TermIndex::new(base), Vec::new());
+            let mut term = base.term.0.max(1);
+            for _ in 0..25 {
+                match random.up_to(5) {
+                    1..=3 => {
+                        term += random.up_to(3) - 1;
+                        let count = random.up_to(4) - 1;
+                        log.extend(Term(term), count);
+                        terms.extend((0..count).map(|_| term));
+                    }
+                    _ => {
+                        let kept = random.up_to(terms.len() as u64 + 2) - 1;
+                        log.truncate(Index(base.index.0 + 1 + kept));
+                        terms.truncate(kept as usize);
+                    }
+                }
+                assert_same(&log, &plain(base, &terms));
+                let distinct = terms.chunk_by(|a, b| a == b).count();
+                assert_eq!(log.runs.len(), distinct, "a run for each term, no more");
+            }
+        }
+    }
+
+    /// The logs of figure 7, the leader's first.
+    const FIGURE_7: [&[u64]; 7] = [
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
+        &[1, 1, 1, 4],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+        &[1, 1, 1, 4, 4, 4, 4],
+        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+    ];
+
+    #[test]
+    fn the_logs_of_figure_7_meet_in_a_step_for_each_term_at_most() {
+        for (leader, follower) in FIGURE_7.iter().flat_map(|a| FIGURE_7.map(|b| (*a, b))) {
+            let (ours, theirs) = (log(LogId::ORIGIN, leader), log(LogId::ORIGIN, follower));
+            let common = leader.iter().zip(follower).take_while(|(a, b)| a == b);
+            let mut prev = ours.last();
+            let mut refusals = 0;
+            while !theirs.contains(prev) {
+                refusals += 1;
+                let hint = theirs.greatest_within(prev);
+                prev = ours.greatest_within(hint);
+            }
+            let distinct = leader.chunk_by(|a, b| a == b).count();
+            assert!(refusals <= distinct, "{leader:?} {follower:?}: {refusals}");
+            assert_eq!(prev.index.0, common.count() as u64, "the last common entry");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the compacted prefix cannot be cut")]
+    fn what_is_compacted_cannot_be_cut() {
+        TermIndex::new(id(5, 2)).truncate(Index(5));
+    }
+}

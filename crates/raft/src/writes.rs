@@ -111,3 +111,116 @@ impl Writes {
             .fold(last, Index::min);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        entry::{Entry, Kind},
+        ids::{LogId, Micros, Term},
+        random::Random,
+        terms::TermIndex,
+    };
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry {
+            id: LogId {
+                term: Term(term),
+                index: Index(index),
+            },
+            kind: Kind::Noop,
+            time: Micros(0),
+            checksum: 0,
+            body: Bytes::new(),
+        }
+    }
+
+    /// A disk that performs writes one by one, and the log as its member sees it.
+    #[derive(Default)]
+    struct Model {
+        disk: Vec<LogId>,
+        log: Vec<LogId>,
+        queue: VecDeque<Persist>,
+    }
+
+    impl Model {
+        fn write(&mut self) -> Option<WriteSeq> {
+            let write = self.queue.pop_front()?;
+            let from = write.truncate_from;
+            self.disk
+                .truncate(from.map_or(usize::MAX, |i| i.0 as usize - 1));
+            for entry in write.append {
+                assert_eq!(entry.id.index.0, self.disk.len() as u64 + 1, "a gap");
+                self.disk.push(entry.id);
+            }
+            Some(write.seq)
+        }
+
+        /// How far the disk equals the log, whichever of the queued writes still happen: an entry that
+        /// one of them replaces does not count even if it is written again as it was.
+        fn durable(&self, unformed: Option<Index>) -> u64 {
+            let replaced = self.queue.iter().filter_map(|write| write.truncate_from);
+            let least = replaced.chain(unformed).min().map_or(u64::MAX, |i| i.0 - 1);
+            least.min(self.disk.len() as u64)
+        }
+    }
+
+    #[test]
+    fn durable_is_what_the_disk_has_and_no_queued_write_replaces() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let terms = TermIndex::new(LogId::ORIGIN);
+            let mut log = Log::new(terms, Vec::new(), Index(0), u64::MAX);
+            let mut writes = Writes::new(Hard::default(), Index(0));
+            let (mut model, mut unformed, mut hard) = (Model::default(), None, Hard::default());
+            for step in 1..80 {
+                let last = model.log.len() as u64;
+                match random.up_to(10) {
+                    1..=3 => {
+                        log.push(entry(last + 1, step));
+                        model.log.push(entry(last + 1, step).id);
+                    }
+                    4 if last > 0 => {
+                        let from = random.up_to(last);
+                        log.truncate(Index(from));
+                        writes.truncated(Index(from));
+                        model.log.truncate(from as usize - 1);
+                        unformed = writes.truncate_from;
+                    }
+                    5 => hard.term = Term(step),
+                    6..=8 => {
+                        let write = writes.form(hard, &log, Index(0));
+                        assert_eq!(writes.form(hard, &log, Index(0)), None, "nothing is new");
+                        model.queue.extend(write);
+                        unformed = None;
+                    }
+                    _ => {
+                        let count = random.up_to(3);
+                        let upto = (0..count).filter_map(|_| model.write()).last();
+                        let upto = upto.unwrap_or(WriteSeq(0));
+                        writes.arrived(upto);
+                        writes.arrived(WriteSeq(upto.0 / 2));
+                    }
+                }
+                let durable = writes.durable().0;
+                assert_eq!(durable, model.durable(unformed), "seed {seed} step {step}");
+                let (held, kept) = (&model.disk[..durable as usize], &model.log);
+                assert_eq!(held, &kept[..durable as usize], "seed {seed} step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_completion_that_was_never_asked_for_counts_as_the_newest() {
+        let terms = TermIndex::new(LogId::ORIGIN);
+        let mut log = Log::new(terms, Vec::new(), Index(0), 0);
+        let mut writes = Writes::new(Hard::default(), Index(0));
+        log.push(entry(1, 1));
+        assert!(writes.form(Hard::default(), &log, Index(0)).is_some());
+        log.push(entry(2, 1));
+        writes.arrived(WriteSeq(u64::MAX));
+        assert_eq!(writes.durable(), Index(1), "the second was not written");
+    }
+}
