@@ -129,6 +129,7 @@ async fn shown_by(
     let mut bytes = BytesMut::new();
     ClientStream::Subscribe(Subscribe {
         topic: topic.clone(),
+        group: None,
         from: From::Earliest,
         until: Until::Offset(Offset(last.0 + 1)),
     })

@@ -211,6 +211,7 @@ mod tests {
     fn subscribe(from: From, until: Until) -> Subscribe {
         Subscribe {
             topic: "t".parse().unwrap(),
+            group: None,
             from,
             until,
         }

@@ -4,8 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
-    Batch, ClientStream, Deliver, DeliveredBatch, Frame, FrameKind, From, Malformed, Offset,
-    Records, Refusal, StreamEnd, Subscribe, TopicName, Until, limits::CLIENT_FRAME_BYTES_MAX,
+    Batch, ClientStream, Deliver, DeliveredBatch, Frame, FrameKind, From, GroupId, Malformed,
+    Offset, Records, Refusal, StreamEnd, Subscribe, TopicName, Until,
+    limits::CLIENT_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::watch,
@@ -43,6 +44,8 @@ pub(crate) struct Stretch {
 /// One subscription's way through a topic.
 pub(crate) struct Reading {
     topic: Arc<TopicName>,
+    /// The topic of that name that was there at the beginning; a later one is another.
+    group: GroupId,
     routing: Arc<Routing>,
     deadline: Duration,
     /// The next offset; unknown only from the earliest, before anything has come.
@@ -88,6 +91,7 @@ struct Serving {
 /// What is to be read, resolved.
 pub(crate) struct Span {
     pub(crate) topic: TopicName,
+    pub(crate) group: GroupId,
     pub(crate) position: Option<u64>,
     pub(crate) until: Until,
     pub(crate) watermark: u64,
@@ -98,6 +102,7 @@ impl Reading {
     pub(crate) fn new(span: Span, routing: Arc<Routing>, deadline: Duration) -> Self {
         Self {
             topic: Arc::new(span.topic),
+            group: span.group,
             routing,
             deadline,
             position: span.position,
@@ -232,7 +237,11 @@ impl Reading {
                 _ => self.leave(NoAnswer::new("the member ended the subscription too soon")),
             },
             StreamEnd::Moving => self.leave(NoAnswer::new("the member is going away")),
-            StreamEnd::Deleted { .. } => return Err(SubscribeError::Deleted { topic }),
+            StreamEnd::Deleted { group } if group == self.group => {
+                return Err(SubscribeError::Deleted { topic });
+            }
+            // A member that lags behind still had an earlier topic of that name.
+            StreamEnd::Deleted { .. } => self.leave(NoAnswer::new("the member lags behind")),
             StreamEnd::Refused(Refusal::OffsetOutOfRange { first, next }) => {
                 return Err(SubscribeError::OffsetOutOfRange {
                     topic,
@@ -312,6 +321,7 @@ impl Reading {
     ) -> Result<(Arc<Member>, Stream), NoAnswer> {
         let subscribe = Subscribe {
             topic: (*self.topic).clone(),
+            group: Some(self.group),
             from: self
                 .position
                 .map_or(From::Earliest, |position| From::Offset(Offset(position))),
@@ -350,7 +360,13 @@ impl Reading {
         if self.trouble.is_some() || self.replicas.is_empty() {
             let deadline = Instant::now() + OPEN_TIME_MAX;
             match self.routing.topic(&self.topic, deadline).await {
-                Ok(info) => self.replicas = info.replicas,
+                Ok(info) if info.group == self.group => self.replicas = info.replicas,
+                // Groups are numbered in the order in which they are made.
+                Ok(info) if info.group > self.group => {
+                    let topic = (*self.topic).clone();
+                    return Err(self.fail(SubscribeError::Deleted { topic }));
+                }
+                Ok(_) => self.note_trouble(NoAnswer::new("the member asked lags behind")),
                 Err(NoRoute::NoAnswer(why)) => self.note_trouble(why),
                 Err(other) => {
                     let error = no_route(&self.topic, other);

@@ -76,6 +76,7 @@ impl SubscribeBuilder {
             info.first == info.next || matches!(until, Until::Offset(end) if end <= info.first);
         let span = Span {
             topic: self.topic,
+            group: info.group,
             position: position.or_else(|| nothing.then_some(info.first.0)),
             until,
             watermark: info.next.0,

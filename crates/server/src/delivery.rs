@@ -48,6 +48,9 @@ impl Delivery {
             topic = service.topic(&subscribe.topic) => topic?,
             () = service.stopped() => return Err(Ended::With(StreamEnd::Moving)),
         };
+        if let Some(meant) = subscribe.group.filter(|meant| *meant != topic.group) {
+            return Err(another(meant, topic.group));
+        }
         let mut marks = topic.watermark.watch();
         // Only what the group itself has said is an end to begin or to stop at.
         let known = marks.wait_for(|mark| mark.watermark.is_some() || mark.deleted);
@@ -218,6 +221,17 @@ fn extent(topic: &KeptTopic) -> Extent {
 
 fn deleted(group: GroupId) -> Ended {
     Ended::With(StreamEnd::Deleted { group })
+}
+
+/// The topic that bears the name here is not the one that is meant. Groups are numbered in the order in
+/// which they are made.
+fn another(meant: GroupId, here: GroupId) -> Ended {
+    if here > meant {
+        return deleted(meant);
+    }
+    Ended::from(Refusal::Unavailable {
+        why: "this member has not heard yet that the topic was made anew".to_owned(),
+    })
 }
 
 /// The disk does not give what it holds. Another member may have it.

@@ -223,6 +223,7 @@ fn openings() -> Vec<Sample> {
     fn encode_from(from: &From) -> Vec<u8> {
         let subscribe = Subscribe {
             topic: topic(),
+            group: Some(GroupId(3)),
             from: *from,
             until: Until::Forever,
         };
@@ -231,6 +232,7 @@ fn openings() -> Vec<Sample> {
     fn encode_until(until: &Until) -> Vec<u8> {
         let subscribe = Subscribe {
             topic: topic(),
+            group: Some(GroupId(3)),
             from: From::Earliest,
             until: *until,
         };
@@ -241,6 +243,7 @@ fn openings() -> Vec<Sample> {
         "produce" ClientStream::Produce { .. } => ClientStream::Produce { topic: topic() };
         "subscribe" ClientStream::Subscribe(_) => ClientStream::Subscribe(Subscribe {
             topic: topic(),
+            group: Some(GroupId(3)),
             from: From::Offset(Offset(5)),
             until: Until::Offset(Offset(9)),
         });

@@ -31,6 +31,9 @@ pub enum ClientStream {
 pub struct Subscribe {
     /// To which topic.
     pub topic: TopicName,
+    /// Only if the topic of that name is this group: one that was deleted and made anew has another,
+    /// and offsets of one mean nothing in the other. `None` for whichever bears the name.
+    pub group: Option<GroupId>,
     /// Where to begin.
     pub from: From,
     /// Where to end.

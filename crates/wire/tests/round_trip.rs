@@ -233,15 +233,19 @@ fn opening() -> impl Strategy<Value = ClientStream> {
         Just(Until::End),
         any::<u64>().prop_map(Until::Time),
     ];
-    let subscribe = (topic(), from, until);
+    let group = any::<Option<u64>>().prop_map(|group| group.map(GroupId));
+    let subscribe = (topic(), group, from, until);
     prop_oneof![
         Just(ClientStream::Requests),
         topic().prop_map(|topic| ClientStream::Produce { topic }),
-        subscribe.prop_map(|(topic, from, until)| ClientStream::Subscribe(Subscribe {
-            topic,
-            from,
-            until
-        })),
+        subscribe.prop_map(
+            |(topic, group, from, until)| ClientStream::Subscribe(Subscribe {
+                topic,
+                group,
+                from,
+                until
+            })
+        ),
     ]
 }
 

@@ -65,6 +65,7 @@ impl Subscriber {
     fn open(&self, extent: Extent) -> Cursor {
         let subscribe = Subscribe {
             topic: "t".parse().unwrap(),
+            group: Some(self.group),
             from: From::Offset(self.next),
             until: Until::Forever,
         };

@@ -358,6 +358,26 @@ async fn topic_that_is_deleted_ends_its_subscriptions_with_an_error() {
 }
 
 #[tokio::test]
+async fn topic_that_is_made_anew_while_nobody_looks_is_not_taken_for_the_same() {
+    let stage = Stage::start(1);
+    ten(&stage);
+    let topic = topic(&stage).await;
+    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    stage.shared.with(|state| {
+        state.make("t", "n1");
+        let other: Vec<_> = (0..20).map(|number| format!("other {number}")).collect();
+        let other: Vec<_> = other.iter().map(String::as_str).collect();
+        state.topic("t").fill(&other);
+        state
+            .readers
+            .insert("n1".to_owned(), Reader::HangUpAfter(0));
+    });
+    let error = error_of(next(&mut subscription).await);
+    assert!(matches!(error, SubscribeError::Deleted { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn unknown_topic_and_missing_permission_are_told_at_once() {
     let stage = Stage::start(2);
     let client = stage.client().await;

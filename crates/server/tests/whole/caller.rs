@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use kontiki_transport::{Connection, FrameReader, FrameWriter};
 use kontiki_wire::{
     Acknowledged, Answer, Batch, BatchBuilder, ClientStream, Deliver, Frame, FrameKind, From,
-    Offset, Produced, ProducerId, Record, Request, Response, StreamEnd, Subscribe, TopicName,
-    Until, decode, encode, encode_frame, limits,
+    GroupId, Offset, Produced, ProducerId, Record, Request, Response, StreamEnd, Subscribe,
+    TopicName, Until, decode, encode, encode_frame, limits,
 };
 use tokio::time::timeout;
 
@@ -55,8 +55,19 @@ impl Caller {
         from: From,
         until: Until,
     ) -> Subscription {
+        self.resume(topic, None, from, until).await
+    }
+
+    pub(crate) async fn resume(
+        &self,
+        topic: &TopicName,
+        group: Option<GroupId>,
+        from: From,
+        until: Until,
+    ) -> Subscription {
         let subscribe = Subscribe {
             topic: topic.clone(),
+            group,
             from,
             until,
         };

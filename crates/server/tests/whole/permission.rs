@@ -2,8 +2,8 @@
 
 use kontiki_transport::Role;
 use kontiki_wire::{
-    ClientStream, From, Offset, Refusal, Request, Response, StreamEnd, TopicName, TopicSettings,
-    Until,
+    ClientStream, From, GroupId, Offset, Refusal, Request, Response, StreamEnd, TopicName,
+    TopicSettings, Until,
 };
 
 use crate::{caller::Caller, cluster::Cluster};
@@ -116,6 +116,41 @@ async fn subscription_to_a_deleted_topic_ends() {
     assert_eq!(operator.request(delete(&topic)).await, Response::Done);
     let (_, end) = subscription.rest().await;
     assert!(matches!(end, StreamEnd::Deleted { .. }), "{end:?}");
+}
+
+#[tokio::test]
+async fn subscription_is_not_resumed_in_a_later_topic_of_the_same_name() {
+    let cluster = Cluster::start(1).await;
+    let topic = cluster.create_topic("t").await;
+    let operator = cluster.operator(0).await;
+    let group_of = |response| match response {
+        Response::Topic(info) => info.group,
+        other => panic!("{other:?}"),
+    };
+    let asked = Request::Topic {
+        name: topic.clone(),
+    };
+    let first = group_of(operator.request(asked.clone()).await);
+    assert_eq!(operator.request(delete(&topic)).await, Response::Done);
+    cluster.create_topic("t").await;
+    let second = group_of(operator.request(asked).await);
+    assert!(second > first);
+
+    let from = From::Offset(Offset(7));
+    let mut resumed = operator
+        .resume(&topic, Some(first), from, Until::Forever)
+        .await;
+    assert_eq!(resumed.rest().await.1, StreamEnd::Deleted { group: first });
+    let mut meant = operator
+        .resume(&topic, Some(second), from, Until::Forever)
+        .await;
+    meant.next().await.expect("a sign of life comes at once");
+    let later = Some(GroupId(second.0 + 1));
+    let mut early = operator.resume(&topic, later, from, Until::Forever).await;
+    let (_, end) = early.rest().await;
+    let StreamEnd::Refused(Refusal::Unavailable { .. }) = end else {
+        panic!("{end:?}");
+    };
 }
 
 #[tokio::test]
