@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex},
 };
 
@@ -47,7 +48,6 @@ pub(crate) async fn serve(
     let ended = tokio::select! {
         ended = reading.run(reader) => ended,
         ended = &mut write => return ended,
-        () = service.stopped() => Ended::With(StreamEnd::Moving),
     };
     // What is under way is answered before the stream ends.
     tokio::select! {
@@ -65,9 +65,22 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// Ends when the producer does, or between two frames when the member is going away: a batch
+    /// that is counted as unanswered always reaches the driver.
     async fn run(&mut self, reader: &mut FrameReader) -> Ended {
+        let service = self.service;
+        let mut stopped = pin!(service.stopped());
         loop {
-            if let Err(ended) = self.take_arrived(reader).await {
+            let next = tokio::select! {
+                biased;
+                () = &mut stopped => return Ended::With(StreamEnd::Moving),
+                next = reader.next(CLIENT_FRAME_BYTES_MAX) => next,
+            };
+            let taken = match next {
+                Ok(next) => self.take_arrived(next, reader).await,
+                Err(error) => return error.into(),
+            };
+            if let Err(ended) = taken {
                 return ended;
             }
             // Whoever sends without pause does not keep the others waiting.
@@ -75,9 +88,12 @@ impl Reading<'_> {
         }
     }
 
-    /// Waits for a frame and takes all that have arrived with it, so that one turn sees them all.
-    async fn take_arrived(&mut self, reader: &mut FrameReader) -> Result<(), Ended> {
-        let mut next = reader.next(CLIENT_FRAME_BYTES_MAX).await?;
+    /// Takes a frame and all that have arrived with it, so that one turn sees them all.
+    async fn take_arrived(
+        &mut self,
+        mut next: Option<Frame>,
+        reader: &mut FrameReader,
+    ) -> Result<(), Ended> {
         for _ in 0..FRAMES_PER_WAKE_MAX {
             let Some(frame) = next else {
                 return Err(Ended::Silently);
