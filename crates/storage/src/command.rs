@@ -44,6 +44,8 @@ pub(crate) enum Task {
         at: LogId,
         state: Bytes,
     },
+    /// The journal will soon go on to this file.
+    Prepare(u32),
     /// The journal has gone on to this file.
     Turned(u32),
     /// The journal went on elsewhere and does not need this file.
@@ -65,6 +67,7 @@ impl fmt::Debug for Task {
         f.write_str(match self {
             Self::Settle(_) => "Settle",
             Self::Checkpoint { .. } => "Checkpoint",
+            Self::Prepare(_) => "Prepare",
             Self::Turned(_) => "Turned",
             Self::Unused(_) => "Unused",
             Self::Freed(_) => "Freed",

@@ -5,8 +5,11 @@ mod begin;
 mod frame;
 mod op;
 mod replay;
+mod replayed;
+mod scan;
 
 pub(crate) use append::{Journal, Prepared, prepare};
 pub(crate) use begin::Begin;
 pub(crate) use op::{Draft, Standing};
-pub(crate) use replay::{Replay, ReplayedGroup, begun_salt, replay};
+pub(crate) use replay::{begun_salt, replay};
+pub(crate) use replayed::{Replay, ReplayedGroup};

@@ -130,6 +130,7 @@ impl Settler {
                 self.checkpoints.insert(group, (at, state));
                 Ok(())
             }
+            Task::Prepare(number) => self.prepare(number),
             Task::Turned(number) => self.turned(number),
             Task::Unused(number) => {
                 self.spares.push(number);
@@ -259,13 +260,11 @@ impl Settler {
         self.state.keep(&due)
     }
 
-    /// The journal has gone on to file `number`: what is in the files before it moves to segments, and
-    /// the file after it is made ready.
+    /// The journal has gone on to file `number`: what is in the files before it moves to segments.
     fn turned(&mut self, number: u32) -> Result<(), Error> {
         if self.files.back() != Some(&number) {
             self.files.push_back(number);
         }
-        self.prepare(number + 1)?;
         self.state.keep_newest_journal(number)?;
         let groups = self.node.groups();
         for group in &groups {

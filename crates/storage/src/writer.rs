@@ -54,6 +54,8 @@ pub(crate) struct Writer {
     seq: u64,
     /// The file that comes next, if it is ready.
     prepared: Option<Prepared>,
+    /// Whether it was asked for.
+    asked: bool,
     /// A file that was begun and is not synced yet.
     turned: Option<u32>,
     first_needed: u32,
@@ -84,6 +86,7 @@ impl Writer {
             ledger,
             seq: 1,
             prepared: None,
+            asked: false,
             turned: None,
             first_needed,
             damage,
@@ -266,8 +269,8 @@ impl Writer {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
             None => {
-                // The number after this one's is being prepared, and may be any moment.
-                let number = self.journal.number() + 2;
+                // One that was asked for may be made at this moment: it is left alone.
+                let number = self.journal.number() + 1 + u32::from(self.asked);
                 let size = self.node.settings.journal_file_bytes;
                 prepare(&*self.node.disk, number, size, None, false)?
             }
@@ -280,6 +283,7 @@ impl Writer {
             damage: self.damage.clone(),
         };
         self.journal = Journal::begin(prepared, self.salt, &begin);
+        self.asked = false;
         let mut draft = Draft::default();
         let mut room = self.node.settings.journal_file_bytes / 2;
         for (group, standing) in self.ledger.values_mut() {
@@ -318,6 +322,10 @@ impl Writer {
         }
         if let Some(upto) = taken.upto {
             self.node.persisted(upto);
+        }
+        if !self.asked && self.journal.is_worth_a_next() {
+            self.asked = true;
+            self.task(Task::Prepare(self.journal.number() + 1));
         }
         for task in taken.synced.drain(..) {
             self.task(task);

@@ -130,6 +130,11 @@ impl Journal {
         self.end + frame_bytes(content) + END_BYTES <= self.size
     }
 
+    /// Whether so much is in the file that the next one should be made ready.
+    pub(crate) fn is_worth_a_next(&self) -> bool {
+        self.end >= self.size / 4
+    }
+
     /// Adds a frame of operations.
     pub(crate) fn operations(&mut self, draft: &Draft) {
         self.stage(Kind::Operations, draft);

@@ -174,10 +174,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The header at `at`, if one stands there that was written for there.
-    pub(crate) fn header_at(self, bytes: &[u8], at: u64) -> Result<(Header, u32), Invalid> {
-        let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
-        let (header, checksum) = Header::decode(from.unwrap_or_default())?;
+    /// The header that `bytes`, which begin at byte `at` of the file, begin with, if it was written for
+    /// there; and its checksum.
+    pub(crate) fn header(self, at: u64, bytes: &[u8]) -> Result<(Header, u32), Invalid> {
+        let (header, checksum) = Header::decode(bytes)?;
         let here = Position {
             file: self.file,
             at,
@@ -191,14 +191,12 @@ impl Place {
         Ok((header, checksum))
     }
 
-    /// The frame at `at`, verified but for its bodies, whose checksums are among its operations.
-    pub(crate) fn frame_at(self, bytes: &[u8], at: u64) -> Result<Frame<'_>, Invalid> {
-        let (header, checksum) = self.header_at(bytes, at)?;
-        let content = usize::try_from(at)
-            .ok()
-            .and_then(|at| bytes.get(at + HEADER_BYTES..))
-            .unwrap_or_default();
-        let mut fields = Fields::new(content);
+    /// The same for a whole frame, verified but for its bodies, whose checksums are among its
+    /// operations.
+    pub(crate) fn frame(self, at: u64, bytes: &[u8]) -> Result<Frame<'_>, Invalid> {
+        let (header, checksum) = self.header(at, bytes)?;
+        let mut fields = Fields::new(bytes);
+        fields.take(HEADER_BYTES);
         let ops = fields.take(header.ops_bytes as usize);
         let bodies = fields.take(header.body_bytes as usize);
         let (Some(ops), Some(bodies)) = (ops, bodies) else {
@@ -218,25 +216,6 @@ impl Place {
             ops,
             bodies,
         })
-    }
-
-    /// The greatest synced position that any header at or after `from` tells of. Only headers are
-    /// looked at: one proves that everything it calls synced once was, whatever became of the rest.
-    pub(crate) fn synced_according_to_rest(self, bytes: &[u8], from: u64) -> Option<Position> {
-        const BLOCK: usize = 4096;
-        let mut synced = None;
-        let mut at = from.next_multiple_of(ALIGN as u64) as usize;
-        while at + HEADER_BYTES <= bytes.len() {
-            if at.is_multiple_of(BLOCK) && bytes[at..].starts_with(&[0; BLOCK]) {
-                at += BLOCK;
-                continue;
-            }
-            if let Ok((header, _)) = self.header_at(bytes, at as u64) {
-                synced = synced.max(Some(header.synced));
-            }
-            at += ALIGN;
-        }
-        synced
     }
 }
 
