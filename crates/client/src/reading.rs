@@ -56,7 +56,7 @@ pub(crate) struct Reading {
     arrived: VecDeque<DeliveredBatch>,
     /// Who keeps the topic, by name.
     replicas: Vec<String>,
-    /// Who served badly last.
+    /// Who served badly just now.
     avoid: Option<Arc<str>>,
     /// When it went wrong, if nothing has come since.
     trouble: Option<(Instant, NoAnswer)>,
@@ -280,8 +280,7 @@ impl Reading {
         self.trouble = Some((since, why));
     }
 
-    /// Finds a member that serves. After one that did not, the others come first, and there is a
-    /// pause before each further round.
+    /// Finds a member that serves. After one that did not there is a pause before each round.
     async fn open(&mut self) -> Result<(), SubscribeError> {
         if let Some((since, why)) = &self.trouble {
             if since.elapsed() >= self.deadline {
@@ -304,11 +303,7 @@ impl Reading {
                     aligned: false,
                 });
             }
-            Err(why) => {
-                // Whoever was to be avoided may be the only one left.
-                self.avoid = None;
-                self.note_trouble(why);
-            }
+            Err(why) => self.note_trouble(why),
         }
         Ok(())
     }
@@ -354,8 +349,8 @@ impl Reading {
         }
     }
 
-    /// The topic's replicas in random order, so that subscriptions spread; those first that are
-    /// connected and did not just fail.
+    /// The topic's replicas in random order, so that subscriptions spread. After one that served badly
+    /// it is left out for once, and those that are connected come first.
     async fn candidates(&mut self) -> Result<Vec<Arc<Member>>, SubscribeError> {
         if self.trouble.is_some() || self.replicas.is_empty() {
             let deadline = Instant::now() + OPEN_TIME_MAX;
@@ -377,11 +372,12 @@ impl Reading {
         let deadline = Instant::now() + OPEN_TIME_MAX;
         let mut members = self.routing.find_all(&self.replicas, deadline).await;
         shuffle(&mut members);
-        let avoid = self.avoid.as_deref();
-        members.sort_by_key(|member| {
-            let avoided = avoid == Some(&**member.name());
-            (avoided, !member.is_connected() && avoid.is_some())
-        });
+        if let Some(avoid) = self.avoid.take() {
+            members.sort_by_key(|member| !member.is_connected());
+            if members.len() > 1 {
+                members.retain(|member| *member.name() != avoid);
+            }
+        }
         Ok(members)
     }
 
