@@ -29,7 +29,7 @@ impl Broker {
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
             Request::Topic { name } => match self.topic(&name) {
                 Some(topic) => Ok(Outcome::Answered(Response::Topic(topic))),
-                None => Err(no_such_topic(&name)),
+                None => Err(self.unheard_of(&name)),
             },
             Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
             Request::CreateTopic { name, settings } => self.create(now, ticket, name, settings),
@@ -172,6 +172,19 @@ impl Broker {
             }
         }
         Ok(Outcome::Waits)
+    }
+
+    /// A topic that this node does not know. After a start its state is that of its last checkpoint,
+    /// and which later commands are committed only a leader tells: until then nothing is certain.
+    fn unheard_of(&self, name: &TopicName) -> Refusal {
+        match self.lead(GroupId::CLUSTER) {
+            Err(Refusal::NotLeader { leader: None }) => Refusal::Unavailable {
+                why: "the cluster has no leader that is known here, and without one this member \
+                      does not know every topic"
+                    .to_owned(),
+            },
+            _ => no_such_topic(name),
+        }
     }
 
     /// Refuses if this node does not lead the group.

@@ -359,6 +359,25 @@ fn node_with_a_damaged_disk_takes_nothing() {
 }
 
 #[test]
+fn nobody_says_that_there_is_no_topic_before_it_has_heard_a_leader() {
+    let topic = || Request::Topic {
+        name: "a".parse().unwrap(),
+    };
+    let create = create_command("a", &[2, 1]);
+    let held = vec![entry(1, Kind::Noop, Bytes::new()), command(2, &create)];
+    let mut restarted = Hand::new(settings(3), vec![boot(0, held)]).unwrap();
+    assert!(matches!(
+        restarted.request(topic()),
+        Response::Refused(Refusal::Unavailable { .. })
+    ));
+    let mut alone = Hand::alone();
+    assert!(matches!(
+        alone.request(topic()),
+        Response::Refused(Refusal::NoSuchTopic { .. })
+    ));
+}
+
+#[test]
 fn commands_that_make_no_sense_are_refused() {
     let mut hand = Hand::alone();
     hand.create("a");
