@@ -2,8 +2,9 @@
 
 use kontiki_raft::{Kind, Micros, NodeId, Proposal, VOTERS_MAX};
 use kontiki_wire::{
-    ClusterCommand, GroupId, Member, Refusal, Request, Response, TopicName, TopicSettings,
-    limits::TOPICS_MAX,
+    ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Topic, TopicName,
+    TopicSettings,
+    limits::{CONTROL_BYTES_MAX, TOPICS_MAX},
 };
 
 use crate::{
@@ -78,6 +79,12 @@ impl Broker {
         }
         if self.cluster.state().topics.len() >= TOPICS_MAX {
             return Err(too_many_topics());
+        }
+        if listed_bytes(self.cluster.state()) > LISTED_BYTES_MAX {
+            return Err(Refusal::TooLarge {
+                what: "the list of all topics with the names of their members".to_owned(),
+                limit: LISTED_BYTES_MAX as u64,
+            });
         }
         let members = &self.cluster.state().members;
         let members: Vec<u64> = members.iter().map(|member| member.id).collect();
@@ -201,6 +208,25 @@ impl Broker {
         Err(Refusal::NotLeader { leader })
     }
 }
+
+/// What the answer to [`Request::Metadata`] takes at most. It must fit one response: without it no
+/// client finds the cluster.
+fn listed_bytes(state: &ClusterState) -> usize {
+    let names = state.members.iter().map(|member| member.name.len());
+    let name_bytes = TEXT_HEAD_BYTES + names.max().unwrap_or(0);
+    let topic_bytes = |topic: &Topic| {
+        let names = topic.replicas.len() + 1;
+        LISTED_TOPIC_BYTES + topic.name.as_str().len() + names * name_bytes
+    };
+    state.topics.iter().map(topic_bytes).sum()
+}
+
+/// More than a listed topic takes without names.
+const LISTED_TOPIC_BYTES: usize = 64;
+/// More than a text takes beside its bytes.
+const TEXT_HEAD_BYTES: usize = 9;
+/// Leaves room for the members, and for the topics that are being made at the moment.
+const LISTED_BYTES_MAX: usize = CONTROL_BYTES_MAX - (256 << 10);
 
 /// Requests that wait at once, for a command or a transfer; their senders wait with them, so few do.
 const TICKETS_MAX: usize = 1024;

@@ -12,7 +12,8 @@ use kontiki_raft::{
 };
 use kontiki_wire::{
     Answer, Batch, BatchBuilder, ClusterCommand, ClusterId, ClusterState, GroupId, GroupMessage,
-    Member, Offset, ProducerId, Record, Refusal, Request, Response, TopicSettings, TopicState,
+    Member, Offset, ProducerId, Record, Refusal, Request, Response, Topic, TopicSettings,
+    TopicState, limits::CONTROL_BYTES_MAX,
 };
 
 fn node(id: u64) -> NodeRef {
@@ -378,6 +379,42 @@ fn nobody_says_that_there_is_no_topic_before_it_has_heard_a_leader() {
 }
 
 #[test]
+fn topics_are_never_so_many_that_no_client_could_be_told_of_them() {
+    let mut settings = settings(3);
+    for member in &mut settings.birth.members {
+        member.name = format!("{:064}", member.id);
+    }
+    let mut refused = 0;
+    let mut told = 0;
+    for count in [3_500, 4_500] {
+        let topic = |group| Topic {
+            name: format!("{group:0128}").parse().unwrap(),
+            group: GroupId(group),
+            settings: TopicSettings::default(),
+            replicas: vec![2, 3, 1],
+            preferred: 2,
+        };
+        settings.birth.topics = (1..=count).map(topic).collect();
+        settings.birth.next_group = count + 1;
+        let mut hand = Hand::new(settings.clone(), vec![boot(0, Vec::new())]).unwrap();
+        let create = Request::CreateTopic {
+            name: "one-more".parse().unwrap(),
+            settings: TopicSettings::default(),
+        };
+        match hand.request(create) {
+            Response::Refused(Refusal::TooLarge { .. }) => refused = count,
+            Response::Refused(Refusal::NotLeader { .. }) => {
+                let listed = kontiki_wire::encode(&hand.request(Request::Metadata));
+                assert!(listed.len() < CONTROL_BYTES_MAX);
+                told = count;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((told, refused), (3_500, 4_500));
+}
+
+#[test]
 fn commands_that_make_no_sense_are_refused() {
     let mut hand = Hand::alone();
     hand.create("a");
@@ -574,7 +611,7 @@ fn groups_on_the_disk_are_told_apart_by_what_the_cluster_knows() {
 fn start_tells_of_members_and_topics_and_where_they_stand() {
     let mut settings = settings(1);
     settings.birth.next_group = 3;
-    let topic = |name: &str, group, member| kontiki_wire::Topic {
+    let topic = |name: &str, group, member| Topic {
         name: name.parse().unwrap(),
         group: GroupId(group),
         settings: TopicSettings::default(),
