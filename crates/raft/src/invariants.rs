@@ -4,6 +4,7 @@
 use crate::{
     effect::Hard,
     ids::Index,
+    input::Planted,
     raft::Raft,
     role::{Follower, Leader, State},
 };
@@ -141,7 +142,8 @@ impl Raft {
         let checks = [
             (self.hard.vote == Some(self.me), "a leader voted for itself"),
             (
-                self.writes.durable_hard() == self.hard || cfg!(feature = "planted"),
+                self.writes.durable_hard() == self.hard
+                    || self.settings.plants(Planted::LeadBeforeOwnVote),
                 "a leader's own vote is durable",
             ),
             (

@@ -28,6 +28,8 @@ mod random;
 mod replication;
 mod role;
 mod terms;
+#[cfg(feature = "planted")]
+mod timeless;
 mod transfer;
 mod writes;
 

@@ -237,6 +237,20 @@ impl Progress {
         }
     }
 
+    /// See [`crate::Raft::forget_time`].
+    #[cfg(feature = "planted")]
+    pub(crate) fn forget_time(&mut self) {
+        self.heard_at = None;
+        self.moved_at = Micros(0);
+        if let Pace::Probe {
+            asked: Some(at), ..
+        }
+        | Pace::Reading { asked: at } = &mut self.pace
+        {
+            *at = Micros(0);
+        }
+    }
+
     /// Bytes that may still be sent without an answer.
     pub(crate) fn room(&self, settings: &Settings) -> u64 {
         settings

@@ -41,6 +41,14 @@ impl Beats {
         self.next_at = now.after(interval);
     }
 
+    /// See [`crate::Raft::forget_time`].
+    #[cfg(feature = "planted")]
+    pub(crate) fn forget_time(&mut self) {
+        self.quorum_sent_at = Micros(0);
+        self.next_at = Micros(0);
+        self.sent.clear();
+    }
+
     /// A quorum has answered everything up to `beat`.
     pub(crate) fn answered(&mut self, beat: u64) {
         while let Some((number, at)) = self.sent.front().copied()

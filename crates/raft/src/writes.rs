@@ -94,6 +94,15 @@ impl Writes {
         })
     }
 
+    /// Counts the writes on their way from one again; see [`crate::Raft::forget_time`].
+    #[cfg(feature = "planted")]
+    pub(crate) fn renumber(&mut self) {
+        self.newest = WriteSeq(self.pending.len() as u64);
+        for (seq, write) in (1..).zip(&mut self.pending) {
+            write.seq = WriteSeq(seq);
+        }
+    }
+
     /// Everything up to `upto` has arrived. A lower one than before changes nothing; one that was never
     /// emitted counts as the newest.
     pub(crate) fn arrived(&mut self, upto: WriteSeq) {

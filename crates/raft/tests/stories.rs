@@ -7,6 +7,7 @@
 mod disk;
 mod promises;
 mod story;
+mod words;
 
 use std::{env, fs, path::PathBuf};
 

@@ -11,7 +11,7 @@ pub(crate) struct View<'a> {
     pub(crate) term: Term,
     pub(crate) leads: bool,
     /// Who counts, as far as it knows.
-    pub(crate) config: Membership,
+    pub(crate) config: &'a Membership,
     /// What it takes for its log, from index 1 on.
     pub(crate) log: &'a [Entry],
     /// How much of that it takes for committed.
@@ -36,6 +36,19 @@ struct Agreed {
 }
 
 impl History {
+    /// Whether whatever breaks a promise after `other` breaks it after this, too: all leaders and all
+    /// commits that were seen there were seen here, and no later.
+    #[allow(dead_code, reason = "for the explorer; a story has one history")]
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let led = |(term, leader)| self.leaders.get(term) == Some(leader);
+        let agreed = |(ours, theirs): (&Agreed, &Agreed)| {
+            ours.entry == theirs.entry && ours.config == theirs.config && ours.term <= theirs.term
+        };
+        other.leaders.iter().all(led)
+            && other.agreed.len() <= self.agreed.len()
+            && self.agreed.iter().zip(&other.agreed).all(agreed)
+    }
+
     /// Takes note of what is seen; the broken promise, if one is.
     pub(crate) fn observe(&mut self, views: &[View<'_>]) -> Result<(), String> {
         for view in views {

@@ -16,8 +16,8 @@ use crate::{
         command::{Command, Gate, Path, Pick, node},
         member::Member,
         transcript::Transcript,
-        words,
     },
+    words,
 };
 
 /// All members of a story.

@@ -20,6 +20,8 @@ pub(crate) struct Member {
     pub(crate) raft: Option<Raft>,
     /// Disk and queue together: what the running member takes for its log.
     log: Vec<Entry>,
+    /// The configuration in force there.
+    counted: Membership,
 }
 
 impl Member {
@@ -27,13 +29,14 @@ impl Member {
     pub(crate) fn new(me: NodeRef, config: Membership, seed: u64) -> Self {
         Self {
             me,
-            config,
             seed: seed.wrapping_mul(1_000).wrapping_add(me.id.0),
             disk: Disk::default(),
             queue: VecDeque::new(),
             held: false,
             raft: None,
             log: Vec::new(),
+            counted: config.clone(),
+            config,
         }
     }
 
@@ -97,6 +100,7 @@ impl Member {
                 self.queue.push_back(write.clone());
             }
         }
+        self.counted = raft.status(now).config;
         Some(Turn { effects, idle })
     }
 
@@ -111,7 +115,7 @@ impl Member {
                 .as_ref()
                 .map_or(self.disk.hard.term, |status| status.term),
             leads: role == Some(Role::Leader),
-            config: status.map_or_else(|| self.config.clone(), |status| status.config),
+            config: &self.counted,
             log: &self.log,
             commit: commit as usize,
             disk: &self.disk.log,

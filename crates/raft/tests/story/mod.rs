@@ -5,7 +5,6 @@ mod command;
 mod member;
 mod script;
 mod transcript;
-mod words;
 
 use script::Piece;
 

@@ -178,7 +178,7 @@ pub(crate) fn refusal(before: &Status, asked: &Message) -> String {
             format!("my log ends at {last}")
         }
         Body::Append { head, .. } => format!("my {} is another", head.prev.index),
-        _ => "it asked nothing".into(),
+        _ => "I know of no conversation".into(),
     }
 }
 

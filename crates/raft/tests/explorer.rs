@@ -1,0 +1,210 @@
+//! Visits every state that three real cores can reach within bounds, and checks the promises of Raft in
+//! each: election safety, log matching, leader completeness, state machine safety, and that what is
+//! committed is durable on a quorum (`promises/`). Then each safeguard is taken away ([`Planted`]), and a
+//! shortest way to what it prevents is found and printed.
+//!
+//! In every state everything happens that can: each message ever sent arrives, be it late or for the
+//! second time; the oldest write of each member reaches the disk; each member crashes, losing what is
+//! not on it, and starts again; candidates campaign; leaders take proposals, begin conversations anew,
+//! lose their quorum. Time is left out: whatever depends on it may happen at once. So are pre-votes,
+//! reads and hand-over, which promise nothing about the log.
+//!
+//! Three things make this fast, and none of them leaves anything out. A core is a value, and what one
+//! member does in one state is asked of it only once. Messages are never taken away, so a state in
+//! which more was said and no more was used up can do whatever the other can, and the other is passed
+//! over. For the same reason a member that would answer without changing answers at once.
+//!
+//! `EXPLORE="terms=2 candidates=2 proposals=1" cargo test -p kontiki-raft --test explorer --
+//! --nocapture no_promise` goes as far as memory and patience allow; `exploration/bounds.rs` has the
+//! names. A million states take some three seconds and 300 MB.
+
+mod disk;
+mod exploration;
+mod promises;
+#[expect(dead_code, reason = "stories say more than counterexamples")]
+mod words;
+
+use std::{env, time::Instant};
+
+use exploration::{Bounds, Outcome, explore};
+use kontiki_raft::Planted;
+
+/// Two candidates, two terms, a crash at any moment.
+const ELECTIONS: Bounds = Bounds {
+    terms: 2,
+    members: 3,
+    candidates: 2,
+    campaigns: 2,
+    proposals: 0,
+    crashes: 1,
+    renewals: 0,
+    quorum_losses: false,
+    append_bytes_max: 1 << 20,
+    logs: [&[]; 3],
+    thrifty: true,
+    states: 100_000_000,
+    planted: None,
+};
+
+/// One candidate, which may lead twice, a proposal, a crash at any moment.
+const REPLICATION: Bounds = Bounds {
+    candidates: 1,
+    proposals: 1,
+    ..ELECTIONS
+};
+
+#[test]
+fn no_promise_is_broken_as_far_as_we_go() {
+    match env::var("EXPLORE") {
+        Ok(asked) => holds(
+            ELECTIONS
+                .with(&asked)
+                .expect("bounds as in exploration/bounds.rs"),
+        ),
+        Err(_) => holds(ELECTIONS),
+    }
+}
+
+#[test]
+fn no_promise_is_broken_while_entries_are_taken() {
+    holds(REPLICATION);
+}
+
+#[test]
+fn what_is_passed_over_is_missed_by_nobody() {
+    for bounds in [
+        Bounds {
+            terms: 1,
+            ..ELECTIONS
+        },
+        Bounds {
+            crashes: 0,
+            ..REPLICATION
+        },
+    ] {
+        let plain = Bounds {
+            thrifty: false,
+            ..bounds
+        };
+        let (thrifty, plain) = (run(bounds), run(plain));
+        assert_eq!(
+            thrifty.groups, plain.groups,
+            "the members come into the same states"
+        );
+        assert_eq!(
+            (thrifty.members, thrifty.messages),
+            (plain.members, plain.messages)
+        );
+        assert!(thrifty.complete && plain.complete && thrifty.states < plain.states);
+    }
+}
+
+/// Visits everything within bounds, and finds nothing.
+fn holds(bounds: Bounds) {
+    let outcome = run(bounds);
+    if let Some(broken) = &outcome.broken {
+        panic!(
+            "{} after {} steps:\n{}",
+            broken.promise, broken.length, broken.way
+        );
+    }
+    assert!(outcome.complete, "{} states are not all", outcome.states);
+}
+
+/// Finds a way to break a promise without a safeguard, and none with it.
+fn breaks(bounds: Bounds, planted: Planted, promise: &str) {
+    let planted = Some(planted);
+    let found = run(Bounds { planted, ..bounds }).broken;
+    let broken = found.unwrap_or_else(|| panic!("{planted:?} goes unnoticed within {bounds}"));
+    println!(
+        "{} after {} steps:\n{}",
+        broken.promise, broken.length, broken.way
+    );
+    assert!(broken.promise.starts_with(promise), "not {promise}");
+    holds(bounds);
+}
+
+fn run(bounds: Bounds) -> Outcome {
+    #[expect(clippy::disallowed_methods, reason = "to say how long it took")]
+    let start = Instant::now();
+    let outcome = explore(bounds);
+    let Outcome {
+        states,
+        steps,
+        members,
+        messages,
+        groups: (groups, _),
+        ..
+    } = &outcome;
+    println!(
+        "{bounds}: {states} states, {steps} steps; {groups} groups of {members} states of members, \
+         {messages} messages; {:.1?}",
+        start.elapsed()
+    );
+    outcome
+}
+
+#[test]
+fn a_vote_granted_before_it_is_durable_elects_two() {
+    let bounds = Bounds {
+        terms: 1,
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::UngatedVoteReply, "election safety");
+}
+
+#[test]
+fn an_append_acknowledged_before_it_is_durable_is_lost() {
+    let bounds = Bounds {
+        candidates: 1,
+        campaigns: 1,
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::UngatedAppended, "durability");
+}
+
+#[test]
+fn a_leader_that_counts_itself_before_it_is_durable_loses() {
+    let bounds = Bounds {
+        candidates: 1,
+        campaigns: 1,
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::CountSelfBeforeDurable, "durability");
+}
+
+#[test]
+fn a_leader_before_its_own_vote_is_durable_leads_twice_in_a_term() {
+    let bounds = Bounds {
+        terms: 1,
+        members: 2,
+        candidates: 1,
+        proposals: 2,
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::LeadBeforeOwnVote, "log matching");
+}
+
+#[test]
+fn a_vote_asked_for_with_a_log_that_a_crash_loses_elects_without_it() {
+    let bounds = Bounds {
+        candidates: 1,
+        campaigns: 3,
+        quorum_losses: true,
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::UngatedVoteRequest, "leader completeness");
+}
+
+#[test]
+fn an_entry_of_an_earlier_term_committed_by_count_is_replaced() {
+    let bounds = Bounds {
+        terms: 4,
+        crashes: 0,
+        append_bytes_max: 1,
+        // Figure 8 (b): 1 and 2 have led terms of their own, and nobody else has heard of it.
+        logs: [&[1], &[2], &[]],
+        ..ELECTIONS
+    };
+    breaks(bounds, Planted::CommitOldTermByCount, "leader completeness");
+}
