@@ -22,8 +22,8 @@ const UNPLACED: Offset = Offset(u64::MAX);
 #[derive(Debug)]
 struct Held {
     entry: Entry,
-    /// The write that brought it; it is durable when that is.
-    seq: u64,
+    /// The write that brought it, unless an earlier process did; it is durable when that is.
+    seq: Option<u64>,
     /// The offset of its first record, [`UNPLACED`] before it is placed.
     offset: Offset,
     /// Its records, once it is placed.
@@ -65,8 +65,8 @@ pub(crate) struct Inner {
     waiting_bytes: u64,
     /// Whether the settler has been told of them.
     waiting_told: bool,
-    /// The latest write.
-    last_seq: u64,
+    /// The latest write of this process.
+    last_seq: Option<u64>,
     /// Oldest first.
     homes: VecDeque<Home>,
     base: LogId,
@@ -143,7 +143,7 @@ impl Group {
             kept,
             waiting_bytes: 0,
             waiting_told: false,
-            last_seq: 0,
+            last_seq: None,
             homes: VecDeque::new(),
             base,
             base_offset,
@@ -200,7 +200,7 @@ impl Inner {
     /// Follows a write. Panics if it contradicts what was written or placed: then the decider's view of
     /// this log is another one, and nothing may go on.
     pub(crate) fn persist(&mut self, seq: u64, persist: &Persist) {
-        self.last_seq = seq;
+        self.last_seq = Some(seq);
         if let Some(from) = persist.truncate_from {
             assert!(
                 from.0 > self.placed,
@@ -210,11 +210,11 @@ impl Inner {
             self.held
                 .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
-        self.hold(seq, &persist.append);
+        self.hold(Some(seq), &persist.append);
     }
 
     /// Holds entries that follow the last one.
-    pub(crate) fn hold(&mut self, seq: u64, entries: &[Entry]) {
+    pub(crate) fn hold(&mut self, seq: Option<u64>, entries: &[Entry]) {
         for entry in entries {
             assert_eq!(
                 entry.id.index.0,
@@ -278,7 +278,7 @@ impl Inner {
 
     /// Placed entries that follow what is in segments and whose write is durable, as much as
     /// `bytes_max`, at least one if there is one.
-    pub(crate) fn run(&mut self, durable: u64, bytes_max: u64) -> Run {
+    pub(crate) fn run(&mut self, durable_end: u64, bytes_max: u64) -> Run {
         let mut run = Run {
             entries: Vec::new(),
             bytes: 0,
@@ -288,7 +288,7 @@ impl Inner {
         for held in self.held.range(from..to) {
             let bytes = held.entry.body.len() as u64;
             let full = run.bytes + bytes > bytes_max && !run.entries.is_empty();
-            if full || held.seq > durable {
+            if full || held.seq.is_some_and(|seq| seq >= durable_end) {
                 break;
             }
             run.bytes += bytes;
@@ -423,7 +423,7 @@ impl Inner {
 
     /// All entries that segments do not keep, if nothing of this group was queued since write `seq`.
     pub(crate) fn unkept(&self, seq: u64) -> Option<Vec<Entry>> {
-        if self.last_seq >= seq {
+        if self.last_seq >= Some(seq) {
             return None;
         }
         let from = (self.kept + 1 - self.first) as usize;

@@ -43,13 +43,15 @@ impl Log {
         }
         let segment = self.group.locate(Target::Offset(from));
         let segment = segment.filter(|segment| segment.extent.base_offset <= from);
-        let segment = segment.ok_or(Error::Gone {
+        let gone = || Error::Gone {
             what: "offsets",
             first: from.0,
             last: until.0,
-        })?;
+        };
+        let segment = segment.ok_or_else(gone)?;
         let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
-        segment.batches(disk, indexes, (from, until), bytes_max)
+        let batches = segment.batches(disk, indexes, (from, until), bytes_max);
+        batches.map_err(|error| self.explain(error, gone))
     }
 
     /// Entries for a follower: from `first` to at most `last`, as much as `bytes_max` bodies (at least
@@ -61,13 +63,23 @@ impl Log {
         }
         let segment = self.group.locate(Target::Index(first));
         let segment = segment.filter(|segment| segment.extent.first <= first && first <= last);
-        let segment = segment.ok_or(Error::Gone {
+        let gone = || Error::Gone {
             what: "entries",
             first: first.0,
             last: last.0,
-        })?;
+        };
+        let segment = segment.ok_or_else(gone)?;
         let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
-        segment.entries(disk, indexes, (first, last), bytes_max)
+        let entries = segment.entries(disk, indexes, (first, last), bytes_max);
+        entries.map_err(|error| self.explain(error, gone))
+    }
+
+    /// A file that is missing because the group was removed meanwhile is no fault of the disk.
+    fn explain(&self, error: Error, gone: impl FnOnce() -> Error) -> Error {
+        if error.is_missing() && self.group.lock().is_removed() {
+            return gone();
+        }
+        error
     }
 
     /// The first offset there is.

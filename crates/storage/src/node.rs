@@ -25,8 +25,8 @@ pub(crate) struct Node {
     pub(crate) indexes: IndexCache,
     groups: RwLock<Groups>,
     events: Events,
-    /// Writes up to this one are durable in the journal.
-    durable: AtomicU64,
+    /// Writes before this one are durable in the journal.
+    durable_end: AtomicU64,
     poisoned: AtomicBool,
     /// Bytes of bodies that were handed over and are not durable yet.
     pub(crate) queued_bytes: AtomicU64,
@@ -65,7 +65,7 @@ impl Node {
             indexes: IndexCache::default(),
             groups: RwLock::new(Groups { by_id, removed }),
             events,
-            durable: AtomicU64::new(0),
+            durable_end: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             unsettled: Mutex::default(),
@@ -117,13 +117,13 @@ impl Node {
         self.write_groups().by_id.remove(&id)
     }
 
-    /// Writes up to this one are durable.
-    pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
+    /// Writes before this one are durable.
+    pub(crate) fn durable_end(&self) -> u64 {
+        self.durable_end.load(Ordering::Acquire)
     }
 
     pub(crate) fn persisted(&self, upto: u64) {
-        self.durable.store(upto, Ordering::Release);
+        self.durable_end.store(upto + 1, Ordering::Release);
         (self.events)(Event::Persisted { upto });
     }
 
@@ -137,6 +137,11 @@ impl Node {
             self.end_settling();
             (self.events)(Event::Failed(error));
         }
+    }
+
+    /// Poisons if this thread panics while the alarm lives: nobody would ever hear from it again.
+    pub(crate) fn alarm(self: &Arc<Self>) -> Alarm {
+        Alarm(Arc::clone(self))
     }
 
     fn lock_unsettled(&self) -> MutexGuard<'_, Unsettled> {
@@ -169,6 +174,17 @@ impl Node {
             |unsettled: &mut Unsettled| unsettled.bytes > UNSETTLED_BYTES_MAX && !unsettled.ended;
         let waited = self.settled.wait_while(unsettled, full);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// See [`Node::alarm`].
+pub(crate) struct Alarm(Arc<Node>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(Error::Poisoned);
+        }
     }
 }
 

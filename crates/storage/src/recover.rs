@@ -192,7 +192,7 @@ fn open_group(
         tail,
     };
     let group = Group::found(id, standing.base, standing.base_offset, segments);
-    group.lock().hold(0, &unkept);
+    group.lock().hold(None, &unkept);
     Ok(OpenedGroup {
         group,
         standing,
@@ -298,8 +298,10 @@ fn begin(
     if !replay.damage.is_empty() {
         replay.files.clear();
     }
-    let in_use = replay.first_needed..=replay.newest;
-    let spare = replay.files.iter().rposition(|file| !in_use.contains(file));
+    let in_use = |file: &u32| {
+        (replay.first_needed..=replay.newest).contains(file) || replay.turned_to == Some(*file)
+    };
+    let spare = replay.files.iter().rposition(|file| !in_use(file));
     let spare = spare.map(|at| layout::journal_path(replay.files.remove(at)));
     let prepared = prepare(
         disk,

@@ -88,6 +88,7 @@ impl Settler {
 
     /// Runs until it is told to end.
     pub(crate) fn run(mut self, tasks: &Receiver<Task>) {
+        let _alarm = self.node.alarm();
         loop {
             let task = if self.removals.is_empty() {
                 tasks.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -161,11 +162,12 @@ impl Settler {
             let room = tail.map_or(segment_bytes, |(extent, _)| {
                 segment_bytes.saturating_sub(extent.end)
             });
-            let run = inner.run(self.node.durable(), room.clamp(1, RUN_BYTES_MAX));
+            let run = inner.run(self.node.durable_end(), room.clamp(1, RUN_BYTES_MAX));
             if run.entries.is_empty() {
                 return Ok(());
             }
             let (last, end_offset) = inner.segments_end();
+            let is_first = last == inner.base().0;
             drop(inner);
             match tail {
                 Some((extent, mark)) if room > 0 => self.write(group, extent, mark, run)?,
@@ -174,7 +176,9 @@ impl Settler {
                         self.seal(group)?;
                     }
                     let disk = &*self.node.disk;
-                    disk.make_dir(&layout::group_dir(group.id))?;
+                    if is_first {
+                        disk.make_dir(&layout::group_dir(group.id))?;
+                    }
                     let first = last.index.next();
                     let extent = segment::begin(disk, group.id, first, last.term, end_offset)?;
                     group.lock().begun(extent);

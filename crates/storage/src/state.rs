@@ -48,6 +48,7 @@ impl State {
         };
         match FjallState::open(&path) {
             Ok(state) => Ok(Self::Fjall(state)),
+            Err(error) if is_the_disks(&error) => Err(failed(OPENING)(error)),
             Err(error) => {
                 let aside = move_aside(&**disk)?;
                 tracing::warn!(
@@ -55,7 +56,8 @@ impl State {
                     aside = %disk.full_path(&aside).display(),
                     "the small state does not open; it was moved aside and is made again from the log"
                 );
-                Ok(Self::Fjall(FjallState::open(&path)?))
+                let anew = FjallState::open(&path).map_err(failed(OPENING))?;
+                Ok(Self::Fjall(anew))
             }
         }
     }
@@ -159,6 +161,25 @@ fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
     Some((at, Bytes::copy_from_slice(fields.rest())))
 }
 
+const OPENING: &str = "cannot open the small state";
+
+/// Whether what went wrong is no fault of what is in the state: it may be sound, and stays.
+fn is_the_disks(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        fjall::Error::Locked => true,
+        fjall::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::PermissionDenied
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::OutOfMemory
+        ),
+        _ => false,
+    }
+}
+
 fn failed(doing: &'static str) -> impl Fn(fjall::Error) -> Error {
     move |error| Error::State {
         doing,
@@ -167,21 +188,18 @@ fn failed(doing: &'static str) -> impl Fn(fjall::Error) -> Error {
 }
 
 impl FjallState {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let open = || {
-            let database = Database::builder(path)
-                .cache_size(CACHE_BYTES)
-                .worker_threads(1)
-                .open()?;
-            let checkpoints = database.keyspace(CHECKPOINTS, KeyspaceCreateOptions::default)?;
-            let journal = database.keyspace(JOURNAL, KeyspaceCreateOptions::default)?;
-            Ok(Self {
-                database,
-                checkpoints,
-                journal,
-            })
-        };
-        open().map_err(failed("cannot open the small state"))
+    fn open(path: &Path) -> fjall::Result<Self> {
+        let database = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(1)
+            .open()?;
+        let checkpoints = database.keyspace(CHECKPOINTS, KeyspaceCreateOptions::default)?;
+        let journal = database.keyspace(JOURNAL, KeyspaceCreateOptions::default)?;
+        Ok(Self {
+            database,
+            checkpoints,
+            journal,
+        })
     }
 
     fn checkpoints(&self) -> Result<Vec<(GroupId, Vec<u8>)>, Error> {

@@ -84,7 +84,7 @@ impl Writer {
             journal,
             salt,
             ledger,
-            seq: 1,
+            seq: 0,
             prepared: None,
             asked: false,
             turned: None,
@@ -98,6 +98,7 @@ impl Writer {
 
     /// Runs until it is told to end.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        let _alarm = self.node.alarm();
         loop {
             let first = match self.witness {
                 Witness::Missing => commands.recv_timeout(MARK_AFTER),

@@ -43,6 +43,14 @@ enum Step {
         writing: bool,
         seed: u64,
     },
+    /// The power goes, and a call fails while the next process starts.
+    FailStart {
+        calls: u64,
+        seed: u64,
+    },
+    Read {
+        group: u64,
+    },
     Close,
     Remove {
         group: u64,
@@ -61,6 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         3 => (0..7_u64, any::<bool>(), any::<u64>())
             .prop_map(|(calls, writing, seed)| Step::Fail { calls, writing, seed }),
+        2 => (0..40_u64, any::<u64>()).prop_map(|(calls, seed)| Step::FailStart { calls, seed }),
+        2 => (0..3_u64).prop_map(|group| Step::Read { group }),
         1 => Just(Step::Close),
         1 => (0..3_u64).prop_map(|group| Step::Remove { group }),
     ]
@@ -153,6 +163,22 @@ impl Story {
                     self.by_hand.hands.settle();
                 }
                 self.by_hand.crash(chance(seed));
+            }
+            Step::FailStart { calls, seed } => {
+                let disk = self.by_hand.disk.after_crash(chance(seed));
+                self.by_hand.listen();
+                disk.fail_after(calls, Fault::Broken);
+                if let Ok(started) = ByHand::try_new(disk.clone(), self.by_hand.settings.clone()) {
+                    drop(started);
+                }
+                let disk = disk.after_crash(chance(seed.rotate_left(7)));
+                self.by_hand.restart(disk);
+            }
+            Step::Read { group } => {
+                let group = self.groups[group as usize];
+                if self.by_hand.model.now().contains_key(&group) {
+                    self.by_hand.read_group(group);
+                }
             }
             Step::Close => self.close(),
             Step::Remove { group } => {

@@ -86,10 +86,9 @@ impl Replayer<'_> {
                 self.newest_file(newest)?;
             }
         }
-        self.hards_after_damage()?;
         let earlier = begin.damage.iter().cloned();
         self.replay.damage.extend(earlier);
-        Ok(())
+        self.hards_after_damage()
     }
 
     fn read(&self, file: u32) -> Result<JournalFile, Error> {
@@ -172,6 +171,7 @@ impl Replayer<'_> {
     fn newest_file(&mut self, file: u32) -> Result<(), Error> {
         let (end, stop) = self.frames(file, None)?;
         self.replay.end = end;
+        self.replay.turned_to = stop.turned_to;
         let have = self.read(file)?.size();
         if have < self.begun[&file].size {
             self.damaged(file, have, "it is shorter than when it was begun");

@@ -41,6 +41,9 @@ pub(crate) struct Replay {
     pub(crate) first_needed: u32,
     /// The newest file that was begun, 0 if none was.
     pub(crate) newest: u32,
+    /// The file that the newest one says goes on, if it does: until a new one is begun, its name must
+    /// stay.
+    pub(crate) turned_to: Option<u32>,
     /// Every file there is.
     pub(crate) files: Vec<u32>,
 }

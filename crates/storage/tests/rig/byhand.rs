@@ -217,6 +217,20 @@ impl ByHand {
         Ok(state)
     }
 
+    /// Reads all records of a group that are placed, and all its entries.
+    pub(crate) fn read_group(&self, group: GroupId) {
+        let model = &self.model.now()[&group];
+        let placed = self.model.placed.get(&group).copied().unwrap_or_default();
+        self.read_everything(group, model, placed);
+        let log = self.storage.log(group).unwrap();
+        let mut read = Vec::new();
+        while read.len() < model.entries.len() {
+            let first = Index(read.len() as u64 + 1);
+            read.extend(log.entries(first, Index(u64::MAX), 900).unwrap());
+        }
+        assert_eq!(read, model.entries);
+    }
+
     fn read_everything(&self, group: GroupId, model: &GroupModel, placed: u64) {
         let log = self.storage.log(group).unwrap();
         let end = offset(placed + 1);

@@ -1,0 +1,154 @@
+//! The format on disk: a data directory of today's, byte for byte, and one of an earlier day that must
+//! still open.
+//!
+//! A change of format fails here. If it is meant, the version in `layout.rs` goes up, and
+//! `tests/golden/` gets what the failure prints.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod rig;
+
+use std::{fmt::Write, fs, path::Path};
+
+use kontiki_raft::{Index, LogId, Persist, Term};
+use kontiki_storage::{Settings, SimDisk};
+use kontiki_wire::GroupId;
+
+use crate::rig::{append, byhand::ByHand, entry, hard};
+
+const GROUP: GroupId = GroupId(3);
+const OTHER: GroupId = GroupId(4);
+
+fn settings() -> Settings {
+    Settings {
+        journal_file_bytes: 2 << 10,
+        segment_bytes: 600,
+        hot_bytes_max: 0,
+    }
+}
+
+/// A directory with every kind of file and every kind of frame and operation.
+fn directory() -> ByHand {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    let persist = Persist {
+        hard: Some(hard(2, 9)),
+        ..append(vec![
+            entry(1, 1, b"stays in the journal"),
+            entry(2, 2, b"is replaced"),
+        ])
+    };
+    by_hand.queue(vec![(OTHER, persist)]);
+    by_hand.queue(vec![(
+        OTHER,
+        Persist {
+            truncate_from: Some(Index(2)),
+            commit: Index(1),
+            ..append(vec![entry(2, 3, b"replaces")])
+        },
+    )]);
+    by_hand.write(GroupId(5), vec![entry(1, 1, b"is removed")]);
+    by_hand.storage.remove(GroupId(5));
+    by_hand.model.removed.insert(GroupId(5));
+    for index in 1..=9 {
+        by_hand.write(
+            GROUP,
+            vec![entry(
+                index,
+                1 + index / 4,
+                format!("{index:0150}").as_bytes(),
+            )],
+        );
+        by_hand.place(GROUP, index);
+        by_hand.hands.work();
+    }
+    by_hand.checkpoint(
+        GROUP,
+        LogId {
+            term: Term(1),
+            index: Index(3),
+        },
+    );
+    by_hand.hands.idle();
+    by_hand.hands.idle();
+    by_hand.hands.work();
+    by_hand
+}
+
+/// Every file with its bytes, sixteen to a line; lines of zeros are left out.
+fn dump(disk: &SimDisk) -> String {
+    let mut text = String::new();
+    for (path, bytes) in disk.files() {
+        writeln!(text, "{} {} bytes", path.display(), bytes.len()).unwrap();
+        for (line, bytes) in bytes.chunks(16).enumerate() {
+            if bytes.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            write!(text, "{:06x}", line * 16).unwrap();
+            for byte in bytes {
+                write!(text, " {byte:02x}").unwrap();
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The disk that [`dump`] wrote down.
+fn load(text: &str) -> SimDisk {
+    use kontiki_storage::{Disk, Open};
+    let disk = SimDisk::default();
+    for dir in ["journal", "groups/3", "state"] {
+        disk.make_dir(Path::new(dir)).unwrap();
+    }
+    let mut path = "";
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let first = words.next().unwrap();
+        if let Some(size) = line
+            .strip_suffix(" bytes")
+            .and_then(|line| line.split(' ').nth(1))
+        {
+            path = first;
+            let file = disk.open(Path::new(path), Open::Create).unwrap();
+            file.set_size(size.parse().unwrap()).unwrap();
+            continue;
+        }
+        let at = usize::from_str_radix(first, 16).unwrap();
+        let line: Vec<u8> = words
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect();
+        disk.edit(Path::new(path), |bytes| {
+            bytes[at..at + line.len()].copy_from_slice(&line)
+        })
+        .unwrap();
+    }
+    disk
+}
+
+fn golden() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/directory-1.txt");
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn bytes_on_disk_are_those_of_the_format() {
+    let now = dump(&directory().disk);
+    assert!(now == golden(), "the format has changed; it is now\n{now}");
+}
+
+#[test]
+fn directory_of_an_earlier_day_opens() {
+    let by_hand = directory();
+    let (next, recovered) = ByHand::new(load(&golden()), settings());
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    let mut expected = by_hand.model.now().clone();
+    expected.remove(&GroupId(5));
+    assert_eq!(next.found(&recovered), expected);
+    assert_eq!(
+        recovered.groups[0]
+            .checkpoint
+            .as_ref()
+            .map(|(at, _)| at.index),
+        Some(Index(3))
+    );
+}
