@@ -156,6 +156,11 @@ impl TopicLog {
         (self.applied, kontiki_wire::encode(&state).into())
     }
 
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> Index {
+        self.applied.index
+    }
+
     pub(crate) fn first(&self) -> Offset {
         self.first
     }

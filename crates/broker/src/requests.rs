@@ -1,6 +1,6 @@
 //! Requests of the control plane: answered from what this node knows, or carried through the log.
 
-use kontiki_raft::{Kind, Micros, NodeId, Proposal, VOTERS_MAX};
+use kontiki_raft::{Kind, Micros, NodeId, Proposal, ReadId, VOTERS_MAX};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Topic, TopicName,
     TopicSettings,
@@ -28,10 +28,7 @@ impl Broker {
         let outcome = match request {
             _ if self.tickets.count() > TICKETS_MAX => Err(Refusal::Busy),
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
-            Request::Topic { name } => match self.topic(&name) {
-                Some(topic) => Ok(Outcome::Answered(Response::Topic(topic))),
-                None => Err(self.unheard_of(&name)),
-            },
+            Request::Topic { name } => self.describe(now, ticket, name),
             Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
             Request::CreateTopic { name, settings } => self.create(now, ticket, name, settings),
             Request::DeleteTopic { name } => self.delete(now, ticket, name),
@@ -58,6 +55,22 @@ impl Broker {
             topics: topics.collect(),
             auto_create: state.auto_create,
         }
+    }
+
+    /// A follower says what it knows. A leader is asked for the topic's end, which must be as new as
+    /// any acknowledgement: it may have been deposed, or not know yet what its predecessor committed,
+    /// so a quorum confirms it first (dissertation §6.4).
+    fn describe(&mut self, now: Now, ticket: Ticket, name: TopicName) -> Result<Outcome, Refusal> {
+        let Some(topic) = self.topic(&name) else {
+            return Err(self.unheard_of(&name));
+        };
+        if self.lead(topic.group).is_err() {
+            return Ok(Outcome::Answered(Response::Topic(topic)));
+        }
+        let id = ReadId(self.next_proposal().0);
+        self.tickets.wait_for_read(id, topic.group, name, ticket);
+        self.feed(now, topic.group, kontiki_raft::Input::Read { id });
+        Ok(Outcome::Waits)
     }
 
     fn create(
@@ -228,5 +241,5 @@ const TEXT_HEAD_BYTES: usize = 9;
 /// Leaves room for the members, and for the topics that are being made at the moment.
 const LISTED_BYTES_MAX: usize = CONTROL_BYTES_MAX - (256 << 10);
 
-/// Requests that wait at once, for a command or a transfer; their senders wait with them, so few do.
+/// Requests that wait at once, for a command, a transfer or a quorum; their senders wait with them, so few do.
 const TICKETS_MAX: usize = 1024;

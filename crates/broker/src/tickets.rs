@@ -1,9 +1,10 @@
-//! Requests that wait: for a command to be committed, or for a leader to be followed by another.
+//! Requests that wait: for a command to be committed, for a leader to be followed by another, or for a
+//! quorum to confirm that a topic's end is as new as any.
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{NodeId, ProposalId};
-use kontiki_wire::{GroupId, Response};
+use kontiki_raft::{Index, NodeId, ProposalId, ReadId};
+use kontiki_wire::{GroupId, Response, TopicName};
 
 use crate::{
     input::Ticket, invariants::OpenTickets, outbox::Outbox, placement::Loads, placement::Placement,
@@ -15,6 +16,17 @@ pub(crate) struct Tickets {
     open: OpenTickets,
     proposed: BTreeMap<ProposalId, Proposed>,
     transfers: BTreeMap<GroupId, Transfer>,
+    reads: BTreeMap<ReadId, Read>,
+}
+
+/// A question for a topic's end, asked of its leader.
+#[derive(Clone, Debug)]
+struct Read {
+    group: GroupId,
+    name: TopicName,
+    ticket: Ticket,
+    /// What must be applied before it is answered, once a quorum has confirmed it.
+    confirmed: Option<Index>,
 }
 
 /// A command under way.
@@ -104,11 +116,64 @@ impl Tickets {
             .map_or_else(Vec::new, |transfer| transfer.tickets)
     }
 
+    /// The ticket waits until a quorum has confirmed the read.
+    pub(crate) fn wait_for_read(
+        &mut self,
+        id: ReadId,
+        group: GroupId,
+        name: TopicName,
+        ticket: Ticket,
+    ) {
+        let read = Read {
+            group,
+            name,
+            ticket,
+            confirmed: None,
+        };
+        self.reads.insert(id, read);
+    }
+
+    /// A quorum has confirmed the read; it may be answered when `index` is applied.
+    pub(crate) fn confirm_read(&mut self, id: ReadId, index: Index) -> Result<(), String> {
+        let read = self.reads.get_mut(&id);
+        let read = read.ok_or_else(|| format!("read {id} is confirmed and was never asked"))?;
+        read.confirmed = Some(index);
+        Ok(())
+    }
+
+    /// The read cannot be confirmed: the ticket that waited for it.
+    pub(crate) fn fail_read(&mut self, id: ReadId) -> Result<Ticket, String> {
+        let read = self.reads.remove(&id);
+        read.map(|read| read.ticket)
+            .ok_or_else(|| format!("read {id} failed and was never asked"))
+    }
+
+    /// The reads of a group that may be answered now that it has applied this far.
+    pub(crate) fn end_reads(&mut self, group: GroupId, applied: Index) -> Vec<(Ticket, TopicName)> {
+        let ready = |read: &Read| {
+            read.group == group && read.confirmed.is_some_and(|index| index <= applied)
+        };
+        self.take_reads(ready)
+    }
+
+    /// The group is no more: all its reads.
+    pub(crate) fn drop_reads(&mut self, group: GroupId) -> Vec<(Ticket, TopicName)> {
+        self.take_reads(|read| read.group == group)
+    }
+
+    fn take_reads(&mut self, taken: impl Fn(&Read) -> bool) -> Vec<(Ticket, TopicName)> {
+        let ids = self.reads.iter().filter(|(_, read)| taken(read));
+        let ids: Vec<ReadId> = ids.map(|(id, _)| *id).collect();
+        let reads = ids.into_iter().filter_map(|id| self.reads.remove(&id));
+        reads.map(|read| (read.ticket, read.name)).collect()
+    }
+
     /// Whatever was taken was answered or waits for something.
     pub(crate) fn balance(&self) -> Result<(), String> {
         let transfers = self.transfers.values();
         let waiting: usize = transfers.map(|transfer| transfer.tickets.len()).sum();
-        self.open.balance(waiting + self.proposed.len())
+        self.open
+            .balance(waiting + self.proposed.len() + self.reads.len())
     }
 }
 

@@ -101,6 +101,10 @@ impl Broker {
             self.tickets
                 .answer(ticket, refused.clone(), &mut self.outbox)?;
         }
+        for (ticket, _) in self.tickets.drop_reads(id) {
+            self.tickets
+                .answer(ticket, refused.clone(), &mut self.outbox)?;
+        }
         self.leaving.push_back((at, id));
         Ok(())
     }

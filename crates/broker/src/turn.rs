@@ -5,8 +5,9 @@ use kontiki_raft::{Committed, Fate, Index};
 use kontiki_wire::{GroupId, Offset, Refusal, Response};
 
 use crate::{
+    apply::TopicLog,
     broker::Broker,
-    cluster::Change,
+    cluster::{Change, no_such_topic},
     effect::{Effect, Placed},
     input::Now,
 };
@@ -60,8 +61,11 @@ impl Broker {
                 });
             }
             Asked::TransferEnded { failed } => return self.transfer_ended(id, failed),
-            Asked::ReadReady { id, .. } | Asked::ReadFailed { id, .. } => {
-                return Err(format!("read {id} is answered and was never asked"));
+            Asked::ReadReady { id, index } => return self.tickets.confirm_read(id, index),
+            Asked::ReadFailed { id, refused } => {
+                let response = Response::Refused(self.cluster.refusal(Fate::Refused(refused)));
+                let ticket = self.tickets.fail_read(id)?;
+                return self.tickets.answer(ticket, response, &mut self.outbox);
             }
             Asked::Halt { reason } => return Err(reason),
         }
@@ -149,11 +153,21 @@ impl Broker {
         };
         self.timers.want(id, group.next_deadline());
         group.settle(&mut self.outbox)?;
+        let applied = group.log().map_or(Index(0), TopicLog::applied);
+        for (ticket, name) in self.tickets.end_reads(id, applied) {
+            let response = match self.topic(&name) {
+                Some(topic) => Response::Topic(topic),
+                None => Response::Refused(no_such_topic(&name)),
+            };
+            self.tickets.answer(ticket, response, &mut self.outbox)?;
+        }
         if id == GroupId::CLUSTER {
             if let Some((at, state)) = self.cluster.due_checkpoint() {
                 self.outbox.checkpoint(id, at, state);
             }
-            if !self.leaving.is_empty() {
+            if !self.leaving.is_empty()
+                && let Some(group) = self.groups.get(&id)
+            {
                 let durable = group.status(now.monotonic).durable;
                 self.leave(durable);
             }

@@ -28,6 +28,8 @@ use crate::{
 
 /// How long a member may take for what the cluster has to agree on.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a topic may be without a leader before one makes do with what the others know.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two rounds of asking everybody.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
 /// How long a freshly made topic may be unknown to some members.
@@ -401,12 +403,31 @@ impl Routing {
         self.ask_any(request, deadline).await
     }
 
-    /// A topic as its leader knows it; if nobody leads it, as the member that is furthest ahead.
+    /// A topic as its leader knows it, confirmed by a quorum: its end is as new as any acknowledgement.
+    /// If nobody leads it for longer than an election takes, as the member that is furthest ahead knows
+    /// it.
     pub(crate) async fn topic_at_leader(
         &self,
         topic: &TopicName,
         deadline: Instant,
     ) -> Result<TopicInfo, NoRoute> {
+        let patience = deadline.min(Instant::now() + LEADER_PATIENCE);
+        let mut rounds = ROUNDS;
+        loop {
+            let (info, confirmed) = self.topic_once(topic, deadline).await?;
+            if confirmed || Instant::now() >= patience {
+                return Ok(info);
+            }
+            tokio::time::sleep(rounds.delay()).await;
+        }
+    }
+
+    /// One try at the above, and whether it was the leader that answered.
+    async fn topic_once(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<(TopicInfo, bool), NoRoute> {
         let request = Request::Topic {
             name: topic.clone(),
         };
@@ -415,16 +436,19 @@ impl Routing {
             info = self.topic_of_most(&request).await.unwrap_or(info);
         }
         let Some(leader) = info.leader.clone() else {
-            return Ok(info);
+            return Ok((info, false));
         };
         self.hint(topic, &leader);
         let Some(member) = self.find(&leader, deadline).await? else {
-            return Ok(info);
+            return Ok((info, false));
         };
         let deadline = deadline.min(Instant::now() + ANSWER_TIME_MAX);
         match ask(&member, &request, deadline).await {
-            Ok(Response::Topic(at_leader)) => Ok(at_leader),
-            _ => Ok(self.topic_of_most(&request).await.unwrap_or(info)),
+            Ok(Response::Topic(at_leader)) => {
+                let leads = at_leader.leader.as_ref() == Some(&leader);
+                Ok((at_leader, leads))
+            }
+            _ => Ok((self.topic_of_most(&request).await.unwrap_or(info), false)),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::Error;
 pub enum Event {
     /// All writes up to and including this one are durable.
     Persisted {
-        /// [`Writes::seq`].
+        /// [`kontiki_broker::Writes::seq`].
         upto: u64,
     },
     /// A write or sync failed: storage is poisoned.

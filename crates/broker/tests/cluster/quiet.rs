@@ -244,3 +244,21 @@ fn metadata_topic_and_status_are_answered_anywhere() {
     }
     assert_eq!(world.leader(GroupId(77)), None);
 }
+
+#[test]
+fn leader_that_is_cut_off_tells_no_end_that_may_be_stale() {
+    let mut world = World::new(21, 3);
+    let group = world.create("a", 3);
+    world.produce(group, 5);
+    world.settle();
+    let leader = world.leader(group).unwrap();
+    for other in (0..3).filter(|other| *other != leader) {
+        world.cut.insert((leader.min(other), leader.max(other)));
+    }
+    let name = "a".parse().unwrap();
+    let asked = world.request(leader, Request::Topic { name }).unwrap();
+    world.run(2_000_000);
+    let response = &world.responses[&asked];
+    let refused = matches!(response, Response::Refused(Refusal::NotLeader { .. }));
+    assert!(refused, "{response:?}");
+}
