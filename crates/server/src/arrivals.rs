@@ -31,7 +31,9 @@ pub(crate) struct Arrivals {
     pub(crate) me: NodeRef,
     pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
     pub(crate) callers: Callers,
-    pub(crate) inputs: mpsc::Sender<Input>,
+    /// To the driver, for each lane.
+    pub(crate) beats: mpsc::Sender<Input>,
+    pub(crate) log: mpsc::Sender<Input>,
 }
 
 /// The connection that serves each lane of each peer: a newer one takes the place of an older.
@@ -162,12 +164,17 @@ impl Arrivals {
             }
         };
         tokio::select! {
-            reason = self.hand_on(hello.from, reader) => reason,
+            reason = self.hand_on(&hello, reader) => reason,
             reason = excluded => reason,
         }
     }
 
-    async fn hand_on(&self, from: NodeRef, mut reader: FrameReader) -> String {
+    async fn hand_on(&self, hello: &PeerHello, mut reader: FrameReader) -> String {
+        let from = hello.from;
+        let inputs = match hello.lane {
+            PeerLane::Beats => &self.beats,
+            PeerLane::Log => &self.log,
+        };
         loop {
             let frame = match reader.next(PEER_FRAME_BYTES_MAX).await {
                 Ok(Some(frame)) if frame.kind == FrameKind::Peer => frame,
@@ -182,12 +189,7 @@ impl Arrivals {
                     return malformed.to_string();
                 }
             };
-            if self
-                .inputs
-                .send(Input::Peer { from, messages })
-                .await
-                .is_err()
-            {
+            if inputs.send(Input::Peer { from, messages }).await.is_err() {
                 return "the member is stopping".to_owned();
             }
         }

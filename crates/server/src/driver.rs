@@ -35,7 +35,10 @@ pub(crate) struct Driver {
 pub(crate) struct Inputs {
     /// From storage's threads, which must not be blocked. At most one for each write.
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
-    pub(crate) peers: mpsc::Receiver<Input>,
+    /// Beats, votes, and whether peers can be reached: they decide who leads, and wait behind nothing.
+    pub(crate) beats: mpsc::Receiver<Input>,
+    /// What peers say of the log.
+    pub(crate) log: mpsc::Receiver<Input>,
     pub(crate) clients: mpsc::Receiver<Input>,
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -115,7 +118,8 @@ impl Driver {
             biased;
             Some(order) = inputs.orders.recv() => Wake::Order(order),
             Some(event) = inputs.events.recv() => Wake::Event(event),
-            Some(input) = inputs.peers.recv() => Wake::Input(input),
+            Some(input) = inputs.beats.recv() => Wake::Input(input),
+            Some(input) = inputs.log.recv() => Wake::Input(input),
             Some(input) = inputs.clients.recv() => Wake::Input(input),
             () = deadline => Wake::Deadline,
         }
@@ -126,7 +130,13 @@ impl Driver {
         while let Ok(event) = self.inputs.events.try_recv() {
             self.take_event(event, into)?;
         }
-        for queue in [&mut self.inputs.peers, &mut self.inputs.clients] {
+        let Inputs {
+            beats,
+            log,
+            clients,
+            ..
+        } = &mut self.inputs;
+        for queue in [beats, log, clients] {
             let queued = std::iter::from_fn(|| queue.try_recv().ok());
             into.extend(queued.take(INPUTS_PER_TURN_MAX));
         }

@@ -32,7 +32,7 @@ pub(crate) const FRAMES_PER_WAKE_MAX: usize = 64;
 
 /// Inputs of clients that wait for the driver.
 pub(crate) const CLIENT_INPUTS_MAX: usize = 1024;
-/// Frames of peers that wait for the driver.
+/// Frames of peers that wait for the driver, on each lane.
 pub(crate) const PEER_INPUTS_MAX: usize = 128;
 /// Inputs of each kind that one turn takes.
 pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;

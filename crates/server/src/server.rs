@@ -49,7 +49,8 @@ impl Server {
         let booted = boot(&config).await?;
         let (cluster, auto_create) = (booted.member.cluster, booted.member.auto_create);
         let (clients, peers) = (booted.clients, booted.peers);
-        let (peer_inputs, from_peers) = mpsc::channel(PEER_INPUTS_MAX);
+        let (beats, from_beats) = mpsc::channel(PEER_INPUTS_MAX);
+        let (log, from_log) = mpsc::channel(PEER_INPUTS_MAX);
         let (client_inputs, from_clients) = mpsc::channel(CLIENT_INPUTS_MAX);
         let (orders, from_owner) = mpsc::channel(ORDERS_MAX);
         let (stopping, is_stopping) = watch::channel(false);
@@ -70,19 +71,21 @@ impl Server {
             me: booted.me,
             members: members.subscribe(),
             callers: callers.clone(),
-            inputs: peer_inputs.clone(),
+            beats: beats.clone(),
+            log,
         };
         let driver = Driver {
             broker: booted.broker,
             clock: booted.clock,
             storage: booted.storage,
-            links: Links::new(cluster, booted.me, peers.clone(), peer_inputs, callers),
+            links: Links::new(cluster, booted.me, peers.clone(), beats, callers),
             topics: service.topics.clone(),
             answers: service.answers.clone(),
             members,
             inputs: Inputs {
                 events: booted.events,
-                peers: from_peers,
+                beats: from_beats,
+                log: from_log,
                 clients: from_clients,
                 orders: from_owner,
             },
