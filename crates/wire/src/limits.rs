@@ -19,7 +19,9 @@ pub const BATCH_BYTES_TARGET: usize = 256 << 10;
 /// Batches of one producer that may be unacknowledged; what the brokers remember of each producer to
 /// recognise a resent batch covers them all.
 pub const PRODUCER_BATCHES_IN_FLIGHT_MAX: usize = 64;
-/// Producers a topic remembers; the longest silent is forgotten first.
+/// Producers a topic remembers; the longest silent is forgotten first. A first batch that was committed
+/// and not acknowledged, and that is sent again only after so many others have spoken, is taken for new:
+/// the one way in which a record can come twice.
 pub const PRODUCERS_PER_TOPIC_MAX: usize = 10_000;
 /// Answers to a producer in one frame.
 pub const ANSWERS_MAX: usize = 1024;
