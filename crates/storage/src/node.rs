@@ -7,6 +7,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use kontiki_wire::GroupId;
@@ -18,6 +19,9 @@ pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Bytes of placed entries that may wait for segments before the journal waits for those.
 const UNSETTLED_BYTES_MAX: u64 = 256 << 20;
+
+/// How long each write waits for them at most.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 pub(crate) struct Node {
     pub(crate) disk: Arc<dyn Disk>,
@@ -167,12 +171,13 @@ impl Node {
         self.settled.notify_all();
     }
 
-    /// Waits until not too much waits for segments.
+    /// Waits a while if too much waits for segments. Not for ever: what waits may itself be waiting to
+    /// become durable.
     pub(crate) fn wait_for_segments(&self) {
         let unsettled = self.lock_unsettled();
         let full =
             |unsettled: &mut Unsettled| unsettled.bytes > UNSETTLED_BYTES_MAX && !unsettled.ended;
-        let waited = self.settled.wait_while(unsettled, full);
+        let waited = self.settled.wait_timeout_while(unsettled, WAIT_MAX, full);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
