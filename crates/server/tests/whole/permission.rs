@@ -75,6 +75,8 @@ async fn producer_makes_a_topic_only_where_first_use_makes_it() {
 #[tokio::test]
 async fn batch_for_an_unknown_topic_is_refused_and_the_stream_serves_once_it_is_made() {
     let cluster = Cluster::start(1).await;
+    // Only where the cluster has a leader is it known what there is not.
+    cluster.create_topic("other").await;
     let name: TopicName = "late".parse().unwrap();
     let operator = cluster.operator(0).await;
     let mut producer = operator.produce(&name).await;
@@ -93,6 +95,7 @@ async fn batch_for_an_unknown_topic_is_refused_and_the_stream_serves_once_it_is_
 #[tokio::test]
 async fn subscription_to_an_unknown_topic_is_refused() {
     let cluster = Cluster::start(1).await;
+    cluster.create_topic("somewhere").await;
     let operator = cluster.operator(0).await;
     let name: TopicName = "nowhere".parse().unwrap();
     let mut subscription = operator.subscribe(&name, From::Earliest, Until::End).await;
