@@ -46,10 +46,12 @@ const ELECTIONS: Bounds = Bounds {
     planted: None,
 };
 
-/// One candidate, which may lead twice, a proposal, a crash at any moment.
+/// One leader, a proposal, a conversation begun anew, a crash at any moment.
 const REPLICATION: Bounds = Bounds {
     candidates: 1,
+    campaigns: 1,
     proposals: 1,
+    renewals: 1,
     ..ELECTIONS
 };
 
@@ -78,7 +80,9 @@ fn what_is_passed_over_is_missed_by_nobody() {
             ..ELECTIONS
         },
         Bounds {
+            campaigns: 2,
             crashes: 0,
+            renewals: 0,
             ..REPLICATION
         },
     ] {

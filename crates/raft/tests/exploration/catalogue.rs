@@ -6,7 +6,11 @@
     reason = "the order of a map is never looked at"
 )]
 
-use std::{collections::HashMap, hash::Hash, rc::Rc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    rc::Rc,
+};
 
 use kontiki_raft::{Membership, Message, NodeRef};
 
@@ -66,7 +70,7 @@ pub(crate) struct Catalogue {
     receivers: Vec<u8>,
     /// For each member, by the act's slot.
     follows: Vec<Vec<Option<Rc<Follows>>>>,
-    observed: HashMap<([u32; 3], u32), Result<u32, String>>,
+    observed: QuickMap<([u32; 3], u32), Result<u32, String>>,
 }
 
 impl Catalogue {
@@ -82,7 +86,7 @@ impl Catalogue {
             glances: Vec::new(),
             receivers: Vec::new(),
             follows: Vec::new(),
-            observed: HashMap::default(),
+            observed: QuickMap::default(),
         }
     }
 
@@ -258,5 +262,33 @@ impl<T: Eq + Hash> Numbers<T> {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.values.len()
+    }
+}
+
+/// A map from a few small numbers.
+pub(crate) type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;
+
+/// Hashes a few small numbers, with a multiplication for each.
+#[derive(Default)]
+pub(crate) struct Quick(u64);
+
+impl Hasher for Quick {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(4) {
+            self.write_u32(
+                chunk
+                    .iter()
+                    .fold(0, |word, byte| word << 8 | u32::from(*byte)),
+            );
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        let mixed = u128::from(self.0 ^ u64::from(number)) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = mixed as u64 ^ (mixed >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

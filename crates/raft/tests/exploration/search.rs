@@ -1,12 +1,7 @@
 //! Breadth first, and never again where something that could go at least as far has been.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "the order of a map is never looked at"
-)]
-
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt::Write,
     hash::{DefaultHasher, Hash, Hasher},
 };
@@ -14,7 +9,7 @@ use std::{
 use crate::{
     exploration::{
         bounds::Bounds,
-        catalogue::{Act, Catalogue},
+        catalogue::{Act, Catalogue, QuickMap},
         world::{Past, World},
     },
     words,
@@ -59,7 +54,7 @@ struct Origin {
 /// The pasts that were seen with the same members; none covers another.
 #[derive(Default)]
 struct Seen {
-    pasts: HashMap<[u32; 3], Vec<Past>>,
+    pasts: QuickMap<[u32; 3], Vec<Past>>,
 }
 
 impl Seen {
@@ -70,7 +65,7 @@ impl Seen {
             return false;
         }
         pasts.retain(|past| !world.past.covers(past, catalogue));
-        pasts.push(world.past.clone());
+        pasts.push(world.past);
         true
     }
 

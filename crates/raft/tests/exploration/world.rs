@@ -5,14 +5,14 @@ use std::iter;
 use crate::exploration::catalogue::{Act, Catalogue};
 
 /// A state.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct World {
     pub(crate) members: [u32; 3],
     pub(crate) past: Past,
 }
 
 /// What has happened besides what the members know.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Past {
     /// Messages are never taken away: each may arrive late, twice, or not at all.
     sent: Letters,
@@ -75,7 +75,7 @@ impl World {
         if follows.member == self.members[place] && follows.sent.iter().all(said) {
             return None;
         }
-        let mut next = self.clone();
+        let mut next = *self;
         next.members[place] = follows.member;
         let past = &mut next.past;
         match act {
@@ -140,28 +140,27 @@ impl Past {
 }
 
 /// A set of letters.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Letters(Vec<u64>);
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Letters([u64; LETTERS_MAX / 64]);
 
 impl Letters {
     fn contains(&self, letter: u32) -> bool {
         let (word, bit) = place(letter);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        self.0[word] & bit != 0
     }
 
     fn insert(&mut self, letter: u32) {
         let (word, bit) = place(letter);
-        self.0.resize(self.0.len().max(word + 1), 0);
         self.0[word] |= bit;
     }
 
     fn cover(&self, other: &Self) -> bool {
-        let ours = self.0.iter().chain(iter::repeat(&0));
-        other
+        let missing = self
             .0
             .iter()
-            .zip(ours)
-            .all(|(theirs, ours)| theirs & !ours == 0)
+            .zip(&other.0)
+            .map(|(ours, theirs)| theirs & !ours);
+        missing.fold(0, |all, missing| all | missing) == 0
     }
 
     fn iter(&self) -> impl Iterator<Item = u32> + '_ {
@@ -177,5 +176,12 @@ impl Letters {
 }
 
 fn place(letter: u32) -> (usize, u64) {
+    assert!(
+        (letter as usize) < LETTERS_MAX,
+        "these bounds take a greater LETTERS_MAX"
+    );
     ((letter / u64::BITS) as usize, 1 << (letter % u64::BITS))
 }
+
+/// Different messages within the bounds, at most.
+const LETTERS_MAX: usize = 512;
