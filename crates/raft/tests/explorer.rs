@@ -16,7 +16,7 @@
 //!
 //! `EXPLORE="terms=2 candidates=2 proposals=1" cargo test -p kontiki-raft --test explorer --
 //! --nocapture no_promise` goes as far as memory and patience allow; `exploration/bounds.rs` has the
-//! names. A million states take some three seconds and 300 MB.
+//! names. A million states take some four seconds and 120 MB.
 
 mod disk;
 mod exploration;
