@@ -179,16 +179,14 @@ fn supervise(
             (Ok(()), Ok(Err(error))) => Err(ServerError::Disk(error.to_string())),
             (result, _) => result,
         };
-        let failed = result.as_ref().err().map(|error| {
+        if let Err(error) = &result {
             error!(%error, "the member has ended");
-            error.to_string()
-        });
-        sender.send_replace(Some(result));
-        if let Some(why) = failed {
-            for endpoint in endpoints {
-                endpoint.close(&why).await;
-            }
+            // Whoever is connected hears it before anybody ends the process.
+            let why = error.to_string();
+            let [clients, peers] = endpoints;
+            tokio::join!(clients.close(&why), peers.close(&why));
         }
+        sender.send_replace(Some(result));
     });
     ended
 }
