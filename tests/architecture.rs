@@ -19,7 +19,8 @@ const LEVELS: &[(&str, &[&str])] = &[
         "server",
         &["raft", "wire", "broker", "storage", "transport"],
     ),
-    ("cli", &["wire", "transport", "client", "server"]),
+    ("sim", &["raft", "wire", "broker", "storage", "client"]),
+    ("cli", &["wire", "transport", "client", "server", "storage", "sim"]),
 ];
 
 /// The crates that decide, and all that they may import besides ours and `core`.

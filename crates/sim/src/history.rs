@@ -1,0 +1,1 @@
+//! What happened in a story, as its clients and replicas saw it.

@@ -1,0 +1,5 @@
+//! Breaks a cluster on purpose, repeatably: one seed is one story.
+
+#![forbid(unsafe_code)]
+
+pub mod history;
