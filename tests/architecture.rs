@@ -20,7 +20,10 @@ const LEVELS: &[(&str, &[&str])] = &[
         &["raft", "wire", "broker", "storage", "transport"],
     ),
     ("sim", &["raft", "wire", "broker", "storage", "client"]),
-    ("cli", &["wire", "transport", "client", "server", "storage", "sim"]),
+    (
+        "cli",
+        &["wire", "transport", "client", "server", "storage", "sim"],
+    ),
 ];
 
 /// The crates that decide, and all that they may import besides ours and `core`.

@@ -15,10 +15,15 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// How the state's library tells of its daily work is of no use to an operator. A filter that names it
+/// brings it back.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
+
 /// Starts logging what `filter` lets through, in the words of `tracing`: a level such as `debug`, or
 /// `info,kontiki_server=trace`.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let parsed = EnvFilter::try_new(filter).map_err(|error| {
+    // What comes later in the list wins.
+    let parsed = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| {
         Failure::usage(format!("{filter:?} is no log filter: {error}"))
             .advise("write a level (error, warn, info, debug, trace) or a list such as info,kontiki_server=debug")
     })?;
