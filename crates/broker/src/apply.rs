@@ -22,6 +22,25 @@ pub(crate) struct TopicLog {
     producers: Producers,
     offsets: Offsets,
     since_checkpoint: Since,
+    every: CheckpointEvery,
+}
+
+/// How much is applied between two checkpoints of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CheckpointEvery {
+    /// Entries: what a restarted node applies again at most.
+    pub entries: u64,
+    /// Bytes of bodies: what a restarted node reads again at most.
+    pub bytes: u64,
+}
+
+impl Default for CheckpointEvery {
+    fn default() -> Self {
+        Self {
+            entries: 4096,
+            bytes: 4 << 20,
+        }
+    }
 }
 
 /// What was applied since the last checkpoint, and how large that was.
@@ -43,7 +62,10 @@ pub(crate) struct Applied {
 
 impl TopicLog {
     /// Starts from a checkpoint, or from nothing; says what does not fit.
-    pub(crate) fn restore(checkpoint: Option<&(LogId, Bytes)>) -> Result<Self, String> {
+    pub(crate) fn restore(
+        checkpoint: Option<&(LogId, Bytes)>,
+        every: CheckpointEvery,
+    ) -> Result<Self, String> {
         let (applied, state) = match checkpoint {
             None => (LogId::ORIGIN, TopicState::default()),
             Some((at, bytes)) => {
@@ -53,10 +75,14 @@ impl TopicLog {
                 (*at, state)
             }
         };
-        Self::from_state(applied, state)
+        Self::from_state(applied, state, every)
     }
 
-    fn from_state(applied: LogId, state: TopicState) -> Result<Self, String> {
+    fn from_state(
+        applied: LogId,
+        state: TopicState,
+        every: CheckpointEvery,
+    ) -> Result<Self, String> {
         if state.first > state.next {
             return Err(format!(
                 "a checkpoint says that its first offset is {} and its next one {}",
@@ -70,6 +96,7 @@ impl TopicLog {
             producers: Producers::restore(state.producers)?,
             offsets: Offsets::new(applied.index, state.next),
             since_checkpoint: Since::default(),
+            every,
         })
     }
 
@@ -133,8 +160,14 @@ impl TopicLog {
     /// the more rarely, so that keeping it never costs more than a fraction of appending.
     pub(crate) fn due_checkpoint(&mut self) -> Option<(LogId, Bytes)> {
         let since = self.since_checkpoint;
-        let bytes_due = CHECKPOINT_EVERY_BYTES.max(CHECKPOINT_STATE_SHARE * since.state_bytes);
-        let entries_due = CHECKPOINT_EVERY_ENTRIES.max(since.state_bytes / BYTES_PER_ENTRY_COST);
+        let bytes_due = self
+            .every
+            .bytes
+            .max(CHECKPOINT_STATE_SHARE * since.state_bytes);
+        let entries_due = self
+            .every
+            .entries
+            .max(since.state_bytes / BYTES_PER_ENTRY_COST);
         if since.bytes < bytes_due && since.entries < entries_due {
             return None;
         }
@@ -175,10 +208,6 @@ impl TopicLog {
     }
 }
 
-/// Entries after which the state is kept: what a restarted node applies again at most.
-pub(crate) const CHECKPOINT_EVERY_ENTRIES: u64 = 4096;
-/// Bytes of bodies after which it is kept: what a restarted node reads again at most.
-pub(crate) const CHECKPOINT_EVERY_BYTES: u64 = 4 << 20;
 /// A state is kept no sooner than after so many times its own size of bodies,
 const CHECKPOINT_STATE_SHARE: u64 = 4;
 /// or after one entry for so many of its bytes.
@@ -214,7 +243,7 @@ mod tests {
     }
 
     fn new() -> TopicLog {
-        TopicLog::restore(None).unwrap()
+        TopicLog::restore(None, CheckpointEvery::default()).unwrap()
     }
 
     #[test]
@@ -268,7 +297,8 @@ mod tests {
                 .unwrap();
         }
         let checkpoint = log.checkpoint();
-        let mut restored = TopicLog::restore(Some(&checkpoint)).unwrap();
+        let mut restored =
+            TopicLog::restore(Some(&checkpoint), CheckpointEvery::default()).unwrap();
         assert_eq!(restored.checkpoint(), checkpoint);
         for index in 200..300 {
             let entry = batch(index, u128::from(index % 9), index % 60, 1);
@@ -282,30 +312,31 @@ mod tests {
         let (at, bytes) = new().checkpoint();
         let mut longer = bytes.to_vec();
         longer.push(0);
-        assert!(TopicLog::restore(Some(&(at, longer.into()))).is_err());
+        assert!(TopicLog::restore(Some(&(at, longer.into())), CheckpointEvery::default()).is_err());
         let state = TopicState {
             first: Offset(2),
             next: Offset(1),
             producers: Vec::new(),
         };
         let upside_down = kontiki_wire::encode(&state).into();
-        assert!(TopicLog::restore(Some(&(at, upside_down))).is_err());
+        assert!(TopicLog::restore(Some(&(at, upside_down)), CheckpointEvery::default()).is_err());
     }
 
     #[test]
     fn checkpoint_is_due_by_entries_and_by_bytes() {
         let mut log = new();
-        for index in 1..CHECKPOINT_EVERY_ENTRIES {
+        let CheckpointEvery { entries, bytes } = CheckpointEvery::default();
+        for index in 1..entries {
             log.apply(&entry(index, Kind::Noop, Bytes::new())).unwrap();
         }
         assert!(log.due_checkpoint().is_none());
-        let last = entry(CHECKPOINT_EVERY_ENTRIES, Kind::Noop, Bytes::new());
+        let last = entry(entries, Kind::Noop, Bytes::new());
         log.apply(&last).unwrap();
         assert_eq!(log.due_checkpoint().map(|(at, _)| at), Some(last.id));
         assert!(log.due_checkpoint().is_none());
 
-        let body = vec![0; CHECKPOINT_EVERY_BYTES as usize].into();
-        let large = entry(CHECKPOINT_EVERY_ENTRIES + 1, Kind::Config, body);
+        let body = vec![0; bytes as usize].into();
+        let large = entry(entries + 1, Kind::Config, body);
         log.apply(&large).unwrap();
         assert!(log.due_checkpoint().is_some());
     }

@@ -11,6 +11,7 @@ use kontiki_wire::{
 };
 
 use crate::{
+    apply::CheckpointEvery,
     cluster::{Cluster, deleted_by},
     early::Early,
     effect::Effect,
@@ -33,6 +34,8 @@ pub struct Settings {
     /// The state of the cluster's own group before its first entry. Its members are the voters that
     /// group is born with.
     pub birth: ClusterState,
+    /// How often a topic's state is kept.
+    pub checkpoints: CheckpointEvery,
     /// Why this node's disk is not to be trusted, if it is not.
     pub unsound: Option<String>,
     /// All the chance it will ever see.

@@ -27,6 +27,7 @@ mod timers;
 mod topics;
 mod turn;
 
+pub use apply::CheckpointEvery;
 pub use broker::{Broker, Settings};
 pub use cursor::{Cursor, Extent, Step};
 pub use effect::{Effect, GroupWrite, Placed, Writes};

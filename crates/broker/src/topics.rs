@@ -190,7 +190,10 @@ impl Broker {
         let meaning = if group == GroupId::CLUSTER {
             Meaning::Cluster
         } else {
-            Meaning::Topic(TopicLog::restore(checkpoint.as_ref())?)
+            Meaning::Topic(TopicLog::restore(
+                checkpoint.as_ref(),
+                self.settings.checkpoints,
+            )?)
         };
         let watermark = match &meaning {
             Meaning::Cluster => Offset(0),

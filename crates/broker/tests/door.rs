@@ -39,6 +39,7 @@ fn settings(members: u64) -> Settings {
             members: (1..=members).map(member).collect(),
             ..ClusterState::default()
         },
+        checkpoints: kontiki_broker::CheckpointEvery::default(),
         unsound: None,
         seed: 1,
     }

@@ -24,17 +24,20 @@ const CAPACITY_MIN: usize = 1 << 10;
 
 /// Counts a producer's batches from 1 in the order in which they were begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct Serial(pub(crate) u64);
+pub struct Serial(pub u64);
 
 /// A batch that takes records, or waits to be sent.
-pub(crate) struct Gathered {
-    pub(crate) serial: Serial,
-    pub(crate) builder: BatchBuilder,
-    pub(crate) fate: Arc<BatchFate>,
+pub struct Gathered {
+    /// Its number.
+    pub serial: Serial,
+    /// Its records.
+    pub builder: BatchBuilder,
+    /// Where its tickets look.
+    pub fate: Arc<BatchFate>,
     /// When its first record was submitted.
-    pub(crate) since: Instant,
+    pub since: Instant,
     /// Bytes of the buffer it holds.
-    pub(crate) charged: usize,
+    pub charged: usize,
 }
 
 /// A producer's buffer, between its handles and its sender.

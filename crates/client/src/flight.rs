@@ -42,7 +42,7 @@ struct Sent {
 }
 
 /// All batches that have a sequence and no acknowledgement.
-pub(crate) struct Flight {
+pub struct Flight {
     topic: TopicName,
     producer: ProducerId,
     epoch: u32,
@@ -62,18 +62,18 @@ pub(crate) struct Flight {
 
 /// What has its fate since the last time it was asked for.
 #[derive(Default)]
-pub(crate) struct Settled {
+pub struct Settled {
     /// Bytes of the buffer that are free again.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Batches that failed.
-    pub(crate) failed: usize,
+    pub failed: usize,
     /// The first failure.
-    pub(crate) failure: Option<AppendError>,
+    pub failure: Option<AppendError>,
 }
 
 /// What a refusal asks for, once everything on the stream is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Remedy {
+pub enum Remedy {
     /// Send again after a moment, to the same member.
     Again(String),
     /// Send again after a moment, to whoever leads then.
@@ -94,7 +94,7 @@ pub(crate) enum Remedy {
 
 /// An answer that cannot be: the stream is of no more use.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Absurd(String);
+pub struct Absurd(String);
 
 impl fmt::Display for Absurd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +103,9 @@ impl fmt::Display for Absurd {
 }
 
 impl Flight {
-    pub(crate) fn new(topic: TopicName, producer: ProducerId) -> Self {
+    /// A producer's, of one topic; nothing is on its way.
+    #[must_use]
+    pub fn new(topic: TopicName, producer: ProducerId) -> Self {
         Self {
             topic,
             producer,
@@ -118,31 +120,39 @@ impl Flight {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Batches that have a sequence and no fate yet, and those that wait for these.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Batches on the present stream that are owed an answer.
-    pub(crate) fn owed(&self) -> usize {
+    #[must_use]
+    pub fn owed(&self) -> usize {
         let owed = |sent: &&Sent| sent.on_stream;
         self.queue.iter().take(self.sent).filter(owed).count()
     }
 
-    pub(crate) fn is_going_back(&self) -> bool {
+    /// Whether a refusal has come, after which nothing is sent before all is answered.
+    #[must_use]
+    pub fn is_going_back(&self) -> bool {
         self.going_back
     }
 
     /// When the first batch was begun.
-    pub(crate) fn since(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
         self.queue.front().map(|first| first.since)
     }
 
     /// Takes up a batch and gives it its sequence.
-    pub(crate) fn push(&mut self, gathered: Gathered) {
+    pub fn push(&mut self, gathered: Gathered) {
         assert!(gathered.serial > self.last, "batches come in order");
         let count = gathered.builder.count();
         let batch = gathered
@@ -163,7 +173,7 @@ impl Flight {
     }
 
     /// Fails a batch that never got a sequence.
-    pub(crate) fn pass_by(&mut self, gathered: &Gathered, verdict: &AppendError) {
+    pub fn pass_by(&mut self, gathered: &Gathered, verdict: &AppendError) {
         assert!(gathered.serial > self.last, "batches come in order");
         self.last = gathered.serial;
         self.settled
@@ -171,7 +181,7 @@ impl Flight {
     }
 
     /// The next batch to put on the stream; counts it as put there.
-    pub(crate) fn send_next(&mut self) -> Option<Batch> {
+    pub fn send_next(&mut self) -> Option<Batch> {
         if self.going_back {
             return None;
         }
@@ -186,7 +196,7 @@ impl Flight {
     }
 
     /// The stream is gone, and with it the answers it owed.
-    pub(crate) fn stream_ended(&mut self) {
+    pub fn stream_ended(&mut self) {
         for sent in &mut self.queue {
             sent.ambiguous |= sent.on_stream;
             sent.on_stream = false;
@@ -195,14 +205,14 @@ impl Flight {
     }
 
     /// Begins again with the first batch.
-    pub(crate) fn go_back(&mut self) {
+    pub fn go_back(&mut self) {
         assert_eq!(self.owed(), 0, "an answer may still come");
         self.sent = 0;
         self.going_back = false;
     }
 
     /// A batch is in the log.
-    pub(crate) fn acknowledge(&mut self, answer: &Acknowledged) -> Result<(), Absurd> {
+    pub fn acknowledge(&mut self, answer: &Acknowledged) -> Result<(), Absurd> {
         let at = self.find(answer.sequence)?;
         let sent = &mut self.queue[at];
         let count = u64::from(sent.batch.header().count);
@@ -230,7 +240,7 @@ impl Flight {
     }
 
     /// A batch was refused, or nobody knows. Says what is to be done when nothing is owed any more.
-    pub(crate) fn refuse(&mut self, sequence: u64, refusal: &Refusal) -> Result<Remedy, Absurd> {
+    pub fn refuse(&mut self, sequence: u64, refusal: &Refusal) -> Result<Remedy, Absurd> {
         let at = self.find(sequence)?;
         let sent = &mut self.queue[at];
         sent.on_stream = false;
@@ -278,7 +288,7 @@ impl Flight {
 
     /// Gives the first batch up, with all that may be in the log, and begins another epoch with the
     /// rest. The stream must be gone.
-    pub(crate) fn fail_first(&mut self, why: &str, verdict: &AppendError) {
+    pub fn fail_first(&mut self, why: &str, verdict: &AppendError) {
         if let Some(first) = self.queue.front_mut()
             && !first.ambiguous
         {
@@ -291,7 +301,7 @@ impl Flight {
     }
 
     /// Begins another epoch: what may be in the log fails as ambiguous, the rest is encoded anew.
-    pub(crate) fn next_epoch(&mut self, why: &str) {
+    pub fn next_epoch(&mut self, why: &str) {
         match self.epoch.checked_add(1) {
             Some(epoch) => self.begin(self.producer, epoch, why),
             None => self.begin(ProducerId(self.producer.0.wrapping_add(1)), 0, why),
@@ -299,7 +309,7 @@ impl Flight {
     }
 
     /// Goes on as another producer.
-    pub(crate) fn rename(&mut self, producer: ProducerId, why: &str) {
+    pub fn rename(&mut self, producer: ProducerId, why: &str) {
         self.begin(producer, 0, why);
     }
 
@@ -326,7 +336,7 @@ impl Flight {
     }
 
     /// What is on the stream certainly was not taken: the stream was refused as a whole.
-    pub(crate) fn untouched(&mut self) {
+    pub fn untouched(&mut self) {
         for sent in &mut self.queue {
             sent.on_stream = false;
         }
@@ -334,7 +344,7 @@ impl Flight {
     }
 
     /// Fails everything. The stream must be gone.
-    pub(crate) fn fail_all(&mut self, why: &str, verdict: &AppendError) {
+    pub fn fail_all(&mut self, why: &str, verdict: &AppendError) {
         self.stream_ended();
         for sent in &mut self.queue {
             if !sent.decided && !sent.ambiguous {
@@ -358,7 +368,7 @@ impl Flight {
     }
 
     /// What has its fate since the last call, and the batch up to which all have.
-    pub(crate) fn settled(&mut self) -> (Settled, Serial) {
+    pub fn settled(&mut self) -> (Settled, Serial) {
         let upto = match self.queue.front() {
             Some(first) => Serial(first.serial.0 - 1),
             None => self.last,
@@ -369,7 +379,8 @@ impl Flight {
 
 impl Remedy {
     /// Of two, the one that says more.
-    pub(crate) fn or(self, other: Self) -> Self {
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
         let rank = |remedy: &Self| match remedy {
             Self::Again(_) => 0,
             Self::Later(_) => 1,

@@ -53,6 +53,17 @@ pub use kontiki_wire::{
     TopicSettings, Until,
 };
 
+/// What decides about a producer's batches, without the shell that carries them: for the simulator,
+/// which makes no promise to keep these names.
+#[doc(hidden)]
+pub mod parts {
+    pub use crate::{
+        buffer::{Gathered, Serial},
+        flight::{Absurd, Flight, Remedy, Settled},
+        ticket::{BatchFate, Outcome},
+    };
+}
+
 pub use admin::Admin;
 pub use client::{Client, Topic};
 pub use context::{Context, ContextError};

@@ -22,11 +22,11 @@ pub struct Appended {
 }
 
 /// Where a whole batch went, or why it did not.
-pub(crate) type Outcome = Result<Appended, AppendError>;
+pub type Outcome = Result<Appended, AppendError>;
 
 /// What becomes of one batch.
 #[derive(Default)]
-pub(crate) struct BatchFate {
+pub struct BatchFate {
     outcome: OnceLock<Outcome>,
     waiting: Mutex<Vec<Waker>>,
 }
@@ -36,7 +36,7 @@ impl BatchFate {
     ///
     /// # Panics
     /// If it was decided before: a batch whose tickets were told one thing must not become another.
-    pub(crate) fn decide(&self, outcome: Outcome) {
+    pub fn decide(&self, outcome: Outcome) {
         assert!(self.outcome.set(outcome).is_ok(), "a fate decided twice");
         let waiting = std::mem::take(&mut *self.lock());
         for waker in waiting {
@@ -45,7 +45,7 @@ impl BatchFate {
     }
 
     /// The ticket of the record at this position of the batch.
-    pub(crate) fn ticket(self: &Arc<Self>, position: u32) -> Ticket {
+    pub fn ticket(self: &Arc<Self>, position: u32) -> Ticket {
         Ticket {
             fate: Arc::clone(self),
             position,

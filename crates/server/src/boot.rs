@@ -129,6 +129,7 @@ fn broker(
         me: node_ref(member.me()),
         raft: kontiki_raft::Settings::default(),
         birth: member.birth_state(),
+        checkpoints: kontiki_broker::CheckpointEvery::default(),
         unsound,
         seed: getrandom::u64().map_err(StartError::Randomness)?,
     };

@@ -51,6 +51,12 @@ impl Hands {
         true
     }
 
+    /// Lets the background look again at what it had to put off: it does so whenever nothing has been
+    /// asked of it for a while.
+    pub fn look_again(&mut self) {
+        self.settler.look_again();
+    }
+
     /// Lets the journal find that nothing has come for a while: the first time it writes a mark, the
     /// second time it syncs that.
     pub fn idle(&mut self) {

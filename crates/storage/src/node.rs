@@ -1,7 +1,7 @@
 //! What both threads and all readers share.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -40,9 +40,9 @@ pub(crate) struct Node {
 
 #[derive(Debug, Default)]
 struct Groups {
-    by_id: HashMap<GroupId, Arc<Group>>,
+    by_id: BTreeMap<GroupId, Arc<Group>>,
     /// Ids are never given twice, so what is in here stays in here.
-    removed: HashSet<GroupId>,
+    removed: BTreeSet<GroupId>,
 }
 
 /// What is placed and not in segments yet.

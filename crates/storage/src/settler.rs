@@ -103,7 +103,7 @@ impl Settler {
                     break;
                 }
                 Ok(task) => self.turn(task),
-                Err(RecvTimeoutError::Timeout) => self.guarded(Self::settle_removals),
+                Err(RecvTimeoutError::Timeout) => self.look_again(),
             }
         }
         self.node.end_settling();
@@ -112,6 +112,11 @@ impl Settler {
     /// Does one thing.
     pub(crate) fn turn(&mut self, task: Task) {
         self.guarded(|settler| settler.perform(task));
+    }
+
+    /// Does what had to be put off, if it can be done now.
+    pub(crate) fn look_again(&mut self) {
+        self.guarded(Self::settle_removals);
     }
 
     /// Does something unless an earlier write failed; its own failure poisons.

@@ -66,7 +66,10 @@ struct Inner {
     calls: u64,
     /// The call that fails, and how; all later ones work.
     fault: Option<(u64, Fault)>,
+    /// From this call on nothing is done any more.
+    end: Option<u64>,
     bytes_max: Option<u64>,
+    seed: u64,
     drawn: u64,
 }
 
@@ -118,6 +121,14 @@ impl Default for SimDisk {
 
 /// What a test does to it.
 impl SimDisk {
+    /// An empty disk whose random numbers are its own.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let disk = Self::default();
+        disk.lock().seed = seed;
+        disk
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,6 +148,7 @@ impl SimDisk {
     pub fn after_crash(&self, mut keep: impl FnMut(Unsynced<'_>) -> bool) -> Self {
         let mut inner = self.lock().clone();
         inner.fault = None;
+        inner.end = None;
         inner.bytes_max = None;
         let by_id = inner.paths().into_iter().map(|(path, id)| (id, path));
         let paths: BTreeMap<NodeId, PathBuf> = by_id.collect();
@@ -163,6 +175,21 @@ impl SimDisk {
     pub fn fail_after(&self, calls: u64, fault: Fault) {
         let mut inner = self.lock();
         inner.fault = Some((inner.calls + calls, fault));
+    }
+
+    /// Lets the power go after so many more calls: what comes then is not done and fails. Only a write
+    /// that is under way just then may leave a part.
+    /// What there is then is the business of [`SimDisk::after_crash`].
+    pub fn end_after(&self, calls: u64) {
+        let mut inner = self.lock();
+        inner.end = Some(inner.calls + calls);
+    }
+
+    /// Whether the power has gone: a call has failed for [`SimDisk::end_after`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let inner = self.lock();
+        inner.end.is_some_and(|end| inner.calls > end)
     }
 
     /// Lets every write fail that would make all files together longer than this.
@@ -213,6 +240,9 @@ impl Inner {
     fn call(&mut self, doing: &'static str, path: &Path) -> Result<(), Error> {
         let this = self.calls;
         self.calls += 1;
+        if self.end.is_some_and(|end| this >= end) {
+            return Err(failed(doing, path, io::ErrorKind::Other));
+        }
         match self.fault {
             Some((call, Fault::Broken)) if call == this => {
                 Err(failed(doing, path, io::ErrorKind::Other))
@@ -326,6 +356,9 @@ fn apply(names: &mut BTreeMap<String, NodeId>, change: &Change) {
 
 impl Data {
     fn write(&mut self, at: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let end = at + bytes.len();
         if self.seen.len() < end {
             self.seen.resize(end, 0);
@@ -490,7 +523,7 @@ impl Disk for SimDisk {
     fn draw(&self) -> u64 {
         let mut inner = self.lock();
         inner.drawn += 1;
-        inner.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        (inner.seed ^ inner.drawn).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
@@ -543,12 +576,10 @@ impl File for SimFile {
 
     fn write_at(&self, at: u64, pieces: &[IoSlice<'_>]) -> Result<(), Error> {
         let mut inner = self.disk.lock();
-        let bytes: Vec<u8> = pieces
-            .iter()
-            .flat_map(|piece| piece.iter().copied())
-            .collect();
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let failure = inner.call("cannot write to", &self.path).err();
-        let end = at + bytes.len() as u64;
+        let after_the_end = inner.end.is_some_and(|end| inner.calls > end + 1);
+        let end = at + len as u64;
         let grows = end.saturating_sub(inner.data(self.id).seen.len() as u64);
         if failure.is_none() && !inner.has_room_for(grows) {
             return Err(failed(
@@ -557,13 +588,22 @@ impl File for SimFile {
                 io::ErrorKind::StorageFull,
             ));
         }
-        // A write that fails may have written a part.
-        let done = if failure.is_some() {
-            bytes.len() / 2
-        } else {
-            bytes.len()
+        let at_the_end = inner.end.is_some_and(|end| inner.calls == end + 1);
+        // A write that fails may have written a part; of the one that the power cuts short the crash
+        // chooses.
+        let mut left = match &failure {
+            _ if after_the_end => 0,
+            Some(_) if !at_the_end => len / 2,
+            _ => len,
         };
-        inner.data(self.id).write(at as usize, &bytes[..done]);
+        let data = inner.data(self.id);
+        let mut at = at as usize;
+        for piece in pieces {
+            let part = &piece[..left.min(piece.len())];
+            data.write(at, part);
+            at += part.len();
+            left -= part.len();
+        }
         failure.map_or(Ok(()), Err)
     }
 

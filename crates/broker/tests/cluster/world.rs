@@ -191,6 +191,7 @@ impl World {
                 members: self.nodes.iter().map(member).collect(),
                 ..ClusterState::default()
             },
+            checkpoints: kontiki_broker::CheckpointEvery::default(),
             unsound: None,
             seed: self.chance.next(),
         }
