@@ -43,7 +43,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let credentials = credentials(&config.dir, &member)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
     let (data, lost) = data_dir(&config.dir, &member)?;
-    let (storage, recovered, events) = open_storage(data).await?;
+    let (storage, recovered, events) = open_storage(config, data).await?;
     let clock = Clock::start();
     let broker = broker(&member, recovered, lost, &clock)?;
     if !member.started {
@@ -95,6 +95,7 @@ fn listen(
 
 /// Recovery reads whatever the disk holds: off the runtime's thread.
 async fn open_storage(
+    config: &Config,
     data: PathBuf,
 ) -> Result<(Storage, Recovered, mpsc::UnboundedReceiver<Event>), StartError> {
     let (sender, events) = mpsc::unbounded_channel();
@@ -102,7 +103,12 @@ async fn open_storage(
         // Nobody listens any more when the member is stopping.
         let _ = sender.send(event);
     });
-    let open = move || Storage::open(&data, kontiki_storage::Settings::default(), tell);
+    let settings = kontiki_storage::Settings {
+        journal_file_bytes: config.storage.journal_file_bytes,
+        segment_bytes: config.storage.segment_bytes,
+        ..Default::default()
+    };
+    let open = move || Storage::open(&data, settings, tell);
     let opened = spawn_blocking(open).await;
     let (storage, recovered) =
         opened.map_err(|error| StartError::Log(format!("opening the disk failed: {error}")))??;

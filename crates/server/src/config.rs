@@ -30,6 +30,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How much at once.
     pub limits: Limits,
+    /// How large files are.
+    pub storage: StorageConfig,
 }
 
 /// What is logged, and how.
@@ -63,6 +65,26 @@ pub struct Limits {
     pub bytes_in_flight: usize,
 }
 
+/// How large files are. Smaller ones suit a small disk, at the price of more of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default)]
+pub struct StorageConfig {
+    /// Bytes of one journal file; preallocated and recycled.
+    pub journal_file_bytes: u64,
+    /// Bytes after which a topic's segment is sealed.
+    pub segment_bytes: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        let settings = kontiki_storage::Settings::default();
+        Self {
+            journal_file_bytes: settings.journal_file_bytes,
+            segment_bytes: settings.segment_bytes,
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -93,6 +115,7 @@ impl Config {
             advertise_peers: None,
             log: LogConfig::default(),
             limits: Limits::default(),
+            storage: StorageConfig::default(),
         }
     }
 
@@ -126,6 +149,15 @@ impl Config {
                 limits::BYTES_IN_FLIGHT_HIGHEST
             ));
         }
+        for (key, bytes) in [
+            ("journal_file_bytes", file.storage.journal_file_bytes),
+            ("segment_bytes", file.storage.segment_bytes),
+        ] {
+            if !limits::FILE_BYTES.contains(&bytes) {
+                let (least, most) = (limits::FILE_BYTES.start(), limits::FILE_BYTES.end());
+                return Err(format!("`storage.{key}` must be from {least} to {most}"));
+            }
+        }
         Ok(Self {
             dir: dir.to_owned(),
             listen: address("listen", file.listen)?,
@@ -134,6 +166,7 @@ impl Config {
             advertise_peers: file.advertise_peers,
             log: file.log,
             limits,
+            storage: file.storage,
         })
     }
 }
@@ -184,6 +217,8 @@ struct File {
     log: LogConfig,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    storage: StorageConfig,
 }
 
 const FILE: &str = "kontiki.toml";
@@ -195,11 +230,16 @@ const KEYS: &[&str] = &[
     "advertise_peers",
     "log",
     "limits",
+    "storage",
 ];
 
 const TABLES: &[(&str, &[&str])] = &[
     ("log", &["log.level", "log.format"]),
     ("limits", &["limits.connections", "limits.bytes_in_flight"]),
+    (
+        "storage",
+        &["storage.journal_file_bytes", "storage.segment_bytes"],
+    ),
 ];
 
 #[cfg(test)]
@@ -222,7 +262,8 @@ mod tests {
         let config = parse(
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
-             [limits]\nconnections = 7\nbytes_in_flight = 8388608\n",
+             [limits]\nconnections = 7\nbytes_in_flight = 8388608\n\
+             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\n",
         )
         .unwrap();
         assert_eq!(config.listen, Some("0.0.0.0:1".parse().unwrap()));
@@ -233,6 +274,8 @@ mod tests {
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.limits.connections, 7);
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
+        assert_eq!(config.storage.journal_file_bytes, 1 << 20);
+        assert_eq!(config.storage.segment_bytes, 2 << 20);
     }
 
     #[test]
@@ -256,6 +299,7 @@ mod tests {
             ("[log]\nformat = 'xml'", "`text` or `json`"),
             ("[limits]\nconnections = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
+            ("[storage]\nsegment_bytes = 1", "from 1048576"),
             ("listen = ", "string"),
         ] {
             let refused = parse(text).unwrap_err();

@@ -30,7 +30,7 @@ mod session;
 mod topics;
 mod watermarks;
 
-pub use config::{Config, Limits, LogConfig, LogFormat};
+pub use config::{Config, Limits, LogConfig, LogFormat, StorageConfig};
 pub use error::{BirthError, ServerError, StartError};
 pub use member::MemberFile;
 pub use server::Server;

@@ -1,6 +1,6 @@
 //! Every bound of a member that is not the protocol's, by name.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Clients' connections, unless configured.
 pub(crate) const CONNECTIONS: usize = 4096;
@@ -10,6 +10,8 @@ pub(crate) const STREAMS_PER_CONNECTION_MAX: usize = 64;
 pub(crate) const BYTES_IN_FLIGHT: usize = 64 << 20;
 /// The most that may be configured for it.
 pub(crate) const BYTES_IN_FLIGHT_HIGHEST: usize = 1 << 30;
+/// Bytes that a journal file and a segment may be configured to.
+pub(crate) const FILE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
 /// Bytes of a client's request or of the frame that opens its stream.
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
 /// A stream that has said what it is for by then may go on.
