@@ -5,6 +5,7 @@
 use crate::{
     effect::{Effect, Refused},
     ids::{Index, Micros, NodeRef, ReadId},
+    input::Planted,
     message::{Body, Message, Session},
     pulse::{Read, Reads},
     quorum,
@@ -22,19 +23,20 @@ impl Raft {
             .beats
             .quorum_sent_at
             .after(self.settings.election_timeout);
-        let quorum_lost_at = (!self.is_alone()).then_some(quorum_lost_at);
+        let endless = self.is_alone() || self.settings.plants(Planted::LeadWithoutQuorum);
+        let quorum_lost_at = (!endless).then_some(quorum_lost_at);
         Some(quorum_lost_at.map_or(leader.beats.next_at, |at| at.min(leader.beats.next_at)))
     }
 
     /// Steps down without a quorum's answers, and stops beating: a leader that only refused to work
     /// would keep others from electing one that can.
     pub(crate) fn on_leader_timer(&mut self) {
-        let alone = self.is_alone();
+        let endless = self.is_alone() || self.settings.plants(Planted::LeadWithoutQuorum);
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
         let silence = self.now.since(leader.beats.quorum_sent_at);
-        if silence >= self.settings.election_timeout && !alone {
+        if silence >= self.settings.election_timeout && !endless {
             return self.follow(self.hard.term, None, "no quorum answered its beats");
         }
         if self.now >= leader.beats.next_at {
@@ -48,13 +50,16 @@ impl Raft {
 
     /// A linearizable read was asked for.
     pub(crate) fn on_read(&mut self, id: ReadId) {
-        let alone = self.is_alone();
+        let alone = self.is_alone() || self.settings.plants(Planted::ReadUnconfirmed);
         let refused = match &mut self.state {
             _ if !self.sound => Refused::Unsound,
             State::Leader(leader) if leader.reads.len() < self.settings.reads_max => {
                 // Before the first own entry is committed, an earlier leader's commits may not be
                 // known here yet; but all of them are before that entry.
-                let index = self.commit.max(leader.noop);
+                let index = match self.settings.plants(Planted::ReadBeforeNoop) {
+                    true => self.commit,
+                    false => self.commit.max(leader.noop),
+                };
                 if alone {
                     self.effects.push(Effect::ReadReady { id, index });
                 } else {
@@ -123,8 +128,11 @@ impl Raft {
         // After a restart the leader may believe that all is said, and so say nothing. A new leader's
         // first beat comes just before its first append, which needs no asking for.
         let unheard = follower.talk.is_none() && commit > follower.verified && !first;
-        let commit = commit.min(follower.verified);
-        self.commit_to(commit);
+        let known = match self.settings.plants(Planted::CommitUnverified) {
+            true => self.log.last().index,
+            false => follower.verified,
+        };
+        self.commit_to(commit.min(known));
         if unheard {
             let last = self.log.last();
             self.reject(from, Session::NONE, last, last);

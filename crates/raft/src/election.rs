@@ -51,6 +51,9 @@ impl Raft {
 
     /// Asks whether an election would be won, before disturbing anyone with a new term.
     pub(crate) fn pre_campaign(&mut self, why: &'static str) {
+        if self.settings.plants(Planted::CampaignWithoutPreVote) {
+            return self.campaign(false, why);
+        }
         self.round += 1;
         self.why = why;
         self.state = State::PreCandidate(PreCandidate {
@@ -207,8 +210,17 @@ impl Raft {
         self.now < self.silent_until || heard.is_some_and(|at| self.now.since(at) < timeout)
     }
 
+    /// Whether a log that ends so lacks what this one may have committed (§5.4.1).
+    fn is_behind(&self, last: LogId) -> bool {
+        let ours = self.log.last();
+        match self.settings.plants(Planted::VoteByLength) {
+            true => last.index < ours.index,
+            false => last < ours,
+        }
+    }
+
     pub(crate) fn on_pre_vote(&mut self, from: NodeRef, term: Term, round: u64, last: LogId) {
-        let granted = term >= self.hard.term && last >= self.log.last() && !self.has_live_leader();
+        let granted = term >= self.hard.term && !self.is_behind(last) && !self.has_live_leader();
         self.send(from, Body::PreVoteReply { round, granted });
     }
 
@@ -248,7 +260,10 @@ impl Raft {
             (None, State::PreCandidate(_)) => true,
             (None, State::Candidate(_) | State::Leader(_)) => false,
         };
-        if !ours || !free || last < self.log.last() {
+        let free = free || self.settings.plants(Planted::VoteTwice);
+        let behind =
+            self.is_behind(last) && !(transfer && self.settings.plants(Planted::TransferUnready));
+        if !ours || !free || behind {
             self.send(from, Body::VoteReply { granted: false });
             return;
         }

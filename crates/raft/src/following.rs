@@ -42,7 +42,9 @@ impl Raft {
         };
         let prev = head.prev;
         let compacted = prev.index < self.log.base().index;
-        if !compacted && !self.log.contains(prev) {
+        let unchecked =
+            self.settings.plants(Planted::AppendUnchecked) && prev.index <= self.log.last().index;
+        if !compacted && !unchecked && !self.log.contains(prev) {
             if prev.index <= self.commit {
                 let commit = self.commit;
                 return self.halt(format!(
@@ -79,6 +81,12 @@ impl Raft {
     /// late and shorter append must not take away what a longer one has brought. Whether all is well.
     fn take(&mut self, from: NodeRef, entries: Vec<Entry>) -> bool {
         let held = self.held(&entries);
+        if let Some(end) = entries.last()
+            && end.id.index < self.log.last().index
+            && self.settings.plants(Planted::CutBeyondConflict)
+        {
+            self.cut(end.id.index.next());
+        }
         let Some(first) = entries.get(held).map(|entry| entry.id.index) else {
             return true;
         };
@@ -102,9 +110,7 @@ impl Raft {
                 ));
                 return false;
             }
-            self.log.truncate(first);
-            self.writes.truncated(first);
-            self.configs.truncate(first);
+            self.cut(first);
         }
         for entry in entries.into_iter().skip(held) {
             if entry.kind == Kind::Config
@@ -117,12 +123,21 @@ impl Raft {
         true
     }
 
+    /// Takes away the entries at and after `from`.
+    fn cut(&mut self, from: Index) {
+        self.log.truncate(from);
+        self.writes.truncated(from);
+        self.configs.truncate(from);
+    }
+
     /// How many of the entries the log already holds. If it holds one, it holds all before.
     fn held(&self, entries: &[Entry]) -> usize {
         let last = self.log.last().index;
         let overlap = entries.partition_point(|entry| entry.id.index <= last);
         let base = self.log.base().index;
-        let differs = |entry: &Entry| entry.id.index > base && !self.log.contains(entry.id);
+        let kept = self.settings.plants(Planted::KeepConflict);
+        let differs =
+            |entry: &Entry| !kept && entry.id.index > base && !self.log.contains(entry.id);
         match entries[..overlap].last() {
             Some(end) if differs(end) => entries[..overlap].partition_point(|e| !differs(e)),
             _ => overlap,
@@ -174,13 +189,17 @@ impl Raft {
         let Some(talk) = follower.talk.as_mut().filter(|_| term_durable || !gated) else {
             return;
         };
+        let verified = match self.settings.plants(Planted::AcknowledgeUnverified) {
+            true => self.log.last().index,
+            false => follower.verified,
+        };
         let durable = if gated {
             self.writes.durable()
         } else {
-            follower.verified
+            verified
         };
-        let matched = follower.verified.min(durable);
-        let whole = matched == follower.verified;
+        let matched = verified.min(durable);
+        let whole = matched == verified;
         let news = talk.acked.is_some_and(|acked| matched > acked);
         if (talk.answer_owed && whole) || news {
             talk.acked = Some(matched);

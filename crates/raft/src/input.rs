@@ -58,8 +58,8 @@ pub struct Settings {
     pub planted: Option<Planted>,
 }
 
-/// A safeguard that tests take away to prove that they would notice: each loses committed entries
-/// or elects two leaders.
+/// A safeguard that tests take away to prove that they would notice: each loses committed entries,
+/// elects two leaders, answers with the past, or stands still.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(
     not(feature = "planted"),
@@ -78,6 +78,36 @@ pub enum Planted {
     CountSelfBeforeDurable,
     /// A leader commits an entry of an earlier term because a quorum has it (§5.4.2, figure 8).
     CommitOldTermByCount,
+    /// A leader commits what is durable on its own disk.
+    CommitWithoutQuorum,
+    /// A follower takes the leader's commit index for its own log, verified or not.
+    CommitUnverified,
+    /// A follower acknowledges all of its log, whatever the leader's says.
+    AcknowledgeUnverified,
+    /// A follower takes entries without having what they follow.
+    AppendUnchecked,
+    /// A follower cuts its log after each append, and so what a later one has brought before.
+    CutBeyondConflict,
+    /// A follower keeps entries that conflict with the leader's.
+    KeepConflict,
+    /// Logs are compared by their length alone when votes are given.
+    VoteByLength,
+    /// A vote is given to whoever asks, given before or not.
+    VoteTwice,
+    /// A vote of an earlier term is counted in a later one.
+    CountStaleVote,
+    /// A transfer does not wait for the target to have the whole log, and its voters do not look.
+    TransferUnready,
+    /// A leader answers a read without asking whether it still leads.
+    ReadUnconfirmed,
+    /// A new leader's read does not wait for the first entry of its term.
+    ReadBeforeNoop,
+    /// A leader without a quorum's answers goes on.
+    LeadWithoutQuorum,
+    /// An election begins without asking whether it would be won.
+    CampaignWithoutPreVote,
+    /// What a follower has not answered is never sent again.
+    WindowStaysShut,
 }
 
 impl Settings {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     ids::{Index, Micros, NodeRef},
-    input::Settings,
+    input::{Planted, Settings},
     message::Session,
 };
 
@@ -224,7 +224,9 @@ impl Progress {
                 self.pace = ASK_BARE;
             }
             Pace::Stream
-                if !self.in_flight.is_empty() && past(self.moved_at, settings.election_timeout) =>
+                if !self.in_flight.is_empty()
+                    && past(self.moved_at, settings.election_timeout)
+                    && !settings.plants(Planted::WindowStaysShut) =>
             {
                 self.search_again();
                 self.pace = ASK_BARE;

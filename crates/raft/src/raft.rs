@@ -6,7 +6,7 @@ use crate::{
     boot,
     effect::{Committed, Effect, Hard, Refused, Role},
     ids::{Index, LogId, Micros, NodeRef, Term},
-    input::{Boot, Input, Membership, Settings},
+    input::{Boot, Input, Membership, Planted, Settings},
     invariants::Witness,
     log::Log,
     membership::ConfigHistory,
@@ -290,6 +290,8 @@ impl Raft {
                 return self.on_pre_vote_reply(from, term, round, granted);
             }
             Body::Vote { last, transfer } => return self.on_vote(from, term, last, transfer),
+            Body::VoteReply { .. }
+                if term < self.hard.term && self.settings.plants(Planted::CountStaleVote) => {}
             _ if term < self.hard.term => return self.refuse_stale(from, body),
             _ if term > self.hard.term => {
                 let leads = matches!(body, Body::Append { .. } | Body::Beat { .. });

@@ -130,6 +130,10 @@ impl Raft {
             true => own,
             false => leader.peer(*node).map_or(Index(0), |peer| peer.matched),
         });
+        let reached = match self.settings.plants(Planted::CommitWithoutQuorum) {
+            true => own,
+            false => reached,
+        };
         if reached > self.commit
             && (self.log.term_at(reached) == Some(self.hard.term)
                 || self.settings.plants(Planted::CommitOldTermByCount))
