@@ -1,13 +1,12 @@
-//! What peers say: hellos, and frames whose entries' checksums need not match.
-
-#![no_main]
+//! What members say to each other.
 
 use bytes::BytesMut;
 use kontiki_wire::{FrameKind, PeerHello, decode_peer, encode_peer};
-use kontiki_wire_fuzz::{assert_said_the_same, lie, number};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|payload: &[u8]| {
+use crate::lies::{assert_said_the_same, lie, number};
+
+/// Hellos, and frames of messages.
+pub(crate) fn peer(payload: &[u8]) {
     if let Ok(hello) = PeerHello::decode(&lie(FrameKind::PeerHello, payload, payload.len())) {
         let mut again = BytesMut::new();
         hello.encode(&mut again);
@@ -19,4 +18,4 @@ fuzz_target!(|payload: &[u8]| {
         let again = BytesMut::from(&pieces.concat()[..]);
         assert_said_the_same(&again, payload);
     }
-});
+}
