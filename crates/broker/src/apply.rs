@@ -10,6 +10,7 @@ use kontiki_wire::{
 use crate::{
     effect::Placed,
     offsets::Offsets,
+    planted::{Planted, plants},
     producers::{Producers, Verdict},
 };
 
@@ -140,7 +141,20 @@ impl TopicLog {
             offset,
             time,
         };
-        Ok(match self.producers.judge(&header, self.next, time) {
+        let verdict = match self.producers.judge(&header, self.next, time) {
+            Verdict::Duplicate { .. } if plants(Planted::DuplicatePlaced) => Verdict::Accepted,
+            Verdict::Duplicate { time: first, .. }
+                if time.saturating_sub(first) < IN_FLIGHT && plants(Planted::JudgedAtPropose) =>
+            {
+                Verdict::Accepted
+            }
+            Verdict::Duplicate { time, .. } if plants(Planted::DuplicateAnsweredAnew) => {
+                let offset = self.next;
+                Verdict::Duplicate { offset, time }
+            }
+            judged => judged,
+        };
+        Ok(match verdict {
             Verdict::Accepted => {
                 let answer = acknowledged(self.next, time);
                 self.next = self
@@ -184,9 +198,16 @@ impl TopicLog {
         let state = TopicState {
             next: self.next,
             first: self.first,
-            producers: self.producers.state(),
+            producers: match plants(Planted::ProducersNotKept) {
+                true => Vec::new(),
+                false => self.producers.state(),
+            },
         };
-        (self.applied, kontiki_wire::encode(&state).into())
+        let at = LogId {
+            index: Index(self.applied.index.0 + u64::from(plants(Planted::CheckpointAhead))),
+            ..self.applied
+        };
+        (at, kontiki_wire::encode(&state).into())
     }
 
     /// The last entry applied.
@@ -207,6 +228,9 @@ impl TopicLog {
         self.offsets.at(index).unwrap_or(self.first)
     }
 }
+
+/// Microseconds for which a batch is proposed and not applied, as [`Planted::JudgedAtPropose`] has it.
+const IN_FLIGHT: u64 = 500_000;
 
 /// A state is kept no sooner than after so many times its own size of bodies,
 const CHECKPOINT_STATE_SHARE: u64 = 4;

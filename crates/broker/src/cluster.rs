@@ -12,7 +12,10 @@ use kontiki_wire::{
     limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOPICS_MAX},
 };
 
-use crate::placement::Loads;
+use crate::{
+    placement::Loads,
+    planted::{Planted, plants},
+};
 
 /// Members, topics, settings.
 ///
@@ -120,7 +123,9 @@ impl Cluster {
         replicas: Vec<u64>,
         preferred: u64,
     ) -> Change {
-        if let Some(topic) = self.topic(&name) {
+        if let Some(topic) = self.topic(&name)
+            && !plants(Planted::CreateReplaces)
+        {
             return Change::Exists(topic.clone());
         }
         if self.state.topics.len() >= TOPICS_MAX {
@@ -140,7 +145,10 @@ impl Cluster {
         }
         let topic = Topic {
             name,
-            group: GroupId(self.state.next_group),
+            group: match plants(Planted::GroupReused) {
+                true => GroupId(self.state.topics.last().map_or(1, |last| last.group.0 + 1)),
+                false => GroupId(self.state.next_group),
+            },
             settings,
             replicas,
             preferred,
@@ -158,7 +166,10 @@ impl Cluster {
         }
         self.names.remove(name);
         let at = self.position(group).expect("every name is of a topic");
-        let topic = self.state.topics.remove(at);
+        let topic = match plants(Planted::DeletedTopicKept) {
+            true => self.state.topics[at].clone(),
+            false => self.state.topics.remove(at),
+        };
         self.loads.remove(&topic.replicas, topic.preferred);
         Change::Removed(topic)
     }

@@ -19,6 +19,7 @@ mod invariants;
 mod offsets;
 mod outbox;
 mod placement;
+mod planted;
 mod producers;
 mod requests;
 mod status;
@@ -32,3 +33,5 @@ pub use broker::{Broker, Settings};
 pub use cursor::{Cursor, Extent, Step};
 pub use effect::{Effect, GroupWrite, Placed, Writes};
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
-    Answer, GroupId, GroupMessage, Member, PeerLane, Response, Topic, Watermark,
+    Answer, GroupId, GroupMessage, Member, Offset, PeerLane, Response, Topic, Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
 use crate::{
     effect::{Effect, GroupWrite, Placed, Writes},
     input::{StreamId, Ticket},
+    planted::{Planted, plants},
 };
 
 /// What is to be done, by kind. Leaves in one order: what begins, the disk, the peers, what was
@@ -84,7 +85,8 @@ impl Outbox {
         } else {
             applied.0.extend(placed);
         }
-        applied.1 = watermark;
+        let ahead = u64::from(group != GroupId::CLUSTER && plants(Planted::WatermarkAhead));
+        applied.1 = Offset(watermark.0 + ahead);
     }
 
     /// A later checkpoint of the same drain replaces an earlier one.
@@ -122,7 +124,8 @@ impl Outbox {
             ));
         }
         let unconfirmed = &mut self.issued.unconfirmed;
-        let done = unconfirmed.partition_point(|(seq, _)| *seq <= upto);
+        let done =
+            unconfirmed.partition_point(|(seq, _)| *seq <= upto || plants(Planted::ConfirmedEarly));
         let mut latest = BTreeMap::new();
         for (group, seq) in unconfirmed.drain(..done).flat_map(|(_, groups)| groups) {
             latest.insert(group, seq);

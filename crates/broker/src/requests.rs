@@ -12,6 +12,7 @@ use crate::{
     cluster::{no_such_topic, too_many_replicas, too_many_topics},
     input::{Now, Ticket},
     placement::Placement,
+    planted::{Planted, plants},
 };
 
 /// What a request comes to now.
@@ -80,7 +81,9 @@ impl Broker {
         name: TopicName,
         settings: TopicSettings,
     ) -> Result<Outcome, Refusal> {
-        if let Some(topic) = self.topic(&name) {
+        if let Some(topic) = self.topic(&name)
+            && !plants(Planted::CreateReplaces)
+        {
             return Ok(Outcome::Answered(Response::Exists(topic)));
         }
         if settings.replicas == 0 {

@@ -10,6 +10,7 @@ use crate::{
     cluster::{Change, no_such_topic},
     effect::{Effect, Placed},
     input::Now,
+    planted::{Planted, plants},
 };
 
 impl Broker {
@@ -153,7 +154,10 @@ impl Broker {
         };
         self.timers.want(id, group.next_deadline());
         group.settle(&mut self.outbox)?;
-        let applied = group.log().map_or(Index(0), TopicLog::applied);
+        let applied = match plants(Planted::ReadBeforeApplied) {
+            true => Index(u64::MAX),
+            false => group.log().map_or(Index(0), TopicLog::applied),
+        };
         for (ticket, name) in self.tickets.end_reads(id, applied) {
             let response = match self.topic(&name) {
                 Some(topic) => Response::Topic(topic),

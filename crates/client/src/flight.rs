@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::{
     buffer::{Gathered, Serial},
     error::AppendError,
+    planted::{Planted, plants},
     ticket::{Appended, BatchFate},
 };
 
@@ -213,7 +214,11 @@ impl Flight {
 
     /// A batch is in the log.
     pub fn acknowledge(&mut self, answer: &Acknowledged) -> Result<(), Absurd> {
-        let at = self.find(answer.sequence)?;
+        let at = match plants(Planted::AcknowledgedByCount) {
+            true => self.queue.iter().position(|sent| sent.on_stream),
+            false => None,
+        };
+        let at = at.map_or_else(|| self.find(answer.sequence), Ok)?;
         let sent = &mut self.queue[at];
         let count = u64::from(sent.batch.header().count);
         let Some(end) = answer.offset.0.checked_add(count) else {
@@ -302,7 +307,8 @@ impl Flight {
 
     /// Begins another epoch: what may be in the log fails as ambiguous, the rest is encoded anew.
     pub fn next_epoch(&mut self, why: &str) {
-        match self.epoch.checked_add(1) {
+        let more = u32::from(!plants(Planted::EpochNotRaised));
+        match self.epoch.checked_add(more) {
             Some(epoch) => self.begin(self.producer, epoch, why),
             None => self.begin(ProducerId(self.producer.0.wrapping_add(1)), 0, why),
         }
@@ -317,14 +323,15 @@ impl Flight {
         self.stream_ended();
         (self.producer, self.epoch, self.sequence) = (producer, epoch, 0);
         self.acknowledged = None;
-        let ambiguous = AppendError::Ambiguous {
-            topic: self.topic.clone(),
-            why: why.into(),
+        let (topic, why) = (self.topic.clone(), why.into());
+        let ambiguous = match plants(Planted::UnknownToldAsFailed) {
+            true => AppendError::NotAppended { topic, why },
+            false => AppendError::Ambiguous { topic, why },
         };
         for mut sent in std::mem::take(&mut self.queue) {
             if sent.decided {
                 self.settled.bytes += sent.charged;
-            } else if sent.ambiguous {
+            } else if sent.ambiguous && !plants(Planted::AmbiguousSentAnew) {
                 self.settled
                     .fail(&sent.fate, sent.charged, ambiguous.clone());
             } else {

@@ -39,6 +39,7 @@ mod ended;
 mod error;
 mod flight;
 mod options;
+mod planted;
 mod producer;
 mod reading;
 mod routing;
@@ -57,6 +58,8 @@ pub use kontiki_wire::{
 /// which makes no promise to keep these names.
 #[doc(hidden)]
 pub mod parts {
+    #[cfg(feature = "planted")]
+    pub use crate::planted::{Planted, plant};
     pub use crate::{
         buffer::{Gathered, Serial},
         flight::{Absurd, Flight, Remedy, Settled},

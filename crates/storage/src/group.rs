@@ -10,7 +10,10 @@ use kontiki_broker::Placed;
 use kontiki_raft::{Entry, Index, Kind, LogId, Micros, Persist};
 use kontiki_wire::{DeliveredBatch, GroupId, Offset};
 
-use crate::segment::{Extent, GroupSegments, Marks, PlacedEntry, SegmentRead, Target};
+use crate::{
+    planted::{Planted, plants},
+    segment::{Extent, GroupSegments, Marks, PlacedEntry, SegmentRead, Target},
+};
 
 /// Bytes of placed entries at which a group's segment is worth writing.
 pub(crate) const WORTH_WRITING_BYTES: u64 = 1 << 20;
@@ -168,6 +171,7 @@ impl Group {
         let inner = self.lock();
         let before = |extent: &Extent| match target {
             Target::Index(index) => extent.last.index < index,
+            Target::Offset(offset) if plants(Planted::BorderOffByOne) => extent.end_offset < offset,
             Target::Offset(offset) => extent.end_offset <= offset,
             Target::Time(time) => extent.last_time < time,
         };
@@ -206,7 +210,10 @@ impl Inner {
                 from.0 > self.placed,
                 "entry {from} is committed and cannot be truncated"
             );
-            let keep = from.0.saturating_sub(self.first);
+            let keep = match plants(Planted::CacheNotInvalidated) {
+                true => u64::MAX,
+                false => from.0.saturating_sub(self.first),
+            };
             self.held
                 .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         }
@@ -216,6 +223,9 @@ impl Inner {
     /// Holds entries that follow the last one.
     pub(crate) fn hold(&mut self, seq: Option<u64>, entries: &[Entry]) {
         for entry in entries {
+            if entry.id.index.0 <= self.last() && plants(Planted::CacheNotInvalidated) {
+                continue;
+            }
             assert_eq!(
                 entry.id.index.0,
                 self.last() + 1,
@@ -288,7 +298,8 @@ impl Inner {
         for held in self.held.range(from..to) {
             let bytes = held.entry.body.len() as u64;
             let full = run.bytes + bytes > bytes_max && !run.entries.is_empty();
-            if full || held.seq.is_some_and(|seq| seq >= durable_end) {
+            let durable = held.seq.is_none_or(|seq| seq < durable_end);
+            if full || !(durable || plants(Planted::SegmentAheadOfJournal)) {
                 break;
             }
             run.bytes += bytes;
@@ -449,7 +460,8 @@ impl Inner {
         let end = |held: &Held| held.offset.0.saturating_add(u64::from(held.count));
         let first = self.held.partition_point(|held| end(held) <= from.0);
         // What is before the first one held is not in memory.
-        if first == 0 && self.held.front().is_none_or(|held| held.offset > from) {
+        let later = |held: &Held| held.offset > from && !plants(Planted::GapAtHandover);
+        if first == 0 && self.held.front().is_none_or(later) {
             return None;
         }
         let mut batches = Vec::new();

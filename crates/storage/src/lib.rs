@@ -15,6 +15,7 @@ mod layout;
 mod log;
 mod node;
 mod os_disk;
+mod planted;
 mod recover;
 mod recovered;
 mod segment;
@@ -30,6 +31,8 @@ pub use error::Error;
 pub use event::Event;
 pub use hands::Hands;
 pub use log::Log;
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use recovered::{Recovered, RecoveredGroup};
 pub use settings::Settings;
 pub use sim_disk::{Fault, SECTOR_BYTES, SimDisk, Unsynced};

@@ -14,6 +14,7 @@ use crate::{
         Begin, Draft, Journal, Replay, ReplayedGroup, Standing, begun_salt, prepare, replay,
     },
     layout,
+    planted::{Planted, plants},
     segment::{self, Expected, GroupSegments},
     state::{Checkpoint, State},
 };
@@ -172,7 +173,10 @@ fn open_group(
     let standing = Standing {
         group: id,
         hard: replayed.hard,
-        commit: replayed.commit.max(segments.last.index).min(last),
+        commit: match plants(Planted::WholeLogCommitted) {
+            true => last,
+            false => replayed.commit.max(segments.last.index).min(last),
+        },
         base: replayed.base,
         base_offset: replayed.base_offset,
         kept: segments.last.index,

@@ -21,6 +21,7 @@ use crate::{
     journal::prepare,
     layout,
     node::Node,
+    planted::{Planted, plants},
     segment,
     state::{Checkpoint, State},
 };
@@ -233,10 +234,10 @@ impl Settler {
             }
             let disk = &*self.node.disk;
             let tail = group.lock().tail().map(|&(extent, _)| extent);
-            if let Some(extent) = tail {
+            if let Some(extent) = tail.filter(|_| !plants(Planted::SegmentNotSynced)) {
                 segment::sync(disk, id, &extent)?;
             }
-            if unsynced.new_name {
+            if unsynced.new_name && !plants(Planted::SegmentNameNotSynced) {
                 segment::sync_names(disk, id)?;
             }
             let mut inner = group.lock();
@@ -284,6 +285,7 @@ impl Settler {
         self.sync()?;
         self.settle_removals()?;
         let homes = groups.iter().filter_map(|group| group.lock().first_home());
+        let homes = homes.filter(|_| !plants(Planted::JournalFreedEarly));
         let first_needed = homes.min().unwrap_or(number).min(number);
         if first_needed > self.first_needed {
             self.first_needed = first_needed;

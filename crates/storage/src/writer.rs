@@ -21,6 +21,7 @@ use crate::{
     journal::{Begin, Draft, Journal, Prepared, Standing, prepare},
     layout::journal::ENTRY_BYTES,
     node::Node,
+    planted::{Planted, plants},
 };
 
 /// Bytes of one sync, above which what is queued waits for the next one.
@@ -179,7 +180,9 @@ impl Writer {
                 if self.ledger.contains_key(&group) {
                     self.make_room(OP_BYTES_MAX)?;
                     self.ledger.remove(&group);
-                    self.draft.removed(group);
+                    if !plants(Planted::RemovalNotLogged) {
+                        self.draft.removed(group);
+                    }
                     taken.sync = true;
                 }
                 taken.synced.push(Task::Removed(group));
@@ -239,7 +242,8 @@ impl Writer {
         }
         drop(inner);
         self.draft.persist(write.group, persist);
-        Ok(true)
+        let hard_alone = persist.truncate_from.is_none() && persist.append.is_empty();
+        Ok(!(hard_alone && plants(Planted::VoteNotSynced)))
     }
 
     /// Sees to it that an operation of so many bytes fits into the frame that is drafted, that frame
@@ -290,6 +294,9 @@ impl Writer {
         for (group, standing) in self.ledger.values_mut() {
             let mut inner = group.lock();
             standing.kept = inner.kept();
+            if plants(Planted::VoteLostAtTurn) {
+                standing.hard.vote = None;
+            }
             let held = inner
                 .first_home()
                 .is_some_and(|home| home + FILES_HELD_MAX <= number);

@@ -13,6 +13,7 @@ use crate::{
         op::Draft,
     },
     layout::{self, journal::HEADER_BYTES},
+    planted::{Planted, plants},
 };
 
 /// What a disk may lose at a time.
@@ -193,7 +194,12 @@ impl Journal {
 
     /// Writes what is staged.
     pub(crate) fn write(&mut self) -> Result<(), Error> {
-        self.staged.write_to(&*self.file, self.written)?;
+        let done = self.staged.write_to(&*self.file, self.written);
+        if done.is_err() && plants(Planted::WriteFailureIgnored) {
+            self.staged = Gather::default();
+        } else {
+            done?;
+        }
         self.written = self.end;
         Ok(())
     }
@@ -201,9 +207,19 @@ impl Journal {
     /// Makes what is written durable.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         assert!(self.staged.is_empty(), "a sync follows a write");
-        self.file.sync()?;
+        self.sync_file()?;
         self.synced = self.position();
         Ok(())
+    }
+
+    fn sync_file(&self) -> Result<(), Error> {
+        if plants(Planted::SyncLeftOut) {
+            return Ok(());
+        }
+        match self.file.sync() {
+            Err(_) if plants(Planted::SyncRetried) => self.file.sync(),
+            done => done,
+        }
     }
 
     fn stage_number(&mut self, kind: Kind, number: u32) {

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use kontiki_raft::{Entry, Hard, Index, LogId};
 use kontiki_wire::{GroupId, Offset};
 
-use crate::journal::{
-    begin::End,
-    frame::{Frame, Invalid, Kind},
-    op::{self, Op, Standing},
+use crate::{
+    journal::{
+        begin::End,
+        frame::{Frame, Invalid, Kind},
+        op::{self, Op, Standing},
+    },
+    planted::{Planted, plants},
 };
 
 /// A group as the journal tells it.
@@ -73,10 +76,15 @@ impl Replay {
                     group.hard = hard;
                 }
                 group.commit = group.commit.max(commit);
-                if let Some(from) = truncate_from {
+                let late = plants(Planted::TruncateAfterAppend);
+                if let Some(from) = truncate_from.filter(|_| !late) {
                     group.truncate(from);
                 }
-                group.append(entries)
+                group.append(entries)?;
+                if let Some(from) = truncate_from.filter(|_| late) {
+                    group.truncate(from);
+                }
+                Ok(())
             }
             Op::Standing(standing) => {
                 let group = self.groups.entry(standing.group).or_insert_with(|| {

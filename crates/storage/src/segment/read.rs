@@ -13,6 +13,7 @@ use crate::{
         self,
         segment::{ENTRY_BYTES, HEADER_BYTES},
     },
+    planted::{Planted, plants},
     segment::{
         extent::{Extent, add_to_digest},
         frame::EntryHeader,
@@ -118,7 +119,9 @@ impl Frames {
 
     /// Checks a body against its header.
     pub(crate) fn verify(&self, found: &FoundEntry) -> Result<(), Error> {
-        if crc32c::crc32c(&found.body) == found.header.body_checksum {
+        if crc32c::crc32c(&found.body) == found.header.body_checksum
+            || plants(Planted::ReadsUnverified)
+        {
             return Ok(());
         }
         let index = found.header.id.index;
@@ -258,7 +261,11 @@ impl SegmentRead {
             if header.offset >= until {
                 break;
             }
-            if header.count == 0 || end <= from.0 {
+            let before = match plants(Planted::BatchReadTwice) {
+                true => end < from.0,
+                false => end <= from.0,
+            };
+            if header.count == 0 || before {
                 continue;
             }
             bytes += found.body.len();
