@@ -370,17 +370,17 @@ mod tests {
         let mut outbox = Outbox::default();
         let placed = |index| Placed {
             index: Index(index),
-            offset: kontiki_wire::Offset(index),
+            offset: Offset(index),
             count: 1,
         };
-        outbox.applied(GroupId(1), vec![placed(1)], kontiki_wire::Offset(2));
-        outbox.applied(GroupId(1), vec![placed(2)], kontiki_wire::Offset(3));
+        outbox.applied(GroupId(1), vec![placed(1)], Offset(2));
+        outbox.applied(GroupId(1), vec![placed(2)], Offset(3));
         assert_eq!(
             drained(&mut outbox),
             [Effect::Applied {
                 group: GroupId(1),
                 placed: vec![placed(1), placed(2)],
-                watermark: kontiki_wire::Offset(3)
+                watermark: Offset(3)
             }]
         );
     }
