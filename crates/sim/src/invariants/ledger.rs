@@ -1,0 +1,326 @@
+//! What every member's disk and log must hold and what is committed, as it follows from what they were
+//! seen to do.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use kontiki_broker::{Effect, GroupBoot, Input, Placed, Writes};
+use kontiki_raft::{Entry, Hard, Index, LogId, NodeId, NodeRef, Persist, Role, Term};
+use kontiki_wire::GroupId;
+
+use crate::invariants::{Observation, Sighting};
+
+/// An entry in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Held {
+    pub(super) term: Term,
+    /// Of the body; `None` if it came to the disk unseen.
+    pub(super) checksum: Option<u32>,
+}
+
+/// An entry that was applied somewhere, and where its records went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Committed {
+    pub(super) held: Held,
+    pub(super) offset: u64,
+    pub(super) count: u32,
+}
+
+/// One member's replica of one group.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Replica {
+    /// As the running member sees it; the entry with index 1 first.
+    log: Vec<Held>,
+    /// The end of what is on the disk and is not about to be replaced.
+    pub(super) durable: Index,
+    /// As last asked to be written.
+    pub(super) hard: Hard,
+    pub(super) durable_hard: Hard,
+    /// The end of what this life has applied.
+    pub(super) applied: Index,
+    /// The term in which it leads, by its own word.
+    pub(super) leads: Option<Term>,
+    /// The disk was harmed since the group was last taken up from it.
+    pub(super) harmed: bool,
+}
+
+/// One group's part of a write on its way.
+#[derive(Clone, Debug)]
+struct Pending {
+    seq: u64,
+    group: GroupId,
+    hard: Option<Hard>,
+    truncate_from: Option<Index>,
+    last: Index,
+}
+
+/// One member.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Member {
+    groups: BTreeMap<GroupId, Replica>,
+    pending: VecDeque<Pending>,
+    /// What was durable when the disk was harmed: promises were made of it.
+    forgotten: BTreeMap<GroupId, Vec<Held>>,
+    pub(super) removed: BTreeSet<GroupId>,
+}
+
+/// Everything.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Ledger {
+    members: BTreeMap<NodeId, Member>,
+    /// By group, the entry with index 1 first.
+    committed: BTreeMap<GroupId, Vec<Committed>>,
+    /// Who votes in a group.
+    voters: BTreeMap<GroupId, BTreeSet<NodeId>>,
+}
+
+impl Replica {
+    pub(super) fn last(&self) -> Index {
+        Index(self.log.len() as u64)
+    }
+
+    pub(super) fn held(&self, index: Index) -> Option<Held> {
+        let at = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.log.get(at).copied()
+    }
+
+    /// The position at an index, the origin included.
+    pub(super) fn id(&self, index: Index) -> Option<LogId> {
+        if index == LogId::ORIGIN.index {
+            return Some(LogId::ORIGIN);
+        }
+        let term = self.held(index)?.term;
+        Some(LogId { term, index })
+    }
+
+    fn write(&mut self, persist: &Persist) {
+        self.hard = persist.hard.unwrap_or(self.hard);
+        if let Some(from) = persist.truncate_from {
+            self.log.truncate(position(from));
+            self.durable = self.durable.min(from.prev());
+        }
+        for entry in &persist.append {
+            self.log.truncate(position(entry.id.index));
+            self.log.push(held(entry));
+        }
+    }
+
+    /// Takes up what a start found: what was known of it, as far as it is the same.
+    fn start(&mut self, boot: &GroupBoot) {
+        let boot = &boot.boot;
+        let last = position(boot.last.next());
+        self.log.truncate(last);
+        let mut runs = boot.terms.iter().rev().peekable();
+        let mut index = boot.last;
+        let mut found = Vec::new();
+        // Backwards, until what is known agrees: below that, logs with an equal position are equal.
+        while index > boot.base.index {
+            while runs.peek().is_some_and(|(first, _)| *first > index) {
+                runs.next();
+            }
+            let Some((_, term)) = runs.peek() else { break };
+            if self.held(index).is_some_and(|held| held.term == *term) {
+                break;
+            }
+            found.push(Held {
+                term: *term,
+                checksum: None,
+            });
+            index = index.prev();
+        }
+        self.log.truncate(position(index.next()));
+        self.log.extend(found.into_iter().rev());
+        for entry in &boot.tail {
+            if let Some(known) = self.log.get_mut(position(entry.id.index)) {
+                *known = held(entry);
+            }
+        }
+        self.durable = boot.last;
+        self.hard = boot.hard;
+        self.durable_hard = boot.hard;
+        self.applied = boot.applied;
+        self.leads = None;
+        self.harmed = false;
+    }
+}
+
+/// Where an index stands in a vector that begins with index 1.
+fn position(index: Index) -> usize {
+    usize::try_from(index.0.saturating_sub(1)).unwrap_or(usize::MAX)
+}
+
+fn held(entry: &Entry) -> Held {
+    Held {
+        term: entry.id.term,
+        checksum: Some(entry.checksum),
+    }
+}
+
+impl Member {
+    fn start(&mut self, groups: &[GroupBoot]) {
+        self.pending.clear();
+        let mut before = std::mem::take(&mut self.groups);
+        for boot in groups {
+            let mut replica = before.remove(&boot.group).unwrap_or_default();
+            replica.start(boot);
+            self.groups.insert(boot.group, replica);
+        }
+    }
+
+    fn write(&mut self, writes: &Writes) {
+        for one in &writes.writes {
+            let replica = self.groups.entry(one.group).or_default();
+            replica.write(&one.persist);
+            self.pending.push_back(Pending {
+                seq: writes.seq,
+                group: one.group,
+                hard: one.persist.hard,
+                truncate_from: one.persist.truncate_from,
+                last: replica.last(),
+            });
+        }
+    }
+
+    fn persisted(&mut self, upto: u64) {
+        while self.pending.front().is_some_and(|one| one.seq <= upto) {
+            let Some(done) = self.pending.pop_front() else {
+                return;
+            };
+            let Some(replica) = self.groups.get_mut(&done.group) else {
+                continue;
+            };
+            replica.durable_hard = done.hard.unwrap_or(replica.durable_hard);
+            let later = self.pending.iter().filter(|one| one.group == done.group);
+            let replaced = later.filter_map(|one| one.truncate_from);
+            replica.durable = replaced.map(Index::prev).fold(done.last, Index::min);
+        }
+    }
+
+    /// What it holds of a group.
+    pub(super) fn replica(&self, group: GroupId) -> Option<&Replica> {
+        self.groups.get(&group)
+    }
+
+    /// Everything that it holds.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = (GroupId, &Replica)> {
+        self.groups.iter().map(|(group, replica)| (*group, replica))
+    }
+}
+
+impl Ledger {
+    pub(super) fn member(&self, member: NodeRef) -> Option<&Member> {
+        self.members.get(&member.id)
+    }
+
+    pub(super) fn replica(&self, member: NodeRef, group: GroupId) -> Option<&Replica> {
+        self.member(member)?.replica(group)
+    }
+
+    /// Whether a member has, or had before its disk was harmed, an entry durably.
+    pub(super) fn kept(&self, member: NodeId, group: GroupId, id: LogId) -> bool {
+        let Some(member) = self.members.get(&member) else {
+            return false;
+        };
+        let replica = member.groups.get(&group);
+        let now =
+            replica.is_some_and(|one| one.durable >= id.index && one.id(id.index) == Some(id));
+        let before = member.forgotten.get(&group);
+        now || before
+            .and_then(|log| log.get(position(id.index)))
+            .is_some_and(|held| held.term == id.term)
+    }
+
+    /// What is committed of a group, the entry with index 1 first.
+    pub(super) fn committed(&self, group: GroupId) -> &[Committed] {
+        self.committed.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// The committed entry at an index.
+    pub(super) fn committed_at(&self, group: GroupId, index: Index) -> Option<&Committed> {
+        self.committed(group).get(position(index))
+    }
+
+    /// Who votes in a group; `None` if that was not told.
+    pub(super) fn voters(&self, group: GroupId) -> Option<&BTreeSet<NodeId>> {
+        self.voters.get(&group)
+    }
+
+    /// What is known of an entry that a member has applied.
+    pub(super) fn applied(
+        &self,
+        member: NodeRef,
+        group: GroupId,
+        placed: &Placed,
+    ) -> Option<Committed> {
+        let held = self.replica(member, group)?.held(placed.index)?;
+        Some(Committed {
+            held,
+            offset: placed.offset.0,
+            count: placed.count,
+        })
+    }
+
+    pub(super) fn observe(&mut self, seen: Sighting<'_>) {
+        let member = self.members.entry(seen.member.id).or_default();
+        match seen.what {
+            Observation::Started { groups } => member.start(groups),
+            Observation::Took {
+                input: Input::Persisted { upto },
+            } => member.persisted(*upto),
+            Observation::Harmed => {
+                for (group, replica) in &mut member.groups {
+                    replica.harmed = true;
+                    let durable = &replica.log[..position(replica.durable.next())];
+                    member.forgotten.insert(*group, durable.to_vec());
+                }
+            }
+            Observation::Does { effect } => self.effect(seen.member, effect),
+            Observation::Took { .. } | Observation::Died => {}
+        }
+    }
+
+    fn effect(&mut self, from: NodeRef, effect: &Effect) {
+        let member = self.members.entry(from.id).or_default();
+        match effect {
+            Effect::Persist(writes) => member.write(writes),
+            Effect::RoleChanged {
+                group, term, role, ..
+            } => {
+                let replica = member.groups.entry(*group).or_default();
+                replica.leads = (*role == Role::Leader).then_some(*term);
+            }
+            Effect::TopicMade(topic) => {
+                member.groups.entry(topic.group).or_default();
+                let voters = topic.replicas.iter().copied().map(NodeId).collect();
+                self.voters.insert(topic.group, voters);
+            }
+            Effect::TopicRemoved(group) => {
+                member.groups.remove(group);
+                member.removed.insert(*group);
+            }
+            Effect::Members(members) => {
+                let voters = members.iter().map(|member| NodeId(member.id)).collect();
+                self.voters.insert(GroupId::CLUSTER, voters);
+            }
+            Effect::Applied { group, placed, .. } => {
+                for one in placed {
+                    self.apply(from, *group, one);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, from: NodeRef, group: GroupId, placed: &Placed) {
+        let Some(entry) = self.applied(from, group, placed) else {
+            return;
+        };
+        let member = self.members.entry(from.id).or_default();
+        if let Some(replica) = member.groups.get_mut(&group) {
+            replica.applied = placed.index;
+        }
+        let committed = self.committed.entry(group).or_default();
+        if position(placed.index) == committed.len() {
+            committed.push(entry);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A member starts with everything that its disk had confirmed: the log as far as it was durable, term
+//! and vote, and every group that was not removed. Only harm done to the disk excuses less.
+
+use kontiki_broker::GroupBoot;
+use kontiki_wire::GroupId;
+
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::Replica};
+
+/// Compares what is found with what was confirmed.
+#[derive(Default)]
+pub(super) struct WhatWasSyncedIsKept;
+
+impl Promise for WhatWasSyncedIsKept {
+    fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
+        let Observation::Started { groups } = seen.what else {
+            return Ok(());
+        };
+        let Some(member) = before.member(seen.member) else {
+            return Ok(());
+        };
+        for (group, replica) in member.replicas() {
+            if replica.harmed {
+                continue;
+            }
+            match groups.iter().find(|boot| boot.group == group) {
+                Some(boot) => kept(replica, boot)?,
+                None if replica.durable.0 == 0 && replica.durable_hard.term.0 == 0 => {}
+                None => {
+                    return Err(format!(
+                        "starts without group {group}, of which it had entries up to {}",
+                        replica.durable
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
+    let (group, found) = (boot.group, &boot.boot);
+    let hard = replica.durable_hard;
+    let vote_kept = found.hard.term > hard.term
+        || (found.hard.term == hard.term && (hard.vote.is_none() || hard.vote == found.hard.vote));
+    if !vote_kept {
+        return Err(format!(
+            "starts group {group} with {:?}, its disk had confirmed {hard:?}",
+            found.hard
+        ));
+    }
+    let durable = replica.durable;
+    let run = found.terms.iter().rfind(|(first, _)| *first <= durable);
+    let term = run.map(|(_, term)| *term);
+    let had = replica.held(durable).map(|held| held.term);
+    if found.last >= durable && (had.is_none() || had == term || durable <= found.base.index) {
+        return Ok(());
+    }
+    Err(lost(group, replica, boot))
+}
+
+fn lost(group: GroupId, replica: &Replica, boot: &GroupBoot) -> String {
+    let last = boot.boot.last;
+    format!(
+        "starts group {group} with entries up to {last}, its disk had confirmed {:?}",
+        replica.id(replica.durable)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::trial::Trial;
+
+    fn trial() -> Trial<WhatWasSyncedIsKept> {
+        let mut trial = Trial::default();
+        trial.writes(1, 1, &[(1, 1), (2, 2)]).unwrap();
+        trial.writes(1, 2, &[(3, 2)]).unwrap();
+        trial.synced(1, 1).unwrap();
+        trial.dies(1).unwrap();
+        trial
+    }
+
+    #[test]
+    fn a_log_that_lost_its_synced_end_is_found() {
+        trial().starts(1, 2, &[(1, 1), (2, 2)]).unwrap();
+        trial().starts(1, 3, &[(1, 1), (2, 2)]).unwrap();
+        trial().starts(1, 1, &[(1, 1)]).unwrap_err();
+        trial().starts(1, 0, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn a_log_that_is_another_than_the_synced_one_is_found() {
+        trial().starts(1, 2, &[(1, 1)]).unwrap_err();
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_found() {
+        trial().starts_without(1).unwrap_err();
+    }
+
+    #[test]
+    fn a_forgotten_vote_is_found() {
+        let mut trial = Trial::<WhatWasSyncedIsKept>::default();
+        trial.writes_hard(1, 1, 3, Some(2)).unwrap();
+        trial.synced(1, 1).unwrap();
+        trial.starts(1, 0, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn harm_excuses_what_is_missing() {
+        let mut trial = trial();
+        trial.harmed(1).unwrap();
+        trial.starts(1, 1, &[(1, 1)]).unwrap();
+    }
+}
