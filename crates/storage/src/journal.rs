@@ -11,5 +11,5 @@ mod scan;
 pub(crate) use append::{Journal, Prepared, prepare};
 pub(crate) use begin::Begin;
 pub(crate) use op::{Draft, Standing};
-pub(crate) use replay::{begun_salt, replay};
+pub(crate) use replay::{begun_salt, check, replay};
 pub(crate) use replayed::{Replay, ReplayedGroup};

@@ -145,6 +145,11 @@ pub(crate) fn group_dir(group: GroupId) -> PathBuf {
     PathBuf::from(GROUPS_DIR).join(group.to_string())
 }
 
+/// The first index in an index's name, or `None` for any other name.
+pub(crate) fn index_first(name: &str) -> Option<Index> {
+    digits(name.strip_suffix(INDEX_SUFFIX)?, 20).map(Index)
+}
+
 /// The group whose directory has this name, or `None` for any other name.
 pub(crate) fn group_of_dir(name: &str) -> Option<GroupId> {
     let id = GroupId(name.parse().ok()?);

@@ -24,6 +24,7 @@ mod settler;
 mod sim_disk;
 mod state;
 mod storage;
+mod verify;
 mod writer;
 
 pub use disk::{Disk, File, Open};
@@ -37,3 +38,4 @@ pub use recovered::{Recovered, RecoveredGroup};
 pub use settings::Settings;
 pub use sim_disk::{Fault, SECTOR_BYTES, SimDisk, Unsynced};
 pub use storage::Storage;
+pub use verify::{Finding, Outlook, Verified, VerifiedGroup, verify, verify_on};

@@ -56,16 +56,35 @@ impl OsDisk {
             .truncate(false)
             .open(&path)
             .map_err(|e| failed("cannot open", &path, e))?;
+        let lock = DirLock::take(lock, root, &path)?;
+        let root = root.to_owned();
+        Ok((Self { root }, lock))
+    }
+
+    /// A directory that must exist, locked without changing anything in it. Without a file to lock no
+    /// process has ever had it.
+    pub(crate) fn lock_for_reading(root: &Path) -> Result<(Self, Option<DirLock>), Error> {
+        fs::read_dir(root).map_err(|e| failed("cannot list", root, e))?;
+        let path = root.join(layout::LOCK_FILE);
+        let lock = match fs::File::open(&path) {
+            Ok(lock) => Some(DirLock::take(lock, root, &path)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(failed("cannot open", &path, e)),
+        };
+        let root = root.to_owned();
+        Ok((Self { root }, lock))
+    }
+}
+
+impl DirLock {
+    fn take(lock: fs::File, root: &Path, path: &Path) -> Result<Self, Error> {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                let root = root.to_owned();
-                Ok((Self { root }, DirLock { _locked: lock }))
-            }
+            Ok(()) => Ok(Self { _locked: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Foreign(format!(
                 "{} is in use by another process; stop that one first, or give this node a directory of its own",
                 root.display()
             ))),
-            Err(errno) => Err(failed("cannot lock", &path, errno)),
+            Err(errno) => Err(failed("cannot lock", path, errno)),
         }
     }
 }

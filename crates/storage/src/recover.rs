@@ -81,14 +81,10 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
 
 /// The directory's salt, drawn when it is born. If its file is damaged, the journal still knows it.
 fn salt(disk: &dyn Disk) -> Result<u64, Error> {
-    let path = layout::salt_path();
-    let bytes = read_whole(disk, &path)?.unwrap_or_default();
-    let mut fields = Fields::new(&bytes);
-    if let (Some(salt), Some(checksum), true) = (fields.u64(), fields.u32(), fields.is_empty())
-        && crc32c::crc32c(&salt.to_le_bytes()) == checksum
-    {
+    if let Some(salt) = stored_salt(disk)? {
         return Ok(salt);
     }
+    let path = layout::salt_path();
     let salt = match begun_salt(disk)? {
         Some(salt) => salt,
         None => disk.draw(),
@@ -102,6 +98,16 @@ fn salt(disk: &dyn Disk) -> Result<u64, Error> {
     file.sync()?;
     disk.sync_dir(Path::new(layout::JOURNAL_DIR))?;
     Ok(salt)
+}
+
+/// The salt in its own file, if that is sound.
+pub(crate) fn stored_salt(disk: &dyn Disk) -> Result<Option<u64>, Error> {
+    let bytes = read_whole(disk, &layout::salt_path())?.unwrap_or_default();
+    let mut fields = Fields::new(&bytes);
+    let (Some(salt), Some(checksum), true) = (fields.u64(), fields.u32(), fields.is_empty()) else {
+        return Ok(None);
+    };
+    Ok((crc32c::crc32c(&salt.to_le_bytes()) == checksum).then_some(salt))
 }
 
 /// The state remembers which journal file was begun last: without that, the newest could be gone and

@@ -65,7 +65,11 @@ impl State {
     /// Every group's checkpoint.
     pub(crate) fn checkpoints(&self) -> Result<BTreeMap<GroupId, Checkpoint>, Error> {
         let values = match self {
-            Self::Fjall(state) => state.checkpoints()?,
+            Self::Fjall(state) => {
+                let mut values = Vec::new();
+                state.each_checkpoint(|group, value| values.push((group, value.to_vec())))?;
+                values
+            }
             Self::Files(disk) => checkpoint_files(&**disk)?,
         };
         let decode = |(group, value): (GroupId, Vec<u8>)| {
@@ -151,7 +155,8 @@ fn encode_checkpoint((at, state): &Checkpoint) -> Vec<u8> {
     value
 }
 
-fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
+/// Reads a checkpoint's value.
+pub(crate) fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
     let mut fields = Fields::new(value);
     (fields.u8()? == CHECKPOINT_VERSION).then_some(())?;
     let at = LogId {
@@ -164,7 +169,7 @@ fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
 const OPENING: &str = "cannot open the small state";
 
 /// Whether what went wrong is no fault of what is in the state: it may be sound, and stays.
-fn is_the_disks(error: &fjall::Error) -> bool {
+pub(crate) fn is_the_disks(error: &fjall::Error) -> bool {
     use std::io::ErrorKind;
     match error {
         fjall::Error::Locked => true,
@@ -188,7 +193,7 @@ fn failed(doing: &'static str) -> impl Fn(fjall::Error) -> Error {
 }
 
 impl FjallState {
-    fn open(path: &Path) -> fjall::Result<Self> {
+    pub(crate) fn open(path: &Path) -> fjall::Result<Self> {
         let database = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
@@ -202,17 +207,19 @@ impl FjallState {
         })
     }
 
-    fn checkpoints(&self) -> Result<Vec<(GroupId, Vec<u8>)>, Error> {
-        let mut values = Vec::new();
+    pub(crate) fn each_checkpoint(
+        &self,
+        mut visit: impl FnMut(GroupId, &[u8]),
+    ) -> Result<(), Error> {
         for item in self.checkpoints.iter() {
             let (key, value) = item
                 .into_inner()
                 .map_err(failed("cannot read a checkpoint"))?;
             if let Ok(key) = <[u8; 8]>::try_from(&key[..]) {
-                values.push((GroupId(u64::from_be_bytes(key)), value.to_vec()));
+                visit(GroupId(u64::from_be_bytes(key)), &value);
             }
         }
-        Ok(values)
+        Ok(())
     }
 
     fn keep(&self, checkpoints: &[(GroupId, Checkpoint)]) -> Result<(), Error> {
@@ -230,7 +237,7 @@ impl FjallState {
         batch.commit().map_err(failed("cannot remove a checkpoint"))
     }
 
-    fn newest_journal(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn newest_journal(&self) -> Result<Option<Vec<u8>>, Error> {
         let value = self.journal.get(NEWEST);
         let value = value.map_err(failed("cannot read the newest journal file's number"))?;
         Ok(value.map(|value| value.to_vec()))
@@ -245,7 +252,8 @@ impl FjallState {
     }
 }
 
-const CHECKPOINT_SUFFIX: &str = ".checkpoint";
+/// The end of a checkpoint's file name, where it has a file of its own.
+pub(crate) const CHECKPOINT_SUFFIX: &str = ".checkpoint";
 
 fn checkpoint_name(group: GroupId) -> String {
     format!("{group}{CHECKPOINT_SUFFIX}")
@@ -280,7 +288,7 @@ fn write_file(disk: &dyn Disk, name: &str, value: &[u8]) -> Result<(), Error> {
 }
 
 /// What [`write_file`] wrote, if it is whole.
-fn checked(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (value, checksum) = bytes.split_last_chunk::<4>()?;
     (crc32c::crc32c(value) == u32::from_le_bytes(*checksum)).then_some(value)
 }

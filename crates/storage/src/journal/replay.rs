@@ -19,7 +19,7 @@ use crate::{
     journal::{
         begin::{Begin, End},
         frame::{Header, Invalid, Kind, Position},
-        replayed::Replay,
+        replayed::{Replay, Spot},
         scan::JournalFile,
     },
     layout::{
@@ -31,6 +31,19 @@ use crate::{
 
 /// Reads the whole journal. Fails only if the disk does; damage is part of the answer.
 pub(crate) fn replay(disk: &dyn Disk, salt: u64) -> Result<Replay, Error> {
+    replay_into(Replay::default(), disk, salt)
+}
+
+/// The same, but the batches are only checked, not kept.
+pub(crate) fn check(disk: &dyn Disk, salt: u64) -> Result<Replay, Error> {
+    let bodiless = Replay {
+        bodiless: true,
+        ..Replay::default()
+    };
+    replay_into(bodiless, disk, salt)
+}
+
+fn replay_into(replay: Replay, disk: &dyn Disk, salt: u64) -> Result<Replay, Error> {
     let names = disk.list(Path::new(layout::JOURNAL_DIR))?;
     let numbers = names.iter().filter_map(|name| layout::journal_number(name));
     let files: Vec<u32> = numbers.filter(|&number| number > 0).collect();
@@ -45,7 +58,7 @@ pub(crate) fn replay(disk: &dyn Disk, salt: u64) -> Result<Replay, Error> {
         salt,
         files: &files,
         begun: &begun,
-        replay: Replay::default(),
+        replay,
     };
     replayer.run()?;
     let mut replay = replayer.replay;
@@ -140,6 +153,8 @@ impl Replayer<'_> {
                     self.name(file)
                 );
                 self.replay.damage.push(sentence);
+                let what = format!("it {what}, and {} goes on from it", self.name(file));
+                self.spot(before, 0, &what);
                 return None;
             }
             chain.push(before);
@@ -182,6 +197,11 @@ impl Replayer<'_> {
             let name = self.name(next);
             let sentence = format!("{name} is missing, and {} goes on there", self.name(file));
             self.replay.damage.push(sentence);
+            self.spot(
+                next,
+                0,
+                "it is missing, and the file before it goes on there",
+            );
         } else {
             self.after_newest(file, Some(&stop))?;
         }
@@ -225,6 +245,12 @@ impl Replayer<'_> {
     fn damaged(&mut self, file: u32, at: u64, what: &str) {
         let sentence = format!("{} is damaged at byte {at}: {what}", self.name(file));
         self.replay.damage.push(sentence);
+        self.spot(file, at, what);
+    }
+
+    fn spot(&mut self, file: u32, at: u64, what: &str) {
+        let what = what.to_owned();
+        self.replay.spots.push(Spot { file, at, what });
     }
 
     /// Applies the valid frames of a file up to `until`, or as far as they go.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kontiki_raft::{Entry, Hard, Index, LogId};
+use bytes::Bytes;
+use kontiki_raft::{Entry, Hard, Index, Kind, LogId};
 use kontiki_wire::{GroupId, Offset};
 
 use crate::{
     journal::{
         begin::End,
-        frame::{Frame, Invalid, Kind},
+        frame::{self, Frame, Invalid},
         op::{self, Op, Standing},
     },
     planted::{Planted, plants},
@@ -28,14 +29,26 @@ pub(crate) struct ReplayedGroup {
     pub(crate) entries: VecDeque<Entry>,
 }
 
+/// Where the journal is damaged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Spot {
+    pub(crate) file: u32,
+    pub(crate) at: u64,
+    pub(crate) what: String,
+}
+
 /// What the journal holds.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) groups: BTreeMap<GroupId, ReplayedGroup>,
     /// Groups that were removed; their files may still be there.
     pub(crate) removed: BTreeSet<GroupId>,
-    /// One sentence for each damage.
+    /// One sentence for each damage, those found just now first.
     pub(crate) damage: Vec<String>,
+    /// Where the damage found just now is.
+    pub(crate) spots: Vec<Spot>,
+    /// Only what is said of entries is wanted, not their bodies.
+    pub(crate) bodiless: bool,
     /// What was cut.
     pub(crate) torn: Option<String>,
     /// Where the newest file ends; the default if there is none.
@@ -53,7 +66,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn apply(&mut self, frame: &Frame<'_>) -> Result<(), Invalid> {
-        if frame.header.kind != Kind::Operations {
+        if frame.header.kind != frame::Kind::Operations {
             return Ok(());
         }
         for op in op::decode(frame.ops, frame.bodies)? {
@@ -63,6 +76,7 @@ impl Replay {
     }
 
     fn apply_op(&mut self, op: Op) -> Result<(), Invalid> {
+        let bodiless = self.bodiless;
         match op {
             Op::Persist {
                 group,
@@ -80,7 +94,7 @@ impl Replay {
                 if let Some(from) = truncate_from.filter(|_| !late) {
                     group.truncate(from);
                 }
-                group.append(entries)?;
+                group.append(entries, bodiless)?;
                 if let Some(from) = truncate_from.filter(|_| late) {
                     group.truncate(from);
                 }
@@ -107,7 +121,7 @@ impl Replay {
                 group.stand(&standing);
                 group.entries.clear();
                 group.last = standing.kept;
-                group.append(entries)?;
+                group.append(entries, bodiless)?;
                 if group.last != standing.last {
                     return Err(Invalid::Meaning(
                         "a group's entries are not those that this file says it has",
@@ -124,7 +138,7 @@ impl Replay {
     }
 
     pub(crate) fn apply_hards(&mut self, frame: &Frame<'_>) {
-        if frame.header.kind != Kind::Operations {
+        if frame.header.kind != frame::Kind::Operations {
             return;
         }
         for op in op::decode(frame.ops, frame.bodies).unwrap_or_default() {
@@ -171,8 +185,16 @@ impl ReplayedGroup {
         self.last = from.prev();
     }
 
-    fn append(&mut self, entries: Vec<Entry>) -> Result<(), Invalid> {
-        for entry in entries {
+    /// The first entry that the journal has; the one after the last if it has none.
+    pub(crate) fn in_journal_from(&self) -> Index {
+        Index(self.last.0 - self.entries.len() as u64).next()
+    }
+
+    fn append(&mut self, entries: Vec<Entry>, bodiless: bool) -> Result<(), Invalid> {
+        for mut entry in entries {
+            if bodiless && entry.kind == Kind::Batch {
+                entry.body = Bytes::new();
+            }
             if Some(entry.id.index.0) != self.last.0.checked_add(1) {
                 return Err(Invalid::Meaning(
                     "an entry does not follow the one before it",

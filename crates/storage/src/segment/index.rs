@@ -55,7 +55,8 @@ impl Mark {
         bytes.put_u32(checksum);
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads a sound mark.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (covered, checksum) = bytes.split_last_chunk::<4>()?;
         if crc32c::crc32c(covered) != u32::from_le_bytes(*checksum) {
             return None;
@@ -110,7 +111,8 @@ pub(crate) fn terms(marks: &[Mark]) -> Vec<(Index, Term)> {
     terms
 }
 
-fn header(group: GroupId, first: Index) -> Vec<u8> {
+/// What the index of a segment begins with.
+pub(crate) fn header(group: GroupId, first: Index) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(INDEX_HEADER_BYTES);
     bytes.put_u32(INDEX_MAGIC);
     bytes.put_u16(VERSION);

@@ -324,7 +324,7 @@ impl Recovery<'_> {
 }
 
 /// The footer of a segment, if it has a sound one.
-fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
+pub(crate) fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
     let mut trailer = [0; TRAILER_BYTES];
     let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
         return Ok(None);
