@@ -7,6 +7,8 @@
 
 mod value;
 
+use std::fmt;
+
 use kontiki_raft::{LogId, Micros};
 use kontiki_wire::{Batch, GroupId, Malformed, ProducerId, TopicName};
 
@@ -128,6 +130,15 @@ pub enum Holder {
     Member(u64),
     /// Through a client, from beginning to end.
     Client,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Member(member) => write!(f, "member {member}"),
+            Self::Client => f.write_str("a reader of everything"),
+        }
+    }
 }
 
 /// A committed entry, as a replica holds it.

@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checker;
 pub mod history;
 pub mod invariants;
