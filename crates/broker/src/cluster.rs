@@ -31,6 +31,20 @@ pub(crate) struct Cluster {
     checkpoint_bytes: u64,
 }
 
+/// The state that the cluster's own group comes to: from its checkpoint, or its birth, and the entries
+/// that follow. For whoever looks at a disk whose member does not run.
+pub fn cluster_state(
+    birth: ClusterState,
+    checkpoint: Option<&(LogId, Bytes)>,
+    entries: &[Entry],
+) -> Result<ClusterState, String> {
+    let mut cluster = Cluster::restore(birth, checkpoint)?;
+    for entry in entries {
+        cluster.apply(entry)?;
+    }
+    Ok(cluster.state)
+}
+
 /// What a command came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {

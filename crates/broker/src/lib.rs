@@ -30,6 +30,7 @@ mod turn;
 
 pub use apply::CheckpointEvery;
 pub use broker::{Broker, Settings};
+pub use cluster::cluster_state;
 pub use cursor::{Cursor, Extent, Step};
 pub use effect::{Effect, GroupWrite, Placed, Writes};
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};

@@ -11,6 +11,7 @@ use crate::{
     output::Output,
     verbs::{
         append, bench, cert, cluster, completion, context, dev, init, leader, read, serve, topic,
+        verify,
     },
 };
 
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Check that what is on the disks is what was written
+    Verify(verify::Args),
     /// Say who leads
     #[command(subcommand)]
     Leader(leader::Verb),
@@ -124,6 +127,7 @@ pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exi
         Command::Append(args) => append::run(args, invocation).await,
         Command::Read(args) => read::run(args, invocation).await,
         Command::Cluster(verb) => cluster::run(verb, invocation).await,
+        Command::Verify(args) => verify::run(args, invocation).await,
         Command::Leader(verb) => leader::run(verb, invocation).await,
         Command::Cert(verb) => cert::run(verb, invocation),
         Command::Context(verb) => context::run(verb, invocation),

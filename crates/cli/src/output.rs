@@ -6,6 +6,7 @@ use std::{
     io::{self, IsTerminal, Write as _},
 };
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -209,6 +210,14 @@ impl Table {
         }
         text
     }
+}
+
+/// A bar over so many bytes, on stderr.
+pub(crate) fn bytes_bar(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} to go",
+    );
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A count with its noun, `1 record` or `3 records`.

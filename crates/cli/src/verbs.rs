@@ -12,3 +12,4 @@ pub(crate) mod leader;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod topic;
+pub(crate) mod verify;

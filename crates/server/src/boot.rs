@@ -143,7 +143,7 @@ fn broker(
 }
 
 /// Reads the certificates of the member in `dir` and checks that they are this member's.
-fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
+pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
     let certs = dir.join("certs");
     let read = |name: &str| {
         let path = certs.join(name);
@@ -194,12 +194,7 @@ fn data_dir(dir: &Path, member: &MemberFile) -> Result<(PathBuf, Option<String>)
     };
     fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
     let path = data.join(OWNER);
-    let me = format!(
-        "{} in incarnation {:016x} of cluster {}\n",
-        member.name,
-        member.me().incarnation,
-        member.cluster
-    );
+    let me = owner_of(member);
     match fs::read_to_string(&path) {
         Ok(owner) if owner == me => Ok((data, None)),
         Ok(owner) => Err(StartError::Foreign {
@@ -312,8 +307,18 @@ fn check_advertised(config: &Config, member: &MemberFile) -> Result<(), StartErr
     Ok(())
 }
 
+/// What a member writes into its data directory, so that it is nobody else's.
+pub(crate) fn owner_of(member: &MemberFile) -> String {
+    format!(
+        "{} in incarnation {:016x} of cluster {}\n",
+        member.name,
+        member.me().incarnation,
+        member.cluster
+    )
+}
+
 /// Whose the data directory is; written before anything else is.
-const OWNER: &str = "owner";
+pub(crate) const OWNER: &str = "owner";
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod session;
 mod topics;
+pub mod verify;
 mod watermarks;
 
 pub use config::{Config, Limits, LogConfig, LogFormat, StorageConfig};

@@ -35,11 +35,11 @@ impl MemberFile {
             dir: dir.to_owned(),
             what,
         };
-        let path = dir.join(FILE);
+        let path = dir.join(MEMBER_FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(not_a_member(format!("it has no {FILE}")));
+                return Err(not_a_member(format!("it has no {MEMBER_FILE}")));
             }
             Err(source) => {
                 return Err(StartError::Io {
@@ -49,7 +49,7 @@ impl MemberFile {
                 });
             }
         };
-        Self::parse(&text).map_err(|what| not_a_member(format!("{FILE}: {what}")))
+        Self::parse(&text).map_err(|what| not_a_member(format!("{MEMBER_FILE}: {what}")))
     }
 
     /// This member.
@@ -74,7 +74,7 @@ impl MemberFile {
 
     /// Writes it so that after a crash there is either the old one or the new one.
     pub(crate) fn save(&self, dir: &Path) -> io::Result<()> {
-        write_durably(dir, FILE, self.to_text().as_bytes())
+        write_durably(dir, MEMBER_FILE, self.to_text().as_bytes())
     }
 
     fn to_text(&self) -> String {
@@ -188,7 +188,8 @@ impl TextMember {
     }
 }
 
-const FILE: &str = "member.toml";
+/// The name of the file.
+pub(crate) const MEMBER_FILE: &str = "member.toml";
 
 #[cfg(test)]
 mod tests {

@@ -52,6 +52,12 @@ pub enum Error {
     /// What was to be written is not what it claims to be.
     #[error("{0}")]
     Unfit(String),
+    /// Another process has the directory.
+    #[error(
+        "{} is in use by another process; stop that one first, or give this node a directory of its own",
+        .0.display()
+    )]
+    InUse(PathBuf),
     /// The directory belongs to something else.
     #[error("{0}")]
     Foreign(String),

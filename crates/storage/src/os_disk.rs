@@ -80,10 +80,7 @@ impl DirLock {
     fn take(lock: fs::File, root: &Path, path: &Path) -> Result<Self, Error> {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _locked: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Foreign(format!(
-                "{} is in use by another process; stop that one first, or give this node a directory of its own",
-                root.display()
-            ))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse(root.to_owned())),
             Err(errno) => Err(failed("cannot lock", path, errno)),
         }
     }

@@ -51,8 +51,16 @@ pub fn verify_on(disk: Arc<dyn Disk>, progress: Progress) -> Result<Verified, Er
     let disk: Arc<dyn Disk> = Arc::new(ReadOnly::new(disk, total, Arc::clone(&progress)));
     let said = state::state(&disk, &mut out)?;
     let disk = &*disk;
-    let mut replay = journal::journal(disk, said.newest_journal, &mut out)?;
-    let groups = groups(disk, &mut replay, &mut out)?;
+    let replay = match journal::journal(disk, said.newest_journal, &mut out) {
+        Ok(replay) => Some(replay),
+        Err(error) if error.is_denied() => return Err(error),
+        Err(error) => {
+            let dir = disk.full_path(Path::new(layout::JOURNAL_DIR));
+            out.add(Finding::damage(&dir, error.to_string(), Outlook::Refused));
+            None
+        }
+    };
+    let groups = groups(disk, replay, &mut out)?;
     for (id, known) in &groups {
         segments::group(disk, *id, known, &mut out)?;
     }
@@ -87,10 +95,12 @@ fn sizes(disk: &dyn Disk, dir: &Path, out: &mut Verified) -> Result<(), Error> {
 /// The groups that the journal knows, and those that only have a directory.
 fn groups(
     disk: &dyn Disk,
-    replay: &mut Replay,
+    replay: Option<Replay>,
     out: &mut Verified,
 ) -> Result<BTreeMap<GroupId, ReplayedGroup>, Error> {
-    let mut groups = std::mem::take(&mut replay.groups);
+    let was_read = replay.is_some();
+    let replay = replay.unwrap_or_default();
+    let mut groups = replay.groups;
     for (id, known) in &mut groups {
         let indexes = [known.base.index, known.kept, known.last, known.commit];
         if !indexes.into_iter().all(is_plausible) {
@@ -114,8 +124,10 @@ fn groups(
                 out.add(Finding::remark(&path, what, Outlook::Ignored).of(id));
             }
             Some(id) if !groups.contains_key(&id) => {
-                let what = "it is there, but the journal has no such group";
-                out.add(Finding::damage(&path, what, Outlook::Rejoins).of(id));
+                if was_read {
+                    let what = "it is there, but the journal has no such group";
+                    out.add(Finding::damage(&path, what, Outlook::Rejoins).of(id));
+                }
                 groups.insert(id, ReplayedGroup::default());
             }
             Some(_) => {}

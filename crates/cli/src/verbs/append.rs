@@ -14,12 +14,12 @@ use crate::{
     exit::{Exit, Failure},
     invocation::{Invocation, leave},
     lines::{Block, Lines},
-    output::Counted,
+    output::{Counted, bytes_bar},
     signals::Signals,
     verbs::topic::unknown_topic,
 };
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use kontiki_client::{AppendError, Appended, Header, Producer, Record, Ticket, TopicName};
 use serde::Serialize;
 
@@ -167,7 +167,7 @@ impl Source {
         }
         let watched = invocation.output.progress() && metadata.len() >= PROGRESS_BYTES_MIN;
         let progress = if watched {
-            bar(metadata.len())
+            bytes_bar(metadata.len())
         } else {
             ProgressBar::hidden()
         };
@@ -177,13 +177,6 @@ impl Source {
             progress,
         })
     }
-}
-
-fn bar(bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} to go",
-    );
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// What was answered, in the order of the input.

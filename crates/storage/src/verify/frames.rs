@@ -160,7 +160,12 @@ impl Walk<'_> {
         while at < self.end {
             let what = match self.frame_header(at)? {
                 Ok((header, checksum)) => {
-                    self.entry(at, &header, checksum)?;
+                    let wrong = self.what_is_wrong(at, &header)?;
+                    if let Some(what) = wrong.filter(|_| self.is_torn()) {
+                        self.torn(at, what);
+                        return Ok(false);
+                    }
+                    self.entry(at, &header, checksum, wrong)?;
                     at += header.frame_bytes();
                     continue;
                 }
@@ -193,15 +198,16 @@ impl Walk<'_> {
         next.or(footer).or(kept)
     }
 
-    /// Whether what is broken here was being written when the process ended.
+    /// Whether what is broken here was being written when the process ended: then the journal has it.
     fn is_torn(&self) -> bool {
         let is_tail = self.place.after.is_none() && self.footer.is_none();
-        is_tail && self.chain.next > self.known.kept
+        let next = self.chain.next;
+        is_tail && next > self.known.kept && next >= self.known.in_journal_from()
     }
 
     fn torn(&mut self, at: u64, what: &str) {
         let what = format!("its last write was torn: {what}");
-        self.add(Finding::remark(&self.path, what, Outlook::Cut).at(at));
+        self.add(Finding::remark(&self.path, what, Outlook::Rebuilt).at(at));
     }
 
     fn frame_header(&mut self, at: u64) -> Result<Result<(EntryHeader, u32), String>, Error> {
@@ -224,29 +230,43 @@ impl Walk<'_> {
         Ok(Ok(decoded))
     }
 
-    /// Takes in an entry whose header is sound.
-    fn entry(&mut self, at: u64, header: &EntryHeader, checksum: u32) -> Result<(), Error> {
-        let index = header.id.index;
-        let end_offset = Offset(header.offset.0.saturating_add(u64::from(header.count)));
-        let digest = self.marks.frame(header, at, self.digest)?;
-        let digest = digest.or(self.digest);
-        self.digest = digest.map(|digest| add_to_digest(digest, checksum));
+    /// What is wrong with an entry whose header is sound.
+    fn what_is_wrong(
+        &mut self,
+        at: u64,
+        header: &EntryHeader,
+    ) -> Result<Option<&'static str>, Error> {
         let body = at + ENTRY_BYTES as u64;
         let computed = self.window.checksum(body, u64::from(header.body_bytes))?;
-        let what = if computed != Some(header.body_checksum) {
-            Some("an entry's checksum does not match its body")
-        } else if self
+        let misplaced = self
             .chain
             .offset
-            .is_some_and(|offset| offset != header.offset)
-        {
+            .is_some_and(|offset| offset != header.offset);
+        Ok(if computed != Some(header.body_checksum) {
+            Some("an entry's checksum does not match its body")
+        } else if misplaced {
             Some("an entry's offset does not follow the one before it")
         } else if header.id.term < self.chain.term {
             Some("an entry's term is lower than the one before it")
         } else {
             None
-        };
-        match what {
+        })
+    }
+
+    /// Takes in an entry whose header is sound.
+    fn entry(
+        &mut self,
+        at: u64,
+        header: &EntryHeader,
+        checksum: u32,
+        wrong: Option<&'static str>,
+    ) -> Result<(), Error> {
+        let index = header.id.index;
+        let end_offset = Offset(header.offset.0.saturating_add(u64::from(header.count)));
+        let digest = self.marks.frame(header, at, self.digest)?;
+        let digest = digest.or(self.digest);
+        self.digest = digest.map(|digest| add_to_digest(digest, checksum));
+        match wrong {
             Some(what) => {
                 let finding = Finding::damage(&self.path, what, self.outlook(index))
                     .at(at)
