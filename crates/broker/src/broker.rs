@@ -36,8 +36,8 @@ pub struct Settings {
     pub birth: ClusterState,
     /// How often a topic's state is kept.
     pub checkpoints: CheckpointEvery,
-    /// Why this node's disk is not to be trusted, if it is not.
-    pub unsound: Option<String>,
+    /// Why this node may have forgotten what it promised, if it may have; for people.
+    pub damage: Option<String>,
     /// All the chance it will ever see.
     pub seed: u64,
 }
@@ -296,9 +296,6 @@ impl Broker {
 
     /// The group, if it may take a batch here and now.
     fn admit(&mut self, id: GroupId) -> Result<&mut Group, Refusal> {
-        if let Some(why) = &self.settings.unsound {
-            return Err(Refusal::Unavailable { why: why.clone() });
-        }
         let Some(topic) = self.cluster.topic_of(id) else {
             let name = format!("group {id}");
             return Err(Refusal::NoSuchTopic { name });
@@ -334,7 +331,6 @@ impl Broker {
 
     fn persist_failed(&mut self, now: Now) {
         let reason = "a write to the disk failed, and nothing can be promised after that";
-        self.settings.unsound = Some(reason.to_owned());
         self.feed_all(now, &kontiki_raft::Input::PersistFailed);
         self.life = Life::Failing {
             reason: reason.to_owned(),

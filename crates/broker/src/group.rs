@@ -139,6 +139,11 @@ impl Group {
         self.raft.next_deadline()
     }
 
+    /// Whether this node may have forgotten promises in it.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.raft.is_recovering()
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.raft.role() == Role::Leader
     }

@@ -21,6 +21,7 @@ mod outbox;
 mod placement;
 mod planted;
 mod producers;
+mod recovery;
 mod requests;
 mod status;
 mod tickets;

@@ -216,7 +216,9 @@ fn lane_of(body: &Body) -> PeerLane {
         | Body::VoteReply { .. }
         | Body::Beat { .. }
         | Body::BeatReply { .. }
-        | Body::TimeoutNow { .. } => PeerLane::Beats,
+        | Body::TimeoutNow { .. }
+        | Body::Rejoin { .. }
+        | Body::RejoinAt { .. } => PeerLane::Beats,
         Body::Append { .. } | Body::Appended { .. } | Body::AppendRejected { .. } => PeerLane::Log,
     }
 }

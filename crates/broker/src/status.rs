@@ -43,7 +43,7 @@ impl Broker {
                 address: String::new(),
                 peer_address: String::new(),
             }),
-            unsound: self.settings.unsound.clone(),
+            recovering: self.recovering(now.monotonic),
             groups: groups
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
                 .collect(),
@@ -73,7 +73,7 @@ impl Broker {
                 replica(peer.peer.id, peer.matched, state)
             });
             std::iter::once(own("leader")).chain(peers).collect()
-        } else if self.settings.unsound.is_some() {
+        } else if status.recovering {
             vec![own("recovering")]
         } else if status.leader.is_none() {
             vec![own("follower")]
@@ -101,6 +101,7 @@ impl Broker {
 fn peer_state(peer: &PeerStatus, status: &Status, timeout: Micros) -> &'static str {
     let behind = status.commit.0.saturating_sub(peer.matched.0);
     match peer.heard {
+        _ if !peer.counts => "recovering",
         None => "unreachable",
         Some(ago) if ago > timeout => "unreachable",
         Some(_) if !peer.streaming || behind > CATCHING_UP_ENTRIES => "catching-up",
@@ -126,6 +127,8 @@ mod tests {
             last: LogId::ORIGIN,
             durable: Index(0),
             commit: Index(1000),
+            recovering: false,
+            home: None,
             config: Membership::default(),
             peers: Vec::new(),
         };
@@ -133,6 +136,8 @@ mod tests {
             peer: NodeRef::default(),
             matched: Index(matched),
             heard: heard.map(Micros),
+            counts: true,
+            home: None,
             streaming,
         };
         peer_state(&peer, &status, Micros(100))

@@ -130,9 +130,18 @@ impl Broker {
         self.outbox.applied(id, Vec::new(), watermark);
     }
 
+    /// Whether the disk may have lost groups. While this node recovers the cluster's own group, it
+    /// applies entries that it may have applied before, and so the groups that they make may have been
+    /// here. An entry that is applied later is new to it: the one after which it counts again was
+    /// proposed since the disk lost them.
+    fn forgets(&self) -> bool {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        own.is_some_and(Group::is_recovering)
+    }
+
     /// A group that the disk knows nothing of.
     ///
-    /// No vote and no acknowledgement was ever given in it, because both wait for the disk. What an
+    /// Unless the disk has lost groups, no vote and no acknowledgement was ever given in it, because both wait for the disk. What an
     /// earlier life may have done in it is to hear a leader and promise it with that not to elect
     /// another for an election timeout. So only a birth later than that after the start, or in a node
     /// that had no earlier life, is `fresh` and need not sit that out.
@@ -141,7 +150,7 @@ impl Broker {
         let boot = Boot {
             me: self.settings.me,
             fresh: self.newborn || up >= self.settings.raft.election_timeout.0,
-            sound: true,
+            forgot: self.forgets(),
             hard: Hard::default(),
             base: LogId::ORIGIN,
             base_config: (Index(0), Membership::default()),
@@ -183,7 +192,6 @@ impl Broker {
             ));
         }
         boot.me = self.settings.me;
-        boot.sound &= self.settings.unsound.is_none();
         if boot.base_config.1 == Membership::default() {
             boot.base_config = (Index(0), self.cluster.voters(replicas));
         }

@@ -40,7 +40,7 @@ fn settings(members: u64) -> Settings {
             ..ClusterState::default()
         },
         checkpoints: kontiki_broker::CheckpointEvery::default(),
-        unsound: None,
+        damage: None,
         seed: 1,
     }
 }
@@ -51,8 +51,11 @@ fn boot(group: u64, entries: Vec<Entry>) -> GroupBoot {
     let boot = Boot {
         me: node(1),
         fresh: entries.is_empty(),
-        sound: true,
-        hard: Hard { term, vote: None },
+        forgot: false,
+        hard: Hard {
+            term,
+            ..Hard::default()
+        },
         base: LogId::ORIGIN,
         base_config: (Index(0), Membership::default()),
         terms: entries
@@ -340,12 +343,12 @@ fn batch_that_cannot_be_taken_here_is_refused_at_once() {
 }
 
 #[test]
-fn node_with_a_damaged_disk_takes_nothing() {
+fn node_that_may_have_forgotten_its_promises_takes_nothing_and_says_why() {
     let mut settings = settings(1);
-    settings.unsound = Some("bytes 5 to 9 are damaged".to_owned());
-    let mut hand = Hand::new(settings, vec![boot(0, Vec::new())]).unwrap();
-    let refused = refusals(hand.append(GroupId(1), vec![batch(1, 0, 1)]));
-    assert!(matches!(refused[..], [Refusal::Unavailable { .. }]));
+    settings.damage = Some("bytes 5 to 9 are damaged".to_owned());
+    let mut own = boot(0, Vec::new());
+    own.boot.forgot = true;
+    let mut hand = Hand::new(settings, vec![own]).unwrap();
     let request = Request::DeleteTopic {
         name: "a".parse().unwrap(),
     };
@@ -356,7 +359,13 @@ fn node_with_a_damaged_disk_takes_nothing() {
     let Response::Status(status) = hand.request(Request::Status) else {
         panic!("status");
     };
-    assert!(status.unsound.is_some());
+    let [why] = &status.recovering[..] else {
+        panic!("{status:?}");
+    };
+    assert!(
+        why.starts_with("n1 is recovering the cluster's own group: bytes 5 to 9 are damaged; "),
+        "{why}"
+    );
     assert_eq!(status.groups[0].replicas[0].state, "recovering");
 }
 

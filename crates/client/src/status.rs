@@ -33,7 +33,7 @@ pub struct MemberHealth {
     pub id: u64,
     /// Where clients reach it.
     pub address: String,
-    /// `up`, `down` or `damaged`.
+    /// `up`, `down` or `recovering`.
     pub state: String,
     /// Whether it counts in the cluster's own group.
     pub voter: bool,
@@ -134,7 +134,7 @@ impl ClusterStatus {
 
 const UP: &str = "up";
 const DOWN: &str = "down";
-const DAMAGED: &str = "damaged";
+const RECOVERING: &str = "recovering";
 
 /// Of each group, what its leader says; without one, whoever knows the latest term.
 fn best_of<'a>(
@@ -162,13 +162,14 @@ fn member_health(
 ) -> MemberHealth {
     let name = &info.name;
     let (state, up_seconds) = match said {
-        Some(Ok(status)) => match &status.unsound {
-            Some(why) => {
-                reasons.push(format!("the disk of member {name} is damaged: {why}"));
-                (DAMAGED, Some(status.up_seconds))
-            }
-            None => (UP, Some(status.up_seconds)),
-        },
+        Some(Ok(status)) => {
+            reasons.extend(status.recovering.iter().cloned());
+            let state = match status.recovering.is_empty() {
+                true => UP,
+                false => RECOVERING,
+            };
+            (state, Some(status.up_seconds))
+        }
         Some(Err(why)) => {
             reasons.push(format!(
                 "member {name} does not answer at {} ({why})",

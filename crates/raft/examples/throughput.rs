@@ -90,7 +90,7 @@ fn boot(me: NodeRef, config: &Membership) -> Boot {
     Boot {
         me,
         fresh: true,
-        sound: true,
+        forgot: false,
         hard: Hard::default(),
         base: LogId::ORIGIN,
         base_config: (Index(0), config.clone()),

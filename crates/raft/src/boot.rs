@@ -1,8 +1,9 @@
 //! Whether what a disk held can be started from.
 
 use crate::{
+    effect::Hard,
     entry::Kind,
-    ids::{NUMBER_MAX, Term},
+    ids::{LogId, NUMBER_MAX, Term},
     input::{Boot, Membership, Settings},
     membership::ConfigHistory,
     terms::TermIndex,
@@ -44,6 +45,28 @@ impl Settings {
     }
 }
 
+impl Boot {
+    /// Whether this member may have forgotten promises.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.forgot || self.hard.recovering
+    }
+
+    /// What it starts with, which may be more than its disk has. It cannot have held an entry and not
+    /// have been in its term.
+    pub(crate) fn hard(&self, last: LogId) -> Hard {
+        let recovering = self.is_recovering();
+        let mut hard = Hard {
+            recovering,
+            ..self.hard
+        };
+        if recovering && last.term > hard.term {
+            hard.term = last.term;
+            hard.vote = None;
+        }
+        hard
+    }
+}
+
 /// Beats within one election timeout: as many are remembered while no quorum answers.
 const BEATS_MAX: u64 = 1_000;
 
@@ -76,7 +99,7 @@ fn terms(boot: &Boot) -> Result<TermIndex, String> {
             terms.last()
         ));
     }
-    if boot.sound && terms.last().term > boot.hard.term {
+    if !boot.is_recovering() && terms.last().term > boot.hard.term {
         return Err(format!(
             "{} in a log of term {}",
             terms.last(),
@@ -94,7 +117,7 @@ fn check_tail(boot: &Boot, terms: &TermIndex) -> Result<(), String> {
         applied,
         ..
     } = *boot;
-    let committed = applied <= commit && (commit <= last || !boot.sound);
+    let committed = applied <= commit && (commit <= last || boot.is_recovering());
     if applied < base.index || applied > last || !committed {
         return Err(format!(
             "base {base}, applied {applied}, commit {commit} and last {last} out of order"

@@ -6,13 +6,16 @@ use crate::{
     message::{AppendHead, Message},
 };
 
-/// Term and vote: one record, always written whole.
+/// Term, vote and standing: one record, always written whole.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Hard {
     /// The current term.
     pub term: Term,
     /// Who got this member's vote in it.
     pub vote: Option<NodeRef>,
+    /// Whether this member may have forgotten a vote or an acknowledgement, and so gives none until it
+    /// has rejoined.
+    pub recovering: bool,
 }
 
 /// One atomic write. Writes of a group reach the disk in the order of `seq`.
@@ -56,7 +59,7 @@ pub enum Refused {
     Busy,
     /// Not a voter of this group.
     NotMember,
-    /// This member's disk is damaged or lost trust.
+    /// A write of this member failed.
     Unsound,
 }
 

@@ -22,7 +22,7 @@ use crate::{
 impl Raft {
     /// Whether this member may stand for election.
     pub(crate) fn electable(&self) -> bool {
-        self.sound && self.configs.latest().is_voter(self.me)
+        self.is_whole() && self.configs.latest().is_voter(self.me)
     }
 
     /// Whether it needs nobody else.
@@ -83,6 +83,7 @@ impl Raft {
         self.hard = Hard {
             term,
             vote: Some(self.me),
+            ..self.hard
         };
         self.grant_owed = false;
         self.why = why;
@@ -132,10 +133,15 @@ impl Raft {
         self.why = "a quorum voted for it";
         self.heard_at = None;
         self.end_handover(Some("this member was elected again"));
+        self.push_noop();
+    }
+
+    /// Appends an entry that means nothing, in the leader's own term.
+    pub(crate) fn push_noop(&mut self) {
         let noop = Entry {
             id: LogId {
                 term: self.hard.term,
-                index: last.index.next(),
+                index: self.log.last().index.next(),
             },
             kind: Kind::Noop,
             time: self.log.last_time(),
@@ -149,7 +155,11 @@ impl Raft {
     /// Follows in `term`, which is at least the current one. Whatever hung on another role ends.
     pub(crate) fn follow(&mut self, term: Term, leader: Option<NodeRef>, why: &'static str) {
         if term > self.hard.term {
-            self.hard = Hard { term, vote: None };
+            self.hard = Hard {
+                term,
+                vote: None,
+                ..self.hard
+            };
             self.grant_owed = false;
         }
         self.why = why;
@@ -196,6 +206,7 @@ impl Raft {
         }
         self.heard_at = Some(self.now);
         self.election_at = self.now.after(self.patience);
+        self.ask_home(from);
         true
     }
 

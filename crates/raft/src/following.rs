@@ -46,6 +46,10 @@ impl Raft {
             self.settings.plants(Planted::AppendUnchecked) && prev.index <= self.log.last().index;
         if !compacted && !unchecked && !self.log.contains(prev) {
             if prev.index <= self.commit {
+                // Who has forgotten a term may hear a leader that it knew to be deposed.
+                if self.hard.recovering {
+                    return;
+                }
                 let commit = self.commit;
                 return self.halt(format!(
                     "leader {from} has no {prev}, which is below {commit}"
@@ -104,6 +108,9 @@ impl Raft {
                 State::Follower(follower) => follower.verified.max(self.commit),
                 _ => self.commit,
             };
+            if first <= kept && self.hard.recovering {
+                return false;
+            }
             if first <= kept {
                 self.halt(format!(
                     "leader {from} replaces {first}, but {kept} was agreed"
@@ -166,12 +173,13 @@ impl Raft {
         self.commit_to(commit);
     }
 
-    /// Answers beats at once, and appends as far as they are durable: the first one in a conversation
+    /// Answers beats at once unless it is recovering, and appends as far as they are durable: the first one in a conversation
     /// when all of it is, later ones as the disk goes along.
     pub(crate) fn send_answers(&mut self, out: &mut Vec<Effect>) {
         let term = self.hard.term;
         let gated = !self.settings.plants(Planted::UngatedAppended);
         let term_durable = self.writes.durable_hard().term == term;
+        let counts = self.is_whole();
         let State::Follower(follower) = &mut self.state else {
             return;
         };
@@ -180,7 +188,7 @@ impl Raft {
             let message = Message { term, body };
             out.push(Effect::Send { to, message });
         };
-        if follower.beat_owed {
+        if follower.beat_owed && counts {
             follower.beat_owed = false;
             send(Body::BeatReply {
                 beat: follower.beat,
@@ -207,6 +215,7 @@ impl Raft {
             send(Body::Appended {
                 session: talk.session,
                 matched,
+                counts,
             });
         }
     }

@@ -45,6 +45,10 @@ number!(
     ReadId
 );
 number!(
+    /// Tells one run of a member from every other; drawn at its start.
+    Life
+);
+number!(
     /// Microseconds on a clock that only the host knows. As `now` it is monotonic with an arbitrary
     /// origin; in an entry's `time` it counts from the Unix epoch.
     Micros

@@ -108,6 +108,10 @@ pub enum Planted {
     CampaignWithoutPreVote,
     /// What a follower has not answered is never sent again.
     WindowStaysShut,
+    /// A leader counts what a recovering member has.
+    CountRecovering,
+    /// A recovering member is told to rejoin after what was proposed before it asked.
+    RejoinAtOnce,
 }
 
 impl Settings {
@@ -150,9 +154,10 @@ pub struct Boot {
     /// Whether the group is being born now: then there is no earlier promise to sit out, and the first
     /// election need not wait.
     pub fresh: bool,
-    /// Whether this member may vote, acknowledge and lead; false while its disk is damaged.
-    pub sound: bool,
-    /// Term and vote.
+    /// Whether the disk may have lost promises that this member gave, which `hard` does not say: then
+    /// it is recovering from now on.
+    pub forgot: bool,
+    /// Term, vote and standing, as they are on the disk.
     pub hard: Hard,
     /// The compacted position: entries up to it are gone. The origin while nothing was compacted.
     pub base: LogId,

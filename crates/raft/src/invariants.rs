@@ -21,6 +21,16 @@ pub(crate) struct Witness {
     unwalked: usize,
 }
 
+impl Witness {
+    /// Before the first look.
+    pub(crate) fn of(hard: Hard) -> Self {
+        Self {
+            hard,
+            ..Self::default()
+        }
+    }
+}
+
 /// Debug builds walk the whole tail once in so many looks that each look pays for this many entries.
 const WALK_SHARE: usize = 16;
 
@@ -59,6 +69,7 @@ impl Raft {
         let last = self.log.last();
         let durable = self.writes.durable();
         let settled = self.log.settled();
+        let follows = matches!(self.state, State::Follower(_));
         let checks = [
             (
                 self.log.base().index <= self.handed
@@ -88,6 +99,10 @@ impl Raft {
                     .end()
                     .is_none_or(|end| end <= last.index.next()),
                 "proposals in the log",
+            ),
+            (
+                !self.hard.recovering || (follows && !self.grant_owed),
+                "who is recovering follows, and grants nothing",
             ),
             (
                 !self.grant_owed || self.hard.vote.is_some(),
@@ -120,14 +135,16 @@ impl Raft {
         } = self.witness;
         let vote_kept =
             self.hard.term > hard.term || hard.vote.is_none() || hard.vote == self.hard.vote;
-        let forward = hard.term <= self.hard.term
+        let forgot = self.hard.recovering && !hard.recovering;
+        let forward = !forgot
+            && hard.term <= self.hard.term
             && commit <= self.commit
             && handed <= self.handed
             && settled <= self.log.settled();
         match (vote_kept, forward) {
             (true, true) => None,
             (false, _) => Some("one vote in a term"),
-            (_, false) => Some("term, commit, handed and settled never go back"),
+            (_, false) => Some("term, commit, handed, settled and standing never go back"),
         }
     }
 

@@ -25,6 +25,7 @@ mod pulse;
 mod quorum;
 mod raft;
 mod random;
+mod rejoin;
 mod replication;
 mod role;
 mod terms;
@@ -36,7 +37,7 @@ mod writes;
 pub use effect::{Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog};
 pub use entry::{Entry, Kind};
 pub use ids::{
-    Incarnation, Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,
+    Incarnation, Index, Life, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,
 };
 #[cfg(feature = "planted")]
 pub use input::Planted;

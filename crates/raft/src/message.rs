@@ -2,7 +2,7 @@
 
 use crate::{
     entry::Entry,
-    ids::{Index, LogId, Term},
+    ids::{Index, Life, LogId, Term},
 };
 
 /// Tells one leadership's conversation with one follower from any earlier one: an answer of another
@@ -77,6 +77,8 @@ pub enum Body {
         session: Session,
         /// The end of what is matched and durable.
         matched: Index,
+        /// Whether the sender counts for a quorum; not while it is recovering.
+        counts: bool,
     },
     /// `prev` is not in the sender's log; or the sender knows of no conversation and wants one, since
     /// a restart has left it unsure how far its log equals the leader's.
@@ -104,5 +106,17 @@ pub enum Body {
     TimeoutNow {
         /// The end of the leader's log.
         need: LogId,
+    },
+    /// I may have forgotten what I promised: after which entry do I count again?
+    Rejoin {
+        /// The sender's run that asks.
+        life: Life,
+    },
+    /// After the entry of this term at `index`, once it is committed without you.
+    RejoinAt {
+        /// The run that asked.
+        life: Life,
+        /// An entry that was proposed after it had begun.
+        index: Index,
     },
 }

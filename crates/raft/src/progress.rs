@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    ids::{Index, Micros, NodeRef},
+    ids::{Index, Life, Micros, NodeRef},
     input::{Planted, Settings},
     message::Session,
 };
@@ -52,6 +52,12 @@ pub(crate) struct Progress {
     pub(crate) pace: Pace,
     /// Everything up to here is on its disk and equal to the leader's log.
     pub(crate) matched: Index,
+    /// The same as far as it counts for a quorum: said by a member that was not recovering.
+    pub(crate) counted: Index,
+    /// Whether it said last that it counts.
+    pub(crate) counts: bool,
+    /// It is recovering in this run, and counts again after this entry.
+    pub(crate) rejoin: Option<(Life, Index)>,
     /// The first entry to send.
     pub(crate) next: Index,
     /// The highest commit index sent to it.
@@ -75,6 +81,9 @@ impl Progress {
             session,
             pace: ASK_NOW,
             matched: Index(0),
+            counted: Index(0),
+            counts: true,
+            rejoin: None,
             next,
             told_commit: Index(0),
             beat: 0,
@@ -148,8 +157,14 @@ impl Progress {
         self.pace = Pace::Reading { asked: now };
     }
 
-    /// It has everything up to `matched`, which is in the leader's log. Whether that is news.
-    pub(crate) fn appended(&mut self, matched: Index, now: Micros) -> bool {
+    /// It has everything up to `matched`, which is in the leader's log, and may count for a quorum.
+    /// Whether a quorum may have reached more.
+    pub(crate) fn appended(&mut self, matched: Index, counts: bool, now: Micros) -> bool {
+        self.counts = counts;
+        let reached = counts && matched > self.counted;
+        if reached {
+            self.counted = matched;
+        }
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         while self
@@ -174,7 +189,19 @@ impl Progress {
             }
             Pace::Stream | Pace::Reading { .. } => self.next = self.next.max(self.matched.next()),
         }
-        news
+        reached
+    }
+
+    /// It has forgotten what it had, and in this run counts again after the entry at `index`, the next
+    /// of the leader's log. What it said before it forgot was true then, and stays counted.
+    pub(crate) fn forgot(&mut self, life: Life, index: Index, session: Session) {
+        self.rejoin = Some((life, index));
+        self.counts = false;
+        self.session = session;
+        self.matched = Index(0);
+        self.next = index;
+        self.forget_flight();
+        self.pace = ASK_NOW;
     }
 
     /// It does not have `prev`; `common` is the leader's own position nearest to what it has.
@@ -271,6 +298,7 @@ impl Progress {
         let probing = matches!(self.pace, Pace::Probe { .. });
         self.matched < self.next
             && self.matched <= last
+            && self.counted <= last
             && self.next <= last.next()
             && flight
             && (!probing || self.in_flight.is_empty())
@@ -329,7 +357,7 @@ mod tests {
     fn streaming() -> Progress {
         let mut peer = Progress::new(NodeRef::default(), Session(1), Index(11));
         peer.asked(Micros(0));
-        peer.appended(Index(10), Micros(0));
+        peer.appended(Index(10), true, Micros(0));
         peer
     }
 
@@ -351,7 +379,7 @@ mod tests {
                     flight.push_back((Index(last), bytes));
                 } else {
                     let matched = 9 + random.up_to(peer.next.0 - 10);
-                    peer.appended(Index(matched), Micros(now));
+                    peer.appended(Index(matched), true, Micros(now));
                     flight.retain(|(last, _)| *last > peer.matched);
                 }
                 assert!(peer.holds(LOG.last), "seed {seed} at {now}");
@@ -389,7 +417,7 @@ mod tests {
         peer.sent(Index(11), 10, Index(10), Micros(0));
         peer.unheard();
         assert!(peer.is_streaming(), "the append on its way is enough");
-        peer.appended(Index(11), Micros(0));
+        peer.appended(Index(11), true, Micros(0));
         peer.unheard();
         assert_eq!(peer.pace, ASK_NOW);
         assert_eq!(peer.next, Index(12));

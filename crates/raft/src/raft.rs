@@ -5,7 +5,7 @@ use std::{fmt, mem};
 use crate::{
     boot,
     effect::{Committed, Effect, Hard, Refused, Role},
-    ids::{Index, LogId, Micros, NodeRef, Term},
+    ids::{Index, Life, LogId, Micros, NodeRef, Term},
     input::{Boot, Input, Membership, Planted, Settings},
     invariants::Witness,
     log::Log,
@@ -22,8 +22,10 @@ use crate::{
 pub struct Raft {
     pub(crate) settings: Settings,
     pub(crate) me: NodeRef,
-    /// Whether the disk may be promised anything; once lost, it stays lost.
+    /// Whether the disk takes writes; once one has failed, it never does again.
     pub(crate) sound: bool,
+    /// This run.
+    pub(crate) life: Life,
     pub(crate) random: Random,
     pub(crate) now: Micros,
     /// Until then nobody gets a vote: before the restart, a leader may have counted on that.
@@ -53,7 +55,7 @@ pub struct Raft {
     pub(crate) effects: Vec<Effect>,
     pub(crate) why: &'static str,
     pub(crate) witness: Witness,
-    announced: (Term, Role),
+    announced: (Term, Role, bool),
     halted: Option<Halted>,
 }
 
@@ -81,6 +83,10 @@ pub struct Status {
     pub durable: Index,
     /// The end of what is committed.
     pub commit: Index,
+    /// Whether it may have forgotten promises, and so gives none.
+    pub recovering: bool,
+    /// While it is recovering, the entry after which it counts again, once the leader has said so.
+    pub home: Option<Index>,
     /// The configuration in force.
     pub config: Membership,
     /// What a leader knows of the others; empty when not leading.
@@ -94,6 +100,10 @@ pub struct PeerStatus {
     pub peer: NodeRef,
     /// The end of what it has durably.
     pub matched: Index,
+    /// Whether that counts for a quorum; not while it is recovering.
+    pub counts: bool,
+    /// While it is recovering, the entry after which it counts again, once it has asked.
+    pub home: Option<Index>,
     /// How long ago it last answered a beat, in microseconds; `None` if it has not yet.
     pub heard: Option<Micros>,
     /// Whether appends are streamed to it (rather than probed).
@@ -127,20 +137,22 @@ impl Raft {
             settings.election_timeout
         };
         let state = State::follower(None, commit);
+        let hard = boot.hard(held.terms.last());
         let mut raft = Self {
             me: boot.me,
-            sound: boot.sound,
+            sound: true,
+            life: Life(Random::new(!seed).up_to(u64::MAX)),
             random: Random::new(seed),
             now,
             silent_until: now.after(quiet),
-            hard: boot.hard,
+            hard,
             grant_owed: false,
             log: Log::new(held.terms, boot.tail, boot.applied, settings.tail_bytes_max),
             writes: Writes::new(boot.hard, last),
             configs: held.configs,
             commit,
             handed: boot.applied,
-            announced: (boot.hard.term, state.role()),
+            announced: (hard.term, state.role(), hard.recovering),
             state,
             heard_at: None,
             patience: Micros(0),
@@ -150,7 +162,7 @@ impl Raft {
             handover: None,
             effects: Vec::new(),
             why: "",
-            witness: Witness::default(),
+            witness: Witness::of(hard),
             halted: None,
             settings,
         };
@@ -176,7 +188,7 @@ impl Raft {
             Input::Transfer { to } => self.on_transfer(to),
             Input::Campaign => self.on_campaign(),
             Input::Persisted { upto } => {
-                self.writes.arrived(upto);
+                self.on_persisted(upto);
                 self.on_durable();
             }
             Input::PersistFailed => {
@@ -186,6 +198,7 @@ impl Raft {
             }
             Input::Reachable { peer, open } => self.on_reachable(peer, open),
         }
+        self.try_rejoin();
         self.check();
     }
 
@@ -242,6 +255,8 @@ impl Raft {
         let peers = peers.iter().map(|peer| PeerStatus {
             peer: peer.peer,
             matched: peer.matched,
+            counts: peer.counts,
+            home: peer.rejoin.filter(|_| !peer.counts).map(|(_, index)| index),
             heard: peer.heard_at.map(|at| now.since(at)),
             streaming: peer.is_streaming(),
         });
@@ -257,6 +272,8 @@ impl Raft {
             last: self.log.last(),
             durable: self.writes.durable(),
             commit: self.commit,
+            recovering: self.is_recovering(),
+            home: self.home(),
             config: (**self.configs.latest()).clone(),
             peers: peers.collect(),
         }
@@ -280,7 +297,7 @@ impl Raft {
 
     fn on_message(&mut self, from: NodeRef, message: Message) {
         let Message { term, body } = message;
-        if !self.sound || from.id == self.me.id || !term.is_plausible() {
+        if !self.sound || from.id == self.me.id || !term.is_plausible() || !self.listens(&body) {
             return;
         }
         match body {
@@ -302,7 +319,11 @@ impl Raft {
         match body {
             Body::VoteReply { granted } => self.on_vote_reply(from, granted),
             Body::Append { head, entries } => self.on_append(from, head, entries),
-            Body::Appended { session, matched } => self.on_appended(from, session, matched),
+            Body::Appended {
+                session,
+                matched,
+                counts,
+            } => self.on_appended(from, session, matched, counts),
             Body::AppendRejected {
                 session,
                 prev,
@@ -311,6 +332,8 @@ impl Raft {
             Body::Beat { beat, commit } => self.on_beat(from, beat, commit),
             Body::BeatReply { beat } => self.on_beat_reply(from, beat),
             Body::TimeoutNow { need } => self.on_summons(from, need),
+            Body::Rejoin { life } => self.on_rejoin(from, life),
+            Body::RejoinAt { life, index } => self.on_rejoin_at(from, life, index),
             Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Vote { .. } => {}
         }
     }
@@ -329,10 +352,11 @@ impl Raft {
     /// Says what changed in role, term and leader since it was last said.
     fn announce(&mut self, out: &mut Vec<Effect>) {
         let role = self.state.role();
-        if self.announced == (self.hard.term, role) {
+        let now = (self.hard.term, role, self.is_recovering());
+        if self.announced == now {
             return;
         }
-        self.announced = (self.hard.term, role);
+        self.announced = now;
         out.push(Effect::RoleChanged {
             term: self.hard.term,
             role,

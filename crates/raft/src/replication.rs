@@ -79,7 +79,14 @@ impl Raft {
     }
 
     /// A follower has everything up to `matched` on its disk.
-    pub(crate) fn on_appended(&mut self, from: NodeRef, session: Session, matched: Index) {
+    pub(crate) fn on_appended(
+        &mut self,
+        from: NodeRef,
+        session: Session,
+        matched: Index,
+        counts: bool,
+    ) {
+        let counts = counts || self.settings.plants(Planted::CountRecovering);
         let (now, last) = (self.now, self.log.last().index);
         let Some(peer) = self
             .state
@@ -88,7 +95,7 @@ impl Raft {
         else {
             return;
         };
-        if peer.session == session && matched <= last && peer.appended(matched, now) {
+        if peer.session == session && matched <= last && peer.appended(matched, counts, now) {
             self.try_commit();
         }
     }
@@ -128,7 +135,7 @@ impl Raft {
         };
         let reached = quorum::reached(self.configs.latest(), |node| match *node == self.me {
             true => own,
-            false => leader.peer(*node).map_or(Index(0), |peer| peer.matched),
+            false => leader.peer(*node).map_or(Index(0), |peer| peer.counted),
         });
         let reached = match self.settings.plants(Planted::CommitWithoutQuorum) {
             true => own,

@@ -31,6 +31,17 @@ pub(crate) struct Follower {
     pub(crate) beat_owed: bool,
     /// The leader wants this member to take over.
     pub(crate) summons: Option<Summons>,
+    /// The way back of a recovering member.
+    pub(crate) way: Way,
+}
+
+/// How far a recovering member has come with the leader of this term.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Way {
+    /// Not before then it asks again.
+    pub(crate) ask_at: Micros,
+    /// After this entry it counts again.
+    pub(crate) home: Option<Index>,
 }
 
 /// What a follower owes the leader in one conversation.
@@ -110,6 +121,7 @@ impl State {
             beat: 0,
             beat_owed: false,
             summons: None,
+            way: Way::default(),
         })
     }
 

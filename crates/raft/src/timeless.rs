@@ -17,6 +17,9 @@ impl Raft {
         self.round = 0;
         self.why = "";
         self.writes.renumber();
+        if let State::Follower(follower) = &mut self.state {
+            follower.way.ask_at = Micros(0);
+        }
         if let State::Leader(leader) = &mut self.state {
             leader.beats.forget_time();
             leader.peers.iter_mut().for_each(|p| p.forget_time());

@@ -28,10 +28,14 @@ impl Raft {
         if self.handover.is_some_and(|handover| handover.to == to) {
             return;
         }
+        let recovering = leader.peer(to).is_some_and(|peer| !peer.counts);
         leader.summoned = false;
         self.end_handover(Some("another target was named"));
         if to == self.me {
             return self.transfer_ended(None);
+        }
+        if recovering {
+            return self.transfer_ended(Some("the target is recovering"));
         }
         let until = self.now.after(self.settings.election_timeout);
         self.handover = Some(Handover { to, until });
@@ -70,7 +74,7 @@ impl Raft {
         };
         let ready = leader
             .peer(handover.to)
-            .is_some_and(|peer| peer.matched == need.index);
+            .is_some_and(|peer| peer.counted == need.index);
         let ready = ready || self.settings.plants(Planted::TransferUnready);
         if leader.summoned || !ready {
             return;

@@ -37,6 +37,7 @@ const ELECTIONS: Bounds = Bounds {
     campaigns: 2,
     proposals: 0,
     crashes: 1,
+    forgets: false,
     renewals: 0,
     quorum_losses: false,
     append_bytes_max: 1 << 20,

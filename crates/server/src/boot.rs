@@ -125,18 +125,18 @@ fn broker(
         info!(%torn, "the last write had not finished; it was cut off");
     }
     let damage: Vec<_> = recovered.damage.iter().cloned().chain(lost).collect();
-    let unsound = (!damage.is_empty()).then(|| damage.join("; "));
-    if let Some(why) = &unsound {
-        warn!(%why, "the disk is not to be trusted: this member neither votes nor leads");
+    let damage = (!damage.is_empty()).then(|| damage.join("; "));
+    if let Some(why) = &damage {
+        warn!(%why, "the disk has lost what it was to keep: this member copies, and does not vote yet");
     }
-    let groups = groups(member, recovered, unsound.is_none());
+    let groups = groups(member, recovered, damage.is_some());
     let settings = kontiki_broker::Settings {
         cluster: member.cluster,
         me: node_ref(member.me()),
         raft: kontiki_raft::Settings::default(),
         birth: member.birth_state(),
         checkpoints: kontiki_broker::CheckpointEvery::default(),
-        unsound,
+        damage,
         seed: getrandom::u64().map_err(StartError::Randomness)?,
     };
     Broker::new(settings, groups, clock.now()).map_err(StartError::Log)
@@ -218,12 +218,12 @@ fn data_dir(dir: &Path, member: &MemberFile) -> Result<(PathBuf, Option<String>)
 }
 
 /// What the broker starts from. The cluster's own group is born if the disk has nothing of it.
-fn groups(member: &MemberFile, recovered: Recovered, sound: bool) -> Vec<GroupBoot> {
+fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupBoot> {
     let me = node_ref(member.me());
     let mut groups: Vec<_> = recovered
         .groups
         .into_iter()
-        .map(|group| from_disk(me, group, sound))
+        .map(|group| from_disk(me, group, forgot))
         .collect();
     if !groups.iter().any(|boot| boot.group == GroupId::CLUSTER) {
         let group = RecoveredGroup {
@@ -237,14 +237,14 @@ fn groups(member: &MemberFile, recovered: Recovered, sound: bool) -> Vec<GroupBo
             checkpoint: None,
             tail: Vec::new(),
         };
-        let mut boot = from_disk(me, group, sound);
-        boot.boot.fresh = groups.is_empty() && sound && !member.started;
+        let mut boot = from_disk(me, group, forgot);
+        boot.boot.fresh = groups.is_empty() && !forgot && !member.started;
         groups.push(boot);
     }
     groups
 }
 
-fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
+fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
     let applied = group
         .checkpoint
         .as_ref()
@@ -254,7 +254,7 @@ fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
         boot: Boot {
             me,
             fresh: false,
-            sound,
+            forgot,
             hard: group.hard,
             base: group.base,
             // While the log begins at its origin, the broker knows with whom a group is born.
@@ -352,17 +352,17 @@ mod tests {
 
     #[test]
     fn cluster_is_born_only_in_a_member_that_never_started() {
-        for (started, sound, fresh) in [
-            (false, true, true),
+        for (started, forgot, fresh) in [
+            (false, false, true),
+            (true, false, false),
             (true, true, false),
-            (false, false, false),
         ] {
-            let groups = groups(&member(started), nothing(), sound);
+            let groups = groups(&member(started), nothing(), forgot);
             let [own] = &groups[..] else {
                 panic!("{groups:?}")
             };
             assert_eq!(own.group, GroupId::CLUSTER);
-            assert_eq!((own.boot.fresh, own.boot.sound), (fresh, sound));
+            assert_eq!((own.boot.fresh, own.boot.forgot), (fresh, forgot));
         }
     }
 

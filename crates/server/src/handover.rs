@@ -105,7 +105,7 @@ mod tests {
                 address: String::new(),
                 peer_address: String::new(),
             },
-            unsound: None,
+            recovering: Vec::new(),
             groups: vec![
                 group(0, "n1", vec![me(), replica("n2", 0, "follower")]),
                 group(

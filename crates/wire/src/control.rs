@@ -239,8 +239,9 @@ pub struct ReplicaStatus {
 pub struct MemberStatus {
     /// The member.
     pub member: MemberInfo,
-    /// Why its disk is not to be trusted: then it does not vote, acknowledge or lead.
-    pub unsound: Option<String>,
+    /// A sentence for each group in which it may have forgotten what it promised, so that it copies, but
+    /// does not vote, acknowledge or lead until a majority without it has gone on.
+    pub recovering: Vec<String>,
     /// Its groups; `replicas` is filled in where it leads.
     pub groups: Vec<GroupStatus>,
     /// Seconds since it started.

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use kontiki_raft::{
-    AppendHead, Body, Entry, Incarnation, Index, Kind, LogId, Message, Micros, NodeId, NodeRef,
-    Session, Term,
+    AppendHead, Body, Entry, Incarnation, Index, Kind, Life, LogId, Message, Micros, NodeId,
+    NodeRef, Session, Term,
 };
 
 use crate::{
@@ -316,7 +316,7 @@ fn topic_info() -> TopicInfo {
 fn status() -> MemberStatus {
     MemberStatus {
         member: member(),
-        unsound: Some("journal 3 is damaged at byte 4096".to_owned()),
+        recovering: vec!["n1 is recovering topic t: journal 3 is damaged at byte 4096".to_owned()],
         groups: vec![GroupStatus {
             group: GroupId(4),
             leader: None,
@@ -543,7 +543,11 @@ fn messages() -> Vec<Sample> {
             entry(Kind::Noop, id(8, 100), Bytes::new()),
             entry(Kind::Batch, id(9, 101), batch().bytes().clone()),
         ]);
-        "appended" Body::Appended { .. } => Body::Appended { session, matched: Index(101) };
+        "appended" Body::Appended { .. } => Body::Appended {
+            session,
+            matched: Index(101),
+            counts: true,
+        };
         "append-rejected" Body::AppendRejected { .. } => Body::AppendRejected {
             session,
             prev: id(7, 99),
@@ -552,6 +556,8 @@ fn messages() -> Vec<Sample> {
         "beat" Body::Beat { .. } => Body::Beat { beat: 12, commit: Index(98) };
         "beat-reply" Body::BeatReply { .. } => Body::BeatReply { beat: 12 };
         "timeout-now" Body::TimeoutNow { .. } => Body::TimeoutNow { need: id(9, 101) };
+        "rejoin" Body::Rejoin { .. } => Body::Rejoin { life: Life(0x1ee7) };
+        "rejoin-at" Body::RejoinAt { .. } => Body::RejoinAt { life: Life(0x1ee7), index: Index(102) };
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 10, in the order of `kontiki_raft::Body`
+//!  8  kind      u8    1 to 12, in the order of `kontiki_raft::Body`
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
@@ -18,7 +18,9 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kontiki_raft::{AppendHead, Body, Entry, Index, Kind, LogId, Message, Micros, Session, Term};
+use kontiki_raft::{
+    AppendHead, Body, Entry, Index, Kind, Life, LogId, Message, Micros, Session, Term,
+};
 
 use crate::{
     checksum::entry_checksum,
@@ -37,6 +39,8 @@ const APPEND_REJECTED: u8 = 7;
 const BEAT: u8 = 8;
 const BEAT_REPLY: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
+const REJOIN: u8 = 11;
+const REJOIN_AT: u8 = 12;
 
 const HEAD_BYTES: usize = 9;
 const APPEND_BYTES: usize = 8 + 16 + 8 + 4;
@@ -52,9 +56,10 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Body::Vote { .. } => 16 + 1,
         Body::VoteReply { .. } => 1,
         Body::Append { entries, .. } => APPEND_BYTES + entries.len() * ENTRY_BYTES,
-        Body::Appended { .. } | Body::Beat { .. } => 8 + 8,
+        Body::Appended { .. } => 8 + 8 + 1,
+        Body::Beat { .. } | Body::RejoinAt { .. } => 8 + 8,
         Body::AppendRejected { .. } => 8 + 16 + 16,
-        Body::BeatReply { .. } => 8,
+        Body::BeatReply { .. } | Body::Rejoin { .. } => 8,
         Body::TimeoutNow { .. } => 16,
     };
     8 + HEAD_BYTES + content
@@ -90,10 +95,15 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
             out.put_u64_le(head.commit.0);
             put_entries(head.prev, entries, out);
         }
-        Body::Appended { session, matched } => {
+        Body::Appended {
+            session,
+            matched,
+            counts,
+        } => {
             out.put_u8(APPENDED);
             out.put_u64_le(session.0);
             out.put_u64_le(matched.0);
+            out.put_u8((*counts).into());
         }
         Body::AppendRejected {
             session,
@@ -117,6 +127,15 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
         Body::TimeoutNow { need } => {
             out.put_u8(TIMEOUT_NOW);
             put_log_id(*need, out);
+        }
+        Body::Rejoin { life } => {
+            out.put_u8(REJOIN);
+            out.put_u64_le(life.0);
+        }
+        Body::RejoinAt { life, index } => {
+            out.put_u8(REJOIN_AT);
+            out.put_u64_le(life.0);
+            out.put_u64_le(index.0);
         }
     }
 }
@@ -179,6 +198,7 @@ pub(crate) fn decode_message(
         APPENDED => Body::Appended {
             session: Session(scan.u64()?),
             matched: Index(scan.u64()?),
+            counts: scan.bool("whether an acknowledgement counts")?,
         },
         APPEND_REJECTED => Body::AppendRejected {
             session: Session(scan.u64()?),
@@ -192,6 +212,13 @@ pub(crate) fn decode_message(
         BEAT_REPLY => Body::BeatReply { beat: scan.u64()? },
         TIMEOUT_NOW => Body::TimeoutNow {
             need: log_id(scan)?,
+        },
+        REJOIN => Body::Rejoin {
+            life: Life(scan.u64()?),
+        },
+        REJOIN_AT => Body::RejoinAt {
+            life: Life(scan.u64()?),
+            index: Index(scan.u64()?),
         },
         other => return Err(unknown("the kind of message", other)),
     };

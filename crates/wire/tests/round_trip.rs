@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 use kontiki_raft::{
-    AppendHead, Body, Entry, Incarnation, Index, Kind, LogId, Message, Micros, NodeId, NodeRef,
-    Session, Term,
+    AppendHead, Body, Entry, Incarnation, Index, Kind, Life, LogId, Message, Micros, NodeId,
+    NodeRef, Session, Term,
 };
 use kontiki_wire::{
     Acknowledged, Answer, AppendRefused, Batch, BatchBuilder, ClientStream, ClusterCommand,
@@ -305,7 +305,8 @@ fn message() -> impl Strategy<Value = GroupMessage> {
         any::<(u64, bool)>().prop_map(|(round, granted)| Body::PreVoteReply { round, granted }),
         (id(), any::<bool>()).prop_map(|(last, transfer)| Body::Vote { last, transfer }),
         any::<bool>().prop_map(|granted| Body::VoteReply { granted }),
-        any::<(u64, u64)>().prop_map(|(session, matched)| Body::Appended {
+        any::<(u64, u64, bool)>().prop_map(|(session, matched, counts)| Body::Appended {
+            counts,
             session: Session(session),
             matched: Index(matched)
         }),
@@ -320,6 +321,11 @@ fn message() -> impl Strategy<Value = GroupMessage> {
         }),
         any::<u64>().prop_map(|beat| Body::BeatReply { beat }),
         id().prop_map(|need| Body::TimeoutNow { need }),
+        any::<u64>().prop_map(|life| Body::Rejoin { life: Life(life) }),
+        any::<(u64, u64)>().prop_map(|(life, index)| Body::RejoinAt {
+            life: Life(life),
+            index: Index(index),
+        }),
     ];
     let other = (any::<u64>(), body).prop_map(|(term, body)| Message {
         term: Term(term),

@@ -182,7 +182,7 @@ fn boot(me: NodeRef, log: &Log, applied: Index, fresh: bool) -> Boot {
     Boot {
         me,
         fresh,
-        sound: true,
+        forgot: false,
         hard: log.hard,
         base: LogId::ORIGIN,
         base_config: (Index(0), Membership::default()),

@@ -192,7 +192,7 @@ impl World {
                 ..ClusterState::default()
             },
             checkpoints: kontiki_broker::CheckpointEvery::default(),
-            unsound: None,
+            damage: None,
             seed: self.chance.next(),
         }
     }

@@ -140,7 +140,7 @@ fn replica(replica: &ReplicaHealth) -> String {
 fn state_paint(state: &str) -> Paint {
     match state {
         "up" => Paint::Good,
-        "down" | "damaged" => Paint::Bad,
+        "down" => Paint::Bad,
         _ => Paint::Warn,
     }
 }

@@ -58,7 +58,7 @@ fn says(id: u64, groups: Vec<GroupStatus>) -> Witness {
         name: format!("n{id}"),
         said: Ok(MemberStatus {
             member: member(id),
-            unsound: None,
+            recovering: Vec::new(),
             groups,
             up_seconds: 60,
         }),
@@ -198,13 +198,14 @@ fn deposed_leader_that_has_not_noticed_is_not_believed() {
 }
 
 #[test]
-fn damaged_disk_is_reported_with_its_reason() {
+fn recovering_member_is_reported_with_its_reason() {
     let mut witnesses = all_well();
     if let Ok(said) = &mut witnesses[0].said {
-        said.unsound = Some("frame 7 of journal 2 does not match its checksum".to_owned());
+        let why = "n1 is recovering topic t: frame 7 of journal 2 does not match its checksum";
+        said.recovering = vec![why.to_owned()];
     }
     let status = join(witnesses);
-    assert_eq!(status.members[0].state, "damaged");
+    assert_eq!(status.members[0].state, "recovering");
     assert!(status.reasons[0].contains("frame 7 of journal 2"));
 }
 

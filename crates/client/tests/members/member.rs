@@ -195,7 +195,7 @@ impl Member {
         let own = state.infos.iter().find(|info| info.name == self.name);
         MemberStatus {
             member: own.unwrap().clone(),
-            unsound: None,
+            recovering: Vec::new(),
             groups,
             up_seconds: 1,
         }

@@ -12,6 +12,8 @@ pub(crate) struct Disk {
     /// From index 1 on: nothing is ever compacted here.
     pub(crate) log: Vec<Entry>,
     pub(crate) commit: Index,
+    /// Promises were lost, and no write has arrived since.
+    pub(crate) forgot: bool,
 }
 
 impl Disk {
@@ -27,6 +29,22 @@ impl Disk {
             self.log.push(entry.clone());
         }
         self.commit = write.commit;
+        self.forgot = false;
+    }
+
+    /// Everything is lost but the first entries, and the knowledge that there was more.
+    #[allow(dead_code, reason = "turmoil has disks that forget nothing")]
+    pub(crate) fn lose(&mut self, kept: usize) {
+        self.log.truncate(kept);
+        self.hard = Hard::default();
+        self.commit = Index(0);
+        self.forgot = true;
+    }
+
+    /// Whether it may have held more than it does.
+    #[allow(dead_code, reason = "turmoil has disks that forget nothing")]
+    pub(crate) fn is_forgetful(&self) -> bool {
+        self.forgot || self.hard.recovering
     }
 
     /// What a start finds. The state machine is in memory, so that everything is applied anew.
@@ -40,7 +58,7 @@ impl Disk {
         Boot {
             me,
             fresh,
-            sound: true,
+            forgot: self.forgot,
             hard: self.hard,
             base: LogId::ORIGIN,
             base_config: (Index(0), config.clone()),

@@ -36,6 +36,7 @@ pub(crate) enum Act {
     Campaign,
     Persist,
     Crash,
+    Forget,
     StepDown,
     Renew(u8),
     Propose(u8),
@@ -155,6 +156,7 @@ impl Catalogue {
                 log: &facts.log,
                 commit: facts.commit,
                 disk: &facts.disk,
+                forgot: facts.forgot,
             }
         });
         let mut now = self.histories.value(history).clone();
@@ -177,6 +179,7 @@ impl Catalogue {
             Act::Campaign => Event::Campaign,
             Act::Persist => Event::Persist,
             Act::Crash => Event::Crash,
+            Act::Forget => Event::Forget,
             Act::StepDown => Event::StepDown,
             Act::Renew(peer) => Event::Renew(nodes()[usize::from(peer)].id),
             Act::Propose(number) => Event::Propose(number),
@@ -222,9 +225,10 @@ impl Act {
             Self::Persist => 1,
             Self::Crash => 2,
             Self::StepDown => 3,
-            Self::Renew(peer) => 4 + usize::from(peer),
-            Self::Propose(number) => 7 + usize::from(number),
-            Self::Arrive(letter) => 7 + 256 + letter as usize,
+            Self::Forget => 4,
+            Self::Renew(peer) => 5 + usize::from(peer),
+            Self::Propose(number) => 8 + usize::from(number),
+            Self::Arrive(letter) => 8 + 256 + letter as usize,
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     Persist,
     /// It dies, loses every write on its way, and starts again.
     Crash,
+    /// The same, and its disk is empty.
+    Forget,
     /// It leads and finds that no quorum answers.
     StepDown,
     /// Its link to a member was lost and is back.
@@ -46,6 +48,7 @@ pub(crate) struct Facts {
     pub(crate) log: Vec<Entry>,
     pub(crate) commit: usize,
     pub(crate) disk: Vec<Entry>,
+    pub(crate) forgot: bool,
 }
 
 /// What followed: what was sent, and to whom.
@@ -113,6 +116,11 @@ impl Member {
             Event::Crash => {
                 return Self::start(self.status().me, bounds, next.disk);
             }
+            Event::Forget => {
+                let mut disk = next.disk;
+                disk.lose(0);
+                return Self::start(self.status().me, bounds, disk);
+            }
             Event::StepDown => next.take(Input::Timer, &mut sent),
             Event::Renew(peer) => {
                 for open in [false, true] {
@@ -152,6 +160,7 @@ impl Member {
             log: whole.log,
             commit: status.commit.0 as usize,
             disk: self.disk.log.clone(),
+            forgot: self.disk.is_forgetful(),
         }
     }
 

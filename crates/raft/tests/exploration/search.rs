@@ -162,6 +162,7 @@ fn trace(catalogue: &mut Catalogue, origins: &[Origin], last: Origin, promise: S
                 format!("{} durable: {}", at + 1, words::write(write))
             }
             Act::Crash => format!("{} crashes and starts again", at + 1),
+            Act::Forget => format!("{} loses its disk and starts again", at + 1),
             Act::StepDown => format!("{} finds no quorum", at + 1),
             Act::Renew(peer) => format!("{} begins anew with {}", at + 1, peer + 1),
         };

@@ -18,6 +18,8 @@ pub(crate) struct View<'a> {
     pub(crate) commit: usize,
     /// What a crash would leave.
     pub(crate) disk: &'a [Entry],
+    /// Whether it may have had more, and forgotten it.
+    pub(crate) forgot: bool,
 }
 
 /// What has happened so far, as far as promises hang on it.
@@ -127,13 +129,14 @@ impl History {
         Ok(())
     }
 
-    /// Whatever is committed survives the crash of all members at once.
+    /// Whatever is committed survives the crash of all members at once; where some have forgotten, the
+    /// others and these must still be a quorum, so that it takes one that remembers to elect anybody.
     fn agreed_is_durable(&self, views: &[View<'_>]) -> Result<(), String> {
         for agreed in &self.agreed {
             let at = agreed.entry.id.index.0 as usize - 1;
             let holders = views
                 .iter()
-                .filter(|v| v.disk.get(at) == Some(&agreed.entry));
+                .filter(|v| v.forgot || v.disk.get(at) == Some(&agreed.entry));
             let holders: BTreeSet<NodeRef> = holders.map(|view| view.me).collect();
             for half in [&agreed.config.voters, &agreed.config.outgoing] {
                 let count = half.intersection(&holders).count();

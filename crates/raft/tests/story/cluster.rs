@@ -88,6 +88,7 @@ impl Cluster {
             Command::Advance(by) => self.clock(self.now.after(by)),
             Command::Run(by) => self.run(by)?,
             Command::Crash { member, keep } => self.crash(member, keep)?,
+            Command::Forget { member, keep } => self.forget(member, keep)?,
             Command::Restart(member) => self.start(member, false)?,
             Command::Link(path, gate) => self.link(&path, gate),
             Command::Disk(member, Gate::Lost) => {
@@ -144,6 +145,16 @@ impl Cluster {
         let followed: Vec<_> = kept.chain(lost).collect();
         member.crash(keep);
         self.transcript.event(&format!("{id}: crash"), &followed);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: u64, keep: usize) -> Played {
+        self.member(id)?.forget(keep);
+        let kept = match keep {
+            0 => "its disk is empty".to_owned(),
+            _ => format!("its disk keeps {keep} entries"),
+        };
+        self.transcript.event(&format!("{id}: crash"), &[kept]);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //! | `timer 1` | a member's timer fires |
 //! | `run 100` | so many milliseconds pass: timers fire in time, and everything arrives at once; beats that tell nothing are left out |
 //! | `crash 1 [keep=1]` `restart 1` | a member dies, and so many of its queued writes were on the disk already; it starts again |
+//! | `forget 1 [keep=2]` | a member dies, and its disk loses everything but so many entries |
 //! | `link 1->2 drop` | what is sent there is lost (`hold`: waits, `ok`: arrives); `1-2` both ways, `1` all of its links, `all` |
 //! | `disk 1 hold` | its writes wait for `persist` (`ok`: no more; `fail`: one of them failed) |
 //! | `status` `log 1` | what members know; what a disk and its queue hold |
@@ -59,6 +60,10 @@ pub(crate) enum Command {
         keep: usize,
     },
     Restart(u64),
+    Forget {
+        member: u64,
+        keep: usize,
+    },
     Link(Path, Gate),
     Disk(u64, Gate),
     Status,
@@ -167,6 +172,10 @@ impl FromStr for Command {
             "timer" => Self::Timer(words.number("a member")?),
             "run" => Self::Run(words.millis()?),
             "crash" => Self::Crash {
+                member: words.number("a member")?,
+                keep: words.named("keep")?.unwrap_or_default(),
+            },
+            "forget" => Self::Forget {
                 member: words.number("a member")?,
                 keep: words.named("keep")?.unwrap_or_default(),
             },

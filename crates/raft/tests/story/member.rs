@@ -65,6 +65,13 @@ impl Member {
         self.raft = None;
     }
 
+    /// It dies, and its disk loses everything but so many entries.
+    pub(crate) fn forget(&mut self, entries: usize) {
+        self.crash(0);
+        self.disk.lose(entries);
+        self.log = self.disk.log.clone();
+    }
+
     /// Up to `count` writes reach the disk: what comes back, and which they were.
     pub(crate) fn persist(&mut self, count: usize) -> Option<(Input, Vec<WriteSeq>)> {
         let count = count.min(self.queue.len());
@@ -119,6 +126,7 @@ impl Member {
             log: &self.log,
             commit: commit as usize,
             disk: &self.disk.log,
+            forgot: self.disk.is_forgetful(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How messages, entries and effects are said: one terse line each, in the field's words.
 
 use kontiki_raft::{
-    Body, Committed, Effect, Entry, Fate, Kind, LogId, Membership, Message, Micros, NodeRef,
+    Body, Committed, Effect, Entry, Fate, Kind, Life, LogId, Membership, Message, Micros, NodeRef,
     Persist, Refused, Role, Status,
 };
 
@@ -18,6 +18,8 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Body::Beat { .. } => "beat",
         Body::BeatReply { .. } => "beat-reply",
         Body::TimeoutNow { .. } => "timeout-now",
+        Body::Rejoin { .. } => "rejoin",
+        Body::RejoinAt { .. } => "rejoin-at",
     }
 }
 
@@ -37,7 +39,14 @@ pub(crate) fn message(message: &Message) -> String {
             let (session, prev, commit) = (head.session.0, head.prev, head.commit);
             format!("s{session} prev {prev} commit {commit} [{}]", list(entries))
         }
-        Body::Appended { session, matched } => format!("s{} matched {matched}", session.0),
+        Body::Appended {
+            session,
+            matched,
+            counts,
+        } => {
+            let counts = if *counts { "" } else { " not counting" };
+            format!("s{} matched {matched}{counts}", session.0)
+        }
         Body::AppendRejected {
             session,
             prev,
@@ -46,8 +55,15 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Beat { beat, commit } => format!("#{beat} commit {commit}"),
         Body::BeatReply { beat } => format!("#{beat}"),
         Body::TimeoutNow { need } => format!("need {need}"),
+        Body::Rejoin { life } => format!("life {}", brief(*life)),
+        Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),
     };
     format!("{kind} t{term} {rest}")
+}
+
+/// Enough of a run's number to tell it from another.
+fn brief(life: Life) -> String {
+    format!("{:04x}", life.0 >> 48)
 }
 
 /// Entries.
@@ -93,7 +109,8 @@ pub(crate) fn write(write: &Persist) -> String {
         let vote = hard
             .vote
             .map_or_else(|| "none".into(), |vote| vote.to_string());
-        parts.push(format!("t{} vote {vote}", hard.term));
+        let recovering = if hard.recovering { " recovering" } else { "" };
+        parts.push(format!("t{} vote {vote}{recovering}", hard.term));
     }
     if let Some(from) = write.truncate_from {
         parts.push(format!("cut from {from} on"));
@@ -151,14 +168,23 @@ pub(crate) fn status(status: &Status) -> String {
         ..
     } = status;
     let me = format!("{} {} in t{term}", status.me, role(&status.role));
-    let mut text = format!("{me}, log {last} durable {durable} commit {commit}");
+    let recovering = match (status.recovering, status.home) {
+        (false, _) => String::new(),
+        (true, None) => " recovering".into(),
+        (true, Some(home)) => format!(" recovering until {home}"),
+    };
+    let mut text = format!("{me}{recovering}, log {last} durable {durable} commit {commit}");
     for peer in &status.peers {
         let pace = if peer.streaming {
             "streaming"
         } else {
             "probing"
         };
-        text = format!("{text}; {} matched {} {pace}", peer.peer, peer.matched);
+        let counts = if peer.counts { "" } else { " not counting" };
+        text = format!(
+            "{text}; {} matched {} {pace}{counts}",
+            peer.peer, peer.matched
+        );
     }
     text
 }

@@ -166,7 +166,9 @@ async fn member_that_lost_its_data_says_so_and_neither_votes_nor_leads() {
     let Response::Status(status) = operator.request(Request::Status).await else {
         panic!("a status");
     };
-    let unsound = status.unsound.expect("the disk is not to be trusted");
-    assert!(unsound.contains("lost"), "{unsound}");
+    let [why] = &status.recovering[..] else {
+        panic!("{status:?}");
+    };
+    assert!(why.contains("lost"), "{why}");
     assert!(status.groups.iter().all(|group| group.leader.is_none()));
 }

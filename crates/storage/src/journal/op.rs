@@ -26,6 +26,7 @@ const REMOVED: u8 = 4;
 const HAS_HARD: u8 = 1;
 const HAS_VOTE: u8 = 2;
 const TRUNCATES: u8 = 4;
+const RECOVERING: u8 = 8;
 
 /// A group's small state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -148,7 +149,8 @@ fn count(entries: &[Entry]) -> u32 {
 }
 
 fn hard_flags(hard: Hard) -> u8 {
-    HAS_HARD | hard.vote.map_or(0, |_| HAS_VOTE)
+    let recovering = if hard.recovering { RECOVERING } else { 0 };
+    HAS_HARD | recovering | hard.vote.map_or(0, |_| HAS_VOTE)
 }
 
 fn put_hard(ops: &mut Vec<u8>, hard: Hard) {
@@ -259,7 +261,11 @@ impl Reader<'_> {
             incarnation: Incarnation(self.ops.u64()?),
         };
         let vote = (flags & HAS_VOTE != 0).then_some(vote);
-        Some(Hard { term, vote })
+        Some(Hard {
+            term,
+            vote,
+            recovering: flags & RECOVERING != 0,
+        })
     }
 
     fn entries(&mut self, count: u32) -> Result<Vec<Entry>, Invalid> {

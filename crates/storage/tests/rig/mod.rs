@@ -162,6 +162,7 @@ pub(crate) fn hard(term: u64, vote: u64) -> Hard {
             id: NodeId(vote),
             incarnation: Incarnation(vote + 100),
         }),
+        recovering: false,
     }
 }
 
