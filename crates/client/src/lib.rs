@@ -65,6 +65,7 @@ pub mod parts {
         flight::{Absurd, Flight, Remedy, Settled},
         ticket::{BatchFate, Outcome},
     };
+    pub use tokio::time::Instant;
 }
 
 pub use admin::Admin;

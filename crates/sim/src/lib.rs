@@ -2,6 +2,33 @@
 
 #![forbid(unsafe_code)]
 
+mod agenda;
+mod carrying;
+mod chance;
 pub mod checker;
+mod clock;
+mod consumer;
+mod delivery;
+mod event;
+mod faults;
 pub mod history;
+mod hosting;
+mod injury;
 pub mod invariants;
+mod linking;
+mod member;
+mod network;
+mod operator;
+mod pipe;
+mod plan;
+mod producer;
+mod reader;
+mod story;
+mod trace;
+mod tuning;
+mod world;
+
+pub use faults::{Counts, Fault, Kind};
+pub use plan::{Choice, MEMBERS_MAX, Plan};
+pub use story::{Told, tell};
+pub use trace::Trace;

@@ -69,6 +69,8 @@ struct Inner {
     /// From this call on nothing is done any more.
     end: Option<u64>,
     bytes_max: Option<u64>,
+    /// Whether a call has failed for one of these since it was last asked.
+    took_fault: bool,
     seed: u64,
     drawn: u64,
 }
@@ -177,6 +179,12 @@ impl SimDisk {
         inner.fault = Some((inner.calls + calls, fault));
     }
 
+    /// Whether a call has failed as it was told to, or for want of room, since this was last asked.
+    #[must_use]
+    pub fn took_fault(&self) -> bool {
+        std::mem::take(&mut self.lock().took_fault)
+    }
+
     /// Lets the power go after so many more calls: what comes then is not done and fails. Only a write
     /// that is under way just then may leave a part.
     /// What there is then is the business of [`SimDisk::after_crash`].
@@ -190,6 +198,20 @@ impl SimDisk {
     pub fn has_ended(&self) -> bool {
         let inner = self.lock();
         inner.end.is_some_and(|end| inner.calls > end)
+    }
+
+    /// Bytes of all files together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    /// Lets nothing fail any more that was told to.
+    pub fn heal(&self) {
+        let mut inner = self.lock();
+        inner.fault = None;
+        inner.bytes_max = None;
+        inner.end = None;
     }
 
     /// Lets every write fail that would make all files together longer than this.
@@ -243,15 +265,14 @@ impl Inner {
         if self.end.is_some_and(|end| this >= end) {
             return Err(failed(doing, path, io::ErrorKind::Other));
         }
-        match self.fault {
-            Some((call, Fault::Broken)) if call == this => {
-                Err(failed(doing, path, io::ErrorKind::Other))
-            }
-            Some((call, Fault::Full)) if call == this => {
-                Err(failed(doing, path, io::ErrorKind::StorageFull))
-            }
-            _ => Ok(()),
-        }
+        let Some((_, fault)) = self.fault.filter(|(call, _)| *call == this) else {
+            return Ok(());
+        };
+        self.took_fault = true;
+        Err(match fault {
+            Fault::Broken => failed(doing, path, io::ErrorKind::Other),
+            Fault::Full => failed(doing, path, io::ErrorKind::StorageFull),
+        })
     }
 
     fn find(&self, path: &Path) -> Option<NodeId> {
@@ -303,16 +324,22 @@ impl Inner {
         paths
     }
 
-    /// Whether files may grow by so many bytes.
-    fn has_room_for(&self, bytes: u64) -> bool {
+    fn bytes(&self) -> u64 {
         let size = |node: &Node| match node {
             Node::Data(data) => data.seen.len() as u64,
             Node::Dir(_) => 0,
         };
+        self.nodes.values().map(size).sum()
+    }
+
+    /// Whether files may grow by so many bytes.
+    fn has_room_for(&mut self, bytes: u64) -> bool {
         let Some(bytes_max) = self.bytes_max else {
             return true;
         };
-        bytes == 0 || self.nodes.values().map(size).sum::<u64>() + bytes <= bytes_max
+        let has_room = bytes == 0 || self.bytes() + bytes <= bytes_max;
+        self.took_fault |= !has_room;
+        has_room
     }
 }
 

@@ -1,0 +1,265 @@
+//! What can go wrong, and how it is drawn: each story suffers from some kinds of faults, each as often
+//! as that story's own dice say.
+
+use std::collections::BTreeMap;
+
+use crate::chance::Chance;
+
+/// A kind of fault.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// What members say to each other takes longer.
+    SlowLinks,
+    /// Some of it is lost.
+    LostMessages,
+    /// Some of it arrives twice.
+    DoubledMessages,
+    /// Some of it is overtaken.
+    OvertakenMessages,
+    /// One direction of one link is cut.
+    OneWay,
+    /// Two members do not hear each other; both hear the others.
+    Bridge,
+    /// One member is cut off from all others.
+    Isolated,
+    /// The members are cut into two parts.
+    Split,
+    /// Nothing arrives over some links for a while, then everything at once.
+    Clog,
+    /// The links of a member break and are dialled again.
+    BrokenLinks,
+    /// Clients do not reach a member, which goes on hearing the others.
+    ClientsCut,
+    /// A process stands still.
+    Pause,
+    /// A process dies; its system lives on.
+    Kill,
+    /// The power of one member goes, between any two calls of its disk.
+    PowerOne,
+    /// The power of a minority goes.
+    PowerMinority,
+    /// The power of a majority goes.
+    PowerMajority,
+    /// The power of all goes at once.
+    PowerAll,
+    /// A member is stopped as one should, and started again.
+    Stop,
+    /// All members are killed and started again at once.
+    RestartAll,
+    /// A disk takes its time.
+    SlowDisk,
+    /// A call of a disk fails.
+    FailingDisk,
+    /// A disk is full, and later is not.
+    FullDisk,
+    /// The small state of a member is lost while it is down.
+    StateLost,
+    /// A wall clock is set by hours or years, forward or back.
+    WallJump,
+    /// A clock runs too fast or too slow.
+    Drift,
+    /// A topic is made.
+    TopicMade,
+    /// A topic is deleted.
+    TopicDeleted,
+    /// A leader is told to hand over.
+    Transfer,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 28] = [
+        Self::SlowLinks,
+        Self::LostMessages,
+        Self::DoubledMessages,
+        Self::OvertakenMessages,
+        Self::OneWay,
+        Self::Bridge,
+        Self::Isolated,
+        Self::Split,
+        Self::Clog,
+        Self::BrokenLinks,
+        Self::ClientsCut,
+        Self::Pause,
+        Self::Kill,
+        Self::PowerOne,
+        Self::PowerMinority,
+        Self::PowerMajority,
+        Self::PowerAll,
+        Self::Stop,
+        Self::RestartAll,
+        Self::SlowDisk,
+        Self::FailingDisk,
+        Self::FullDisk,
+        Self::StateLost,
+        Self::WallJump,
+        Self::Drift,
+        Self::TopicMade,
+        Self::TopicDeleted,
+        Self::Transfer,
+    ];
+
+    /// A few words for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SlowLinks => "slow links",
+            Self::LostMessages => "lost messages",
+            Self::DoubledMessages => "doubled messages",
+            Self::OvertakenMessages => "overtaken messages",
+            Self::OneWay => "one way cut",
+            Self::Bridge => "bridge",
+            Self::Isolated => "isolated member",
+            Self::Split => "split",
+            Self::Clog => "clogged links",
+            Self::BrokenLinks => "broken links",
+            Self::ClientsCut => "clients cut off",
+            Self::Pause => "pause",
+            Self::Kill => "kill",
+            Self::PowerOne => "power cut of one",
+            Self::PowerMinority => "power cut of a minority",
+            Self::PowerMajority => "power cut of a majority",
+            Self::PowerAll => "power cut of all",
+            Self::Stop => "clean stop",
+            Self::RestartAll => "restart of all",
+            Self::SlowDisk => "slow disk",
+            Self::FailingDisk => "failing disk",
+            Self::FullDisk => "full disk",
+            Self::StateLost => "small state lost",
+            Self::WallJump => "wall clock set",
+            Self::Drift => "clock drift",
+            Self::TopicMade => "topic made",
+            Self::TopicDeleted => "topic deleted",
+            Self::Transfer => "leadership handed over",
+        }
+    }
+
+    /// How long one lasts, about.
+    fn lasts(self) -> u64 {
+        match self {
+            Self::SlowLinks
+            | Self::LostMessages
+            | Self::DoubledMessages
+            | Self::OvertakenMessages
+            | Self::Drift => 6_000_000,
+            Self::OneWay | Self::Bridge | Self::Isolated | Self::Split | Self::ClientsCut => {
+                2_500_000
+            }
+            Self::Clog | Self::Pause => 800_000,
+            Self::SlowDisk | Self::FullDisk => 3_000_000,
+            Self::PowerMajority | Self::PowerAll | Self::RestartAll => 700_000,
+            _ => 1_500_000,
+        }
+    }
+}
+
+/// One fault of a story.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// When it sets in, in microseconds.
+    pub at: u64,
+    /// When what it does is over.
+    pub until: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// All the chance in it: whom it hits, how hard.
+    pub seed: u64,
+}
+
+/// How often each kind came about.
+pub type Counts = BTreeMap<Kind, u64>;
+
+/// Faults begin at this time: the first topics are there by then.
+pub(crate) const FIRST_AT: u64 = 3_000_000;
+
+/// Draws a story's faults: at least `PER_MINUTE_MIN` a minute, of a subset of all kinds.
+pub(crate) fn draw(chance: &mut Chance, until: u64, members: usize) -> Vec<Fault> {
+    let weights: Vec<u64> = Kind::ALL
+        .iter()
+        .map(|_| {
+            if chance.permille(550) {
+                0
+            } else {
+                1 + chance.next() % 4
+            }
+        })
+        .collect();
+    let weight: u64 = weights.iter().sum();
+    let gap = 60_000_000 / chance.between(PER_MINUTE_MIN + 2, PER_MINUTE_MAX);
+    let scale = chance.between(300, 1_800);
+    let mut faults = Vec::new();
+    let mut at = FIRST_AT;
+    loop {
+        at += chance.between(gap / 8, gap * 15 / 8);
+        if at >= until {
+            return faults;
+        }
+        let kind = draw_kind(chance, &weights, weight);
+        // One member alone has nobody to be cut off from.
+        if members == 1 && is_between_members(kind) {
+            continue;
+        }
+        let lasts = chance.around(kind.lasts()) * scale / 1_000;
+        faults.push(Fault {
+            at,
+            until: (at + lasts.max(1_000)).min(until),
+            kind,
+            seed: chance.next(),
+        });
+    }
+}
+
+fn draw_kind(chance: &mut Chance, weights: &[u64], weight: u64) -> Kind {
+    if weight == 0 {
+        return Kind::PowerOne;
+    }
+    let mut ticket = chance.next() % weight;
+    for (kind, weight) in Kind::ALL.into_iter().zip(weights) {
+        if ticket < *weight {
+            return kind;
+        }
+        ticket -= weight;
+    }
+    unreachable!("the ticket is below the sum of all weights")
+}
+
+fn is_between_members(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::SlowLinks
+            | Kind::LostMessages
+            | Kind::DoubledMessages
+            | Kind::OvertakenMessages
+            | Kind::OneWay
+            | Kind::Bridge
+            | Kind::Isolated
+            | Kind::Split
+            | Kind::Clog
+            | Kind::BrokenLinks
+            | Kind::Transfer
+    )
+}
+
+/// No story has fewer faults in a simulated minute, about.
+const PER_MINUTE_MIN: u64 = 10;
+/// Nor more.
+const PER_MINUTE_MAX: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_named_once_and_drawn_by_some_story() {
+        let mut drawn = Counts::new();
+        for seed in 0..60 {
+            for fault in draw(&mut Chance::new(seed), 65_000_000, 3) {
+                *drawn.entry(fault.kind).or_default() += 1;
+                assert!(fault.at < fault.until && fault.until <= 65_000_000);
+            }
+        }
+        assert_eq!(drawn.len(), Kind::ALL.len());
+        let names: std::collections::BTreeSet<_> = Kind::ALL.map(Kind::name).into();
+        assert_eq!(names.len(), Kind::ALL.len());
+    }
+}

@@ -1,0 +1,265 @@
+//! A machine with its disk and its clocks, and the process on it: the shipping broker over the shipping
+//! storage, whose threads' work is done when the story says so.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kontiki_broker::{Broker, GroupBoot, Input, Settings, Ticket};
+use kontiki_raft::{Boot, Hard, Incarnation, Index, LogId, Membership, NodeId, NodeRef};
+use kontiki_storage::{Hands, Recovered, RecoveredGroup, SimDisk, Storage};
+use kontiki_wire::{ClusterId, ClusterState, GroupId, Member as Known, Offset, TopicName};
+
+use crate::{
+    chance::Chance,
+    clock::Clock,
+    delivery::Delivery,
+    event::{Life, PipeId},
+    tuning::Tuning,
+};
+
+/// One machine.
+pub(crate) struct Member {
+    pub(crate) me: NodeRef,
+    pub(crate) name: String,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Clock,
+    /// Whether a process of it has ever started.
+    pub(crate) started: bool,
+    /// Counts the starts.
+    pub(crate) life: Life,
+    pub(crate) host: Option<Host>,
+    /// Its process stands still until then.
+    pub(crate) paused_until: u64,
+    /// Until then its disk takes so much longer.
+    pub(crate) slow_disk: (u64, u64),
+    /// Faults that keep its process from starting.
+    pub(crate) held_down: u32,
+    /// Why its process stopped itself, if it did: for the trace.
+    pub(crate) chance: Chance,
+}
+
+/// Why a process did not come up.
+pub(crate) enum NoStart {
+    /// The disk did not open: what a machine tries again.
+    Disk(kontiki_storage::Error),
+    /// The broker does not start from what the disk held.
+    Broker(String),
+}
+
+/// What storage tells, to be looked at after each of its steps.
+type Told = Arc<Mutex<Vec<kontiki_storage::Event>>>;
+
+/// A process.
+pub(crate) struct Host {
+    pub(crate) broker: Broker,
+    pub(crate) storage: Storage,
+    pub(crate) hands: Hands,
+    told: Told,
+    pub(crate) inbox: VecDeque<Input>,
+    pub(crate) turn_planned: bool,
+    /// The moment of the alarm that is set.
+    pub(crate) alarm: Option<u64>,
+    pub(crate) is_writing: bool,
+    pub(crate) is_settling: bool,
+    pub(crate) looks_again: bool,
+    pub(crate) writes: u64,
+    pub(crate) topics: BTreeMap<GroupId, Kept>,
+    pub(crate) tickets: BTreeMap<Ticket, Waiting>,
+    last_ticket: u64,
+    pub(crate) deliveries: BTreeMap<PipeId, Delivery>,
+    /// What the disk held that was wrong, if it said so.
+    pub(crate) damage: Vec<String>,
+}
+
+/// A topic that the process serves.
+pub(crate) struct Kept {
+    pub(crate) name: TopicName,
+    /// `None` until the group has said.
+    pub(crate) watermark: Option<Offset>,
+}
+
+/// Who waits for a response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiting {
+    /// A client.
+    Client(PipeId),
+    /// A producer's batch whose topic is not kept here.
+    Elsewhere { pipe: PipeId, sequence: u64 },
+}
+
+impl Member {
+    pub(crate) fn new(number: usize, mut chance: Chance) -> Self {
+        let drift = chance.between(0, 200) as i64 - 100;
+        let ahead = chance.between(0, 100_000) as i64 - 50_000;
+        let clock = Clock::new(chance.between(0, 1 << 30), drift, ahead);
+        Self {
+            me: NodeRef {
+                id: NodeId(number as u64 + 1),
+                incarnation: Incarnation(100 + number as u64),
+            },
+            name: format!("n{}", number + 1),
+            disk: SimDisk::seeded(chance.next()),
+            clock,
+            started: false,
+            life: 0,
+            host: None,
+            paused_until: 0,
+            slow_disk: (0, 0),
+            held_down: 0,
+            chance,
+        }
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            id: self.me.id.0,
+            incarnation: self.me.incarnation.0,
+            name: self.name.clone(),
+            address: String::new(),
+            peer_address: String::new(),
+        }
+    }
+
+    /// Starts a process from what the disk holds.
+    pub(crate) fn start(
+        &mut self,
+        at: u64,
+        tuning: &Tuning,
+        members: Vec<Known>,
+    ) -> Result<(), NoStart> {
+        let told = Told::default();
+        let tell = {
+            let told = Arc::clone(&told);
+            Arc::new(move |event| lock(&told).push(event))
+        };
+        let disk = Arc::new(self.disk.clone());
+        let opened = Storage::open_by_hand(disk, tuning.storage.clone(), tell);
+        let (storage, hands, recovered) = opened.map_err(NoStart::Disk)?;
+        let damage = recovered.damage.clone();
+        let settings = Settings {
+            cluster: ClusterId(7),
+            me: self.me,
+            raft: tuning.raft.clone(),
+            birth: ClusterState {
+                members,
+                next_group: 1,
+                ..ClusterState::default()
+            },
+            checkpoints: tuning.checkpoints,
+            unsound: (!damage.is_empty()).then(|| damage.join("; ")),
+            seed: self.chance.next(),
+        };
+        let boots = boots(self.me, recovered, self.started);
+        let broker = Broker::new(settings, boots, self.clock.now(at)).map_err(NoStart::Broker)?;
+        self.started = true;
+        self.life += 1;
+        self.host = Some(Host {
+            broker,
+            storage,
+            hands,
+            told,
+            inbox: VecDeque::new(),
+            turn_planned: false,
+            alarm: None,
+            is_writing: false,
+            is_settling: false,
+            looks_again: false,
+            writes: 0,
+            topics: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            deliveries: BTreeMap::new(),
+            damage,
+        });
+        Ok(())
+    }
+
+    /// What a power cut leaves of the disk: of what was not synced anything or nothing.
+    pub(crate) fn lose_power(&mut self) {
+        // Mostly all or nothing survives in some places; every mixture may.
+        let kept = *self.chance.pick(&[0, 500, 500, 900, 1_000]);
+        let chance = &mut self.chance;
+        self.disk = self.disk.after_crash(|_| chance.permille(kept));
+    }
+}
+
+impl Host {
+    /// What storage has told since the last call.
+    pub(crate) fn heard(&self) -> Vec<kontiki_storage::Event> {
+        std::mem::take(&mut *lock(&self.told))
+    }
+
+    /// A number for a response that somebody waits for.
+    pub(crate) fn ticket(&mut self, waiting: Waiting) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, waiting);
+        ticket
+    }
+
+    /// The group of the topic that bears this name here.
+    pub(crate) fn group_named(&self, name: &TopicName) -> Option<GroupId> {
+        // Of two, the later one: the earlier is on its way out.
+        let named = |(_, kept): &(&GroupId, &Kept)| kept.name == *name;
+        self.topics
+            .iter()
+            .rev()
+            .find(named)
+            .map(|(group, _)| *group)
+    }
+}
+
+fn lock(
+    told: &Mutex<Vec<kontiki_storage::Event>>,
+) -> std::sync::MutexGuard<'_, Vec<kontiki_storage::Event>> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a broker starts from, as the server makes it of what storage recovered.
+fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
+    let sound = recovered.damage.is_empty();
+    let groups = recovered.groups.into_iter();
+    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group, sound)).collect();
+    if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {
+        let group = RecoveredGroup {
+            group: GroupId::CLUSTER,
+            hard: Hard::default(),
+            base: LogId::ORIGIN,
+            terms: Vec::new(),
+            configs: BTreeMap::new(),
+            last: Index(0),
+            commit: Index(0),
+            checkpoint: None,
+            tail: Vec::new(),
+        };
+        let mut boot = from_disk(me, group, sound);
+        boot.boot.fresh = boots.is_empty() && sound && !started;
+        boots.push(boot);
+    }
+    boots
+}
+
+fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
+    let checkpoint = group.checkpoint.as_ref();
+    let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
+    GroupBoot {
+        group: group.group,
+        boot: Boot {
+            me,
+            fresh: false,
+            sound,
+            hard: group.hard,
+            base: group.base,
+            base_config: (Index(0), Membership::default()),
+            terms: group.terms,
+            configs: group.configs,
+            last: group.last,
+            commit: group.commit.max(applied),
+            applied,
+            tail: group.tail,
+        },
+        checkpoint: group.checkpoint,
+    }
+}

@@ -1,0 +1,257 @@
+//! Operators: they make and delete topics and hand leadership over, as the client's administration
+//! does: whoever leads is looked for, and asked until there is an answer.
+
+use kontiki_wire::{GroupId, Refusal, Request, Response, TopicName, TopicSettings};
+
+use crate::{
+    event::Event,
+    history::{OrderId, Ordered},
+    pipe::Asker,
+    plan,
+    world::World,
+};
+
+/// A topic of the story.
+#[derive(Clone, Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    pub(crate) group: Option<GroupId>,
+    /// Somebody has asked for it to be deleted.
+    pub(crate) is_deleted: bool,
+    /// What is done with it once it is there.
+    pub(crate) plan: plan::Topic,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    what: What,
+    id: Option<OrderId>,
+    turn: u32,
+    hint: Option<usize>,
+    until: u64,
+    maybe_done: bool,
+    pub(crate) is_done: bool,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Make { topic: usize },
+    Delete { topic: usize },
+    Transfer { topic: Option<usize>, to: usize },
+}
+
+/// How long a member may take for what the cluster has to agree on.
+const AGREE_TIME_MAX: u64 = 3_000_000;
+/// Between two attempts.
+const RETRY: u64 = 100_000;
+/// How long an operator tries, unless it must be.
+const PATIENCE: u64 = 8_000_000;
+
+impl World {
+    /// Orders the topics that the plan has.
+    pub(crate) fn make_first_topics(&mut self) {
+        let plan = self.plan.clone();
+        for topic in &plan.topics {
+            self.order_topic(topic.clone(), u64::MAX);
+        }
+    }
+
+    /// Orders a topic that is not there yet.
+    pub(crate) fn order_topic(&mut self, plan: plan::Topic, until: u64) {
+        let topic = self.topics.len();
+        let name: TopicName = format!("t{topic}").parse().expect("a plain name");
+        self.topics.push(Topic {
+            name: name.clone(),
+            group: None,
+            is_deleted: false,
+            plan,
+        });
+        let id = self.history.order(self.time(), name, false);
+        self.order(What::Make { topic }, Some(id), until);
+    }
+
+    /// Orders another topic, for a while.
+    pub(crate) fn order_another_topic(&mut self, plan: plan::Topic) {
+        let until = self.now + PATIENCE;
+        self.order_topic(plan, until);
+    }
+
+    /// Orders that a topic be deleted.
+    pub(crate) fn delete_topic(&mut self, topic: usize) {
+        self.topics[topic].is_deleted = true;
+        let name = self.topics[topic].name.clone();
+        let id = self.history.order(self.time(), name, true);
+        let until = self.now + PATIENCE;
+        self.order(What::Delete { topic }, Some(id), until);
+    }
+
+    /// Orders that a member lead a topic, or the cluster's own group.
+    pub(crate) fn transfer(&mut self, topic: Option<usize>, to: usize) {
+        let until = self.now + PATIENCE;
+        self.order(What::Transfer { topic, to }, None, until);
+    }
+
+    fn order(&mut self, what: What, id: Option<OrderId>, until: u64) {
+        let order = self.orders.len();
+        self.orders.push(Order {
+            what,
+            id,
+            turn: 0,
+            hint: None,
+            until,
+            maybe_done: false,
+            is_done: false,
+        });
+        let turn = 0;
+        self.plan_in(1_000, Event::Operator { order, turn });
+    }
+
+    /// Whether somebody has asked for this group's topic to be deleted.
+    pub(crate) fn is_deleted(&self, group: GroupId) -> bool {
+        let of_group = |topic: &&Topic| topic.group == Some(group);
+        self.topics
+            .iter()
+            .find(of_group)
+            .is_some_and(|topic| topic.is_deleted)
+    }
+
+    /// One attempt.
+    pub(crate) fn give_order(&mut self, number: usize, turn: u32) {
+        let order = &mut self.orders[number];
+        if order.turn != turn || order.is_done {
+            return;
+        }
+        if self.now > order.until {
+            let how = if order.maybe_done {
+                Ordered::Unknown
+            } else {
+                Ordered::Failed
+            };
+            self.order_done(number, how);
+            return;
+        }
+        order.turn += 1;
+        let turn = order.turn;
+        let hint = order.hint.take();
+        let what = order.what.clone();
+        let member = hint.unwrap_or_else(|| self.chance.below(self.members.len()));
+        let request = match what {
+            What::Make { topic } => Request::CreateTopic {
+                name: self.topics[topic].name.clone(),
+                settings: TopicSettings {
+                    replicas: self.topics[topic].plan.replicas,
+                },
+            },
+            What::Delete { topic } => Request::DeleteTopic {
+                name: self.topics[topic].name.clone(),
+            },
+            What::Transfer { topic, to } => Request::TransferLeader {
+                topic: topic.map(|topic| self.topics[topic].name.clone()),
+                to: self.members[to].name.clone(),
+            },
+        };
+        let asker = Asker::Operator(number, turn);
+        if self.ask(asker, member, request, AGREE_TIME_MAX).is_none() {
+            self.plan_in(
+                RETRY,
+                Event::Operator {
+                    order: number,
+                    turn,
+                },
+            );
+        }
+    }
+
+    /// A member has answered, or has not.
+    pub(crate) fn order_answered(&mut self, number: usize, turn: u32, response: Option<Response>) {
+        let order = &mut self.orders[number];
+        if order.turn != turn || order.is_done {
+            return;
+        }
+        match response {
+            None => order.maybe_done = true,
+            Some(Response::Refused(refusal)) if refusal.is_retryable() => {
+                order.maybe_done |= !refusal.certainly_nothing_happened();
+                if let Refusal::NotLeader { leader: Some(name) } = refusal {
+                    let named = |member: &crate::member::Member| member.name == name;
+                    order.hint = self.members.iter().position(named);
+                }
+            }
+            Some(Response::Topic(info)) => {
+                // An earlier attempt cannot have made it: then it would be there already.
+                self.order_done(number, Ordered::Made(info.group));
+                return;
+            }
+            Some(Response::Exists(info)) => {
+                let how = if order.maybe_done {
+                    Ordered::Made(info.group)
+                } else {
+                    Ordered::Existed(info.group)
+                };
+                self.order_done(number, how);
+                return;
+            }
+            Some(Response::Done) => {
+                self.order_done(number, Ordered::Removed);
+                return;
+            }
+            Some(Response::Refused(Refusal::NoSuchTopic { .. })) if order.maybe_done => {
+                self.order_done(number, Ordered::Removed);
+                return;
+            }
+            Some(_) => {
+                let how = if order.maybe_done {
+                    Ordered::Unknown
+                } else {
+                    Ordered::Failed
+                };
+                self.order_done(number, how);
+                return;
+            }
+        }
+        let delay = RETRY / 2 + self.chance.around(RETRY);
+        self.plan_in(
+            delay,
+            Event::Operator {
+                order: number,
+                turn,
+            },
+        );
+    }
+
+    fn order_done(&mut self, number: usize, how: Ordered) {
+        let at = self.time();
+        let order = &mut self.orders[number];
+        order.is_done = true;
+        if let Some(id) = order.id {
+            self.history.order_ended(at, id, how);
+        }
+        let what = order.what.clone();
+        self.trace.tell(at.0, || format!("{what:?} is {how:?}"));
+        if let (What::Make { topic }, Ordered::Made(group) | Ordered::Existed(group)) = (what, how)
+        {
+            self.begin_topic(topic, group);
+        }
+    }
+
+    /// A topic is there: what is to be done with it begins.
+    fn begin_topic(&mut self, topic: usize, group: GroupId) {
+        let it = &mut self.topics[topic];
+        if it.group.is_some() {
+            return;
+        }
+        it.group = Some(group);
+        let name = it.name.clone();
+        let plan = it.plan.clone();
+        for load in plan.producers {
+            self.produce(name.clone(), group, load);
+        }
+        for _ in 0..plan.consumers {
+            self.consume(name.clone(), group);
+        }
+        for _ in 0..plan.readers {
+            self.read_tail(name.clone(), group);
+        }
+    }
+}

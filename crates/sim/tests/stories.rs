@@ -1,0 +1,37 @@
+//! Whole stories: nothing is found, and one seed is one story.
+
+use kontiki_sim::{Choice, Plan, tell};
+
+fn plan(seed: u64, seconds: u64) -> Plan {
+    let suffers = Some(seconds * 1_000_000);
+    let choice = Choice {
+        suffers,
+        ..Choice::default()
+    };
+    Plan::draw(seed, choice)
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    for seed in 0..20 {
+        let once = tell(plan(seed, 12), false);
+        let again = tell(plan(seed, 12), false);
+        assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
+        assert_eq!(once.history, again.history, "seed {seed}");
+        assert!(once.acknowledged > 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn another_seed_is_another_story() {
+    let hash = |seed| tell(plan(seed, 8), false).trace.hash();
+    assert_ne!(hash(1), hash(2));
+}
+
+#[test]
+fn nothing_is_found_in_stories_of_every_kind() {
+    for seed in 1_000..1_020 {
+        let told = tell(plan(seed, 30), false);
+        assert_eq!(told.finding, None, "seed {seed}");
+    }
+}
