@@ -46,6 +46,10 @@ pub enum FrameKind {
     PeerHello = 16,
     /// Messages between peers ([`crate::PeerFrame`]).
     Peer = 17,
+    /// A question for entries ([`crate::Missing`]).
+    Missing = 18,
+    /// The answer to it ([`crate::Found`]).
+    Found = 19,
 }
 
 impl FrameKind {
@@ -60,6 +64,8 @@ impl FrameKind {
             Self::End,
             Self::PeerHello,
             Self::Peer,
+            Self::Missing,
+            Self::Found,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -166,7 +172,9 @@ pub fn encode_frame(kind: FrameKind, payload: &[u8], out: &mut BytesMut) {
 /// The header of a frame of `length` bytes whose head has this checksum.
 pub(crate) fn header(kind: FrameKind, length: usize, checksum: u32) -> [u8; FRAME_HEADER_BYTES] {
     let bound = match kind {
-        FrameKind::PeerHello | FrameKind::Peer => crate::limits::PEER_FRAME_BYTES_MAX,
+        FrameKind::PeerHello | FrameKind::Peer | FrameKind::Missing | FrameKind::Found => {
+            crate::limits::PEER_FRAME_BYTES_MAX
+        }
         _ => crate::limits::CLIENT_FRAME_BYTES_MAX,
     };
     assert!(length <= bound, "a {kind:?} frame of {length} bytes");
@@ -239,7 +247,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 8, 15, 18, 255] {
+        for kind in [0, 8, 15, 20, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

@@ -23,6 +23,7 @@ use crate::{
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
     limits::PEER_FRAME_BYTES_MAX,
+    mend::{Found, Missing, PlacedEntry},
     peer::{GroupMessage, PeerFrame, PeerHello, PeerLane, decode_peer, encode_peer},
     produce::{Acknowledged, Answer, AppendRefused, Produced},
     record::{Header, Record},
@@ -130,6 +131,7 @@ fn samples() -> Vec<Sample> {
         hellos(),
         messages(),
         entries(),
+        mends(),
         commands(),
         states(),
     ]
@@ -163,6 +165,8 @@ fn frames() -> Vec<Sample> {
         "end" FrameKind::End => FrameKind::End;
         "peer-hello" FrameKind::PeerHello => FrameKind::PeerHello;
         "peer" FrameKind::Peer => FrameKind::Peer;
+        "missing" FrameKind::Missing => FrameKind::Missing;
+        "found" FrameKind::Found => FrameKind::Found;
     }
 }
 
@@ -572,6 +576,45 @@ fn entries() -> Vec<Sample> {
         "batch" Kind::Batch => Kind::Batch;
         "command" Kind::Command => Kind::Command;
     }
+}
+
+fn mends() -> Vec<Sample> {
+    let asked = Missing {
+        group: GroupId(4),
+        first: Index(100),
+        last: Index(120),
+    };
+    let placed = |entry, offset, count| PlacedEntry {
+        entry,
+        offset: Offset(offset),
+        count,
+    };
+    let found = Found {
+        asked,
+        entries: vec![
+            placed(entry(Kind::Noop, id(8, 101), Bytes::new()), 20, 0),
+            placed(
+                entry(Kind::Batch, id(9, 102), batch().bytes().clone()),
+                20,
+                3,
+            ),
+        ],
+    };
+    vec![
+        sample("missing", &asked, |missing| {
+            let mut out = BytesMut::new();
+            missing.encode(&mut out);
+            assert_eq!(Missing::decode(&frame(out.clone())), Ok(*missing));
+            out.to_vec()
+        }),
+        sample("found", &found, |found| {
+            let mut pieces = Vec::new();
+            found.encode(&mut pieces);
+            let bytes = pieces.concat();
+            assert_eq!(Found::decode(&frame(bytes[..].into())).as_ref(), Ok(found));
+            bytes
+        }),
+    ]
 }
 
 fn commands() -> Vec<Sample> {

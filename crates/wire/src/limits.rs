@@ -40,6 +40,10 @@ pub const PEER_MESSAGES_MAX: usize = 64 << 10;
 pub const APPEND_ENTRIES_MAX: usize = 64 << 10;
 /// Bytes of an entry's body.
 pub const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// Bytes of bodies in one answer to a question for entries; one entry that is larger travels alone.
+pub const FOUND_BYTES_MAX: usize = 1 << 20;
+/// Entries in one such answer.
+pub const FOUND_ENTRIES_MAX: usize = 16 << 10;
 
 /// Bytes of what a client asks: a request, or the opening of a stream.
 pub const REQUEST_BYTES_MAX: usize = 16 << 10;
@@ -64,6 +68,10 @@ pub const MEMBERS_MAX: usize = 64;
 const _: () = assert!(RECORD_BYTES_MAX + 64 <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_TARGET <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
+// An answer's head takes 28 bytes and 45 more for each entry.
+const _: () = assert!(
+    ENTRY_BYTES_MAX + FOUND_BYTES_MAX + 28 + 45 * FOUND_ENTRIES_MAX <= PEER_FRAME_BYTES_MAX
+);
 const _: () = assert!(CONTROL_BYTES_MAX <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= CONTROL_BYTES_MAX);
 // A delivery's head takes 12 bytes and 20 more for each batch.

@@ -271,13 +271,7 @@ fn entry(scan: &mut Scan<'_>, bodies: &mut Bytes) -> Result<Entry, Malformed> {
     let time = Micros(scan.u64()?);
     let checksum = scan.u32()?;
     let length = scan.count("the length of an entry", ENTRY_BYTES_MAX)?;
-    let kind = match scan.u8()? {
-        0 => Kind::Noop,
-        1 => Kind::Config,
-        2 => Kind::Batch,
-        3 => Kind::Command,
-        other => return Err(unknown("the kind of entry", other)),
-    };
+    let kind = entry_kind(scan.u8()?)?;
     if length > bodies.len() {
         return Err(Malformed::Short {
             what: "the body of an entry",
@@ -298,6 +292,17 @@ fn entry(scan: &mut Scan<'_>, bodies: &mut Bytes) -> Result<Entry, Malformed> {
         time,
         checksum,
         body,
+    })
+}
+
+/// The kind that a byte stands for; the byte of a kind is its number.
+pub(crate) fn entry_kind(byte: u8) -> Result<Kind, Malformed> {
+    Ok(match byte {
+        0 => Kind::Noop,
+        1 => Kind::Config,
+        2 => Kind::Batch,
+        3 => Kind::Command,
+        other => return Err(unknown("the kind of entry", other)),
     })
 }
 

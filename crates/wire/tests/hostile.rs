@@ -14,8 +14,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
-    FRAME_HEADER_BYTES, Frame, FrameKind, Malformed, PeerHello, Produced, Refusal, Request,
-    Response, StreamEnd, TopicState, decode, decode_peer, encode, encode_peer,
+    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Malformed, Missing, PeerHello, Produced, Refusal,
+    Request, Response, StreamEnd, TopicState, decode, decode_peer, encode, encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -85,6 +85,12 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
             encode_peer(&decode_peer(frame)?, &mut pieces);
             out.extend(pieces.into_iter().flatten());
         }
+        FrameKind::Missing => Missing::decode(frame)?.encode(&mut out),
+        FrameKind::Found => {
+            let mut pieces = Vec::new();
+            Found::decode(frame)?.encode(&mut pieces);
+            out.extend(pieces.into_iter().flatten());
+        }
     }
     Ok(out.to_vec())
 }
@@ -150,6 +156,7 @@ fn lie(kind: FrameKind, mut payload: Vec<u8>) -> Frame {
         FrameKind::Produce => Some(0),
         FrameKind::Deliver => number(8).and_then(|count| count.checked_mul(20)?.checked_add(12)),
         FrameKind::Peer => number(0),
+        FrameKind::Found => number(24).and_then(|count| count.checked_mul(45)?.checked_add(28)),
         _ => Some(payload.len()),
     };
     let head = head.unwrap_or(0).min(payload.len());
@@ -237,6 +244,8 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             ClientStream::decode(&frame).is_ok(),
             Produced::decode(&frame).is_ok(),
             decode_peer(&frame).is_ok(),
+            Missing::decode(&frame).is_ok(),
+            Found::decode(&frame).is_ok(),
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");
@@ -336,6 +345,8 @@ fn kind() -> impl Strategy<Value = FrameKind> {
         FrameKind::End,
         FrameKind::PeerHello,
         FrameKind::Peer,
+        FrameKind::Missing,
+        FrameKind::Found,
     ])
 }
 
