@@ -124,6 +124,9 @@ fn broker(
     if let Some(torn) = &recovered.torn {
         info!(%torn, "the last write had not finished; it was cut off");
     }
+    if let Some(broken) = recovered.groups.iter().find(|one| !one.missing.is_empty()) {
+        return Err(StartError::Log(broken.damage.join("; ")));
+    }
     let damage: Vec<_> = recovered.damage.iter().cloned().chain(lost).collect();
     let damage = (!damage.is_empty()).then(|| damage.join("; "));
     if let Some(why) = &damage {
@@ -236,6 +239,8 @@ fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupB
             commit: Index(0),
             checkpoint: None,
             tail: Vec::new(),
+            missing: Vec::new(),
+            damage: Vec::new(),
         };
         let mut boot = from_disk(me, group, forgot);
         boot.boot.fresh = groups.is_empty() && !forgot && !member.started;

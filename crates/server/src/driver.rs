@@ -147,6 +147,8 @@ impl Driver {
         match event {
             Event::Persisted { upto } => into.push(Input::Persisted { upto }),
             // Nothing that was not durable has been promised: to end at once breaks no promise.
+            Event::Damaged { what, .. } => return Err(ServerError::Disk(what)),
+            Event::Mending { .. } | Event::Mended(_) => {}
             Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),
         }
         Ok(())

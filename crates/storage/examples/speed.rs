@@ -251,6 +251,7 @@ impl Node {
                 Event::Persisted { upto } if upto == self.seq => break,
                 Event::Persisted { .. } => {}
                 Event::Failed(error) => panic!("{error}"),
+                other => panic!("{other:?}"),
             }
         }
         let place = |index| Placed {

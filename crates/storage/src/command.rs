@@ -7,10 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use kontiki_broker::Writes;
-use kontiki_raft::LogId;
-use kontiki_wire::GroupId;
+use kontiki_raft::{Index, LogId};
+use kontiki_wire::{GroupId, PlacedEntry};
 
-use crate::{Error, group::Group, journal::Prepared};
+use crate::{Error, RecoveredGroup, group::Group, journal::Prepared};
 
 /// Where the outcome of a close goes.
 pub(crate) type Answer = Sender<Result<(), Error>>;
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Prepared(Prepared),
     /// Say that files before this one are not needed any more.
     Freed(u32),
+    /// A group's segments are whole again: this is what they hold.
+    Reopen(Arc<Group>, Box<RecoveredGroup>),
     /// Answer when everything queued before is durable.
     Flush(Answer),
     /// Seal the journal, answer, and end.
@@ -43,6 +45,13 @@ pub(crate) enum Task {
         group: GroupId,
         at: LogId,
         state: Bytes,
+    },
+    /// Look at this segment, in which a reader found damage.
+    Examine(Arc<Group>, Index),
+    /// Take in what peers gave for what is missing.
+    Mend {
+        group: GroupId,
+        entries: Vec<PlacedEntry>,
     },
     /// The journal will soon go on to this file.
     Prepare(u32),
@@ -67,6 +76,8 @@ impl fmt::Debug for Task {
         f.write_str(match self {
             Self::Settle(_) => "Settle",
             Self::Checkpoint { .. } => "Checkpoint",
+            Self::Examine(..) => "Examine",
+            Self::Mend { .. } => "Mend",
             Self::Prepare(_) => "Prepare",
             Self::Turned(_) => "Turned",
             Self::Unused(_) => "Unused",

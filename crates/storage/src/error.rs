@@ -4,6 +4,9 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+/// What a read that fails was doing.
+pub(crate) const CANNOT_READ: &str = "cannot read";
+
 /// A failure of storage. Any failed write or sync poisons: nothing is acknowledged after it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -64,6 +67,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a read found that the disk does not give what it held.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { doing, .. } => *doing == CANNOT_READ || self.is_missing(),
+            _ => false,
+        }
+    }
+
     /// Whether a file or directory was not there.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

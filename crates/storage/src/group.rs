@@ -2,17 +2,17 @@
 //! does, and where the rest is.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use kontiki_broker::Placed;
 use kontiki_raft::{Entry, Index, Kind, LogId, Micros, Persist};
-use kontiki_wire::{DeliveredBatch, GroupId, Offset};
+use kontiki_wire::{DeliveredBatch, GroupId, Offset, PlacedEntry};
 
 use crate::{
     planted::{Planted, plants},
-    segment::{Extent, GroupSegments, Marks, PlacedEntry, SegmentRead, Target},
+    segment::{Broken, Extent, GroupSegments, Marks, Piece, SegmentRead, Target},
 };
 
 /// Bytes of placed entries at which a group's segment is worth writing.
@@ -77,6 +77,12 @@ pub(crate) struct Inner {
     sealed: Vec<Extent>,
     tail: Option<(Extent, Marks)>,
     removed: bool,
+    /// Nothing is written to its segments, because some are damaged.
+    closed: bool,
+    /// What is sound in segments that are damaged, by their first entry.
+    pieces: BTreeMap<Index, Vec<Piece>>,
+    /// Segments that a reader has found damaged and nobody has looked at yet.
+    suspected: BTreeSet<Index>,
 }
 
 /// What a placement brought.
@@ -109,14 +115,14 @@ impl Group {
         )
     }
 
-    /// A group as it was found.
+    /// A group as it was found, and what of it is damaged.
     pub(crate) fn found(
         id: GroupId,
         base: LogId,
         base_offset: Offset,
         segments: GroupSegments,
-    ) -> Self {
-        Self::new(
+    ) -> (Self, Vec<Broken>) {
+        let group = Self::new(
             id,
             base,
             base_offset,
@@ -124,7 +130,11 @@ impl Group {
             segments.tail,
             segments.last,
             segments.end_offset,
-        )
+        );
+        for broken in &segments.broken {
+            group.lock().close(broken);
+        }
+        (group, segments.broken)
     }
 
     fn new(
@@ -153,6 +163,9 @@ impl Group {
             sealed,
             tail,
             removed: false,
+            closed: false,
+            pieces: BTreeMap::new(),
+            suspected: BTreeSet::new(),
         };
         Self {
             id,
@@ -389,6 +402,163 @@ impl Inner {
     }
 }
 
+/// Where entries are in segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stretch {
+    /// In a whole one.
+    Whole(Extent),
+    /// Among what is sound in the damaged one that begins with this entry.
+    Sound(Index, Piece),
+}
+
+impl Stretch {
+    pub(crate) fn first(&self) -> Index {
+        match self {
+            Self::Whole(extent) => extent.first,
+            Self::Sound(_, piece) => piece.first,
+        }
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        match self {
+            Self::Whole(extent) => extent.last.index,
+            Self::Sound(_, piece) => piece.last,
+        }
+    }
+}
+
+/// While segments are damaged.
+impl Inner {
+    /// A segment is damaged: until it is written anew, nothing else is.
+    pub(crate) fn close(&mut self, broken: &Broken) {
+        self.closed = true;
+        self.pieces.insert(broken.first, broken.pieces().to_vec());
+    }
+
+    /// What was damaged lacked nothing, and was written anew before anybody heard of it.
+    pub(crate) fn open_again(&mut self) {
+        self.closed = false;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A reader has found a segment damaged; true if that is news.
+    pub(crate) fn suspect(&mut self, segment: Index) -> bool {
+        !self.removed && !self.pieces.contains_key(&segment) && self.suspected.insert(segment)
+    }
+
+    /// What is known of a segment that is suspected, unless it is being mended already. For whoever
+    /// looks at it now.
+    pub(crate) fn suspicion(&mut self, segment: Index) -> Option<(Extent, bool)> {
+        self.suspected.remove(&segment);
+        if self.removed || self.pieces.contains_key(&segment) {
+            return None;
+        }
+        let tail = self.tail.iter().map(|(extent, _)| (*extent, false));
+        let mut all = self.sealed.iter().map(|extent| (*extent, true)).chain(tail);
+        all.find(|(extent, _)| extent.first == segment)
+    }
+
+    /// What was known of a segment before it was damaged.
+    pub(crate) fn extent(&self, segment: Index) -> Option<Extent> {
+        let tail = self.tail.iter().map(|(extent, _)| *extent);
+        let mut all = self.sealed.iter().copied().chain(tail);
+        all.find(|extent| extent.first == segment)
+    }
+
+    /// The entry before this one, which a segment begins with, and the offset after it.
+    pub(crate) fn before(&self, segment: Index) -> Option<(LogId, Offset)> {
+        if segment == self.base.index.next() {
+            return Some((self.base, self.base_offset));
+        }
+        let before = |extent: &&Extent| extent.last.index.next() == segment;
+        let extent = self.sealed.iter().find(before)?;
+        Some((extent.last, extent.end_offset))
+    }
+
+    /// A segment is whole again.
+    pub(crate) fn mended(&mut self, extent: Extent) {
+        self.pieces.remove(&extent.first);
+        if self.extent(extent.first).is_none() {
+            let at = self
+                .sealed
+                .partition_point(|known| known.first < extent.first);
+            self.sealed.insert(at, extent);
+        }
+    }
+
+    /// All segments are whole again, and these are they; or what does not fit.
+    pub(crate) fn reopen(&mut self, segments: GroupSegments) -> Result<(), String> {
+        if segments.last.index.0 != self.kept {
+            return Err(format!(
+                "its segments end with entry {}, and kept entry {}",
+                segments.last.index, self.kept
+            ));
+        }
+        if self.placed == self.kept {
+            self.next_offset = segments.end_offset.0;
+        }
+        self.sealed = segments.sealed;
+        self.tail = segments.tail;
+        self.pieces.clear();
+        self.closed = false;
+        Ok(())
+    }
+
+    /// All entries that segments do not keep.
+    pub(crate) fn after_kept(&self) -> Vec<Entry> {
+        let from = (self.kept + 1 - self.first) as usize;
+        self.held
+            .range(from..)
+            .map(|held| held.entry.clone())
+            .collect()
+    }
+
+    /// The first stretch of segments that reaches this entry or one after it.
+    pub(crate) fn stretch(&self, index: Index) -> Option<Stretch> {
+        let broken = self.pieces.iter();
+        let sound = broken.flat_map(|(segment, pieces)| {
+            pieces.iter().map(|piece| Stretch::Sound(*segment, *piece))
+        });
+        let tail = self.tail.iter().map(|(extent, _)| extent);
+        let whole = self.sealed.iter().chain(tail);
+        let whole = whole.filter(|extent| !self.pieces.contains_key(&extent.first));
+        let all = sound.chain(whole.map(|extent| Stretch::Whole(*extent)));
+        all.filter(|stretch| stretch.last() >= index)
+            .min_by_key(Stretch::first)
+    }
+
+    /// Placed entries from `first` to at most `last`, if the first of them is in memory.
+    pub(crate) fn placed_entries(
+        &self,
+        (first, last): (Index, Index),
+        bytes_max: u64,
+        count_max: usize,
+    ) -> Vec<PlacedEntry> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let last = last.0.min(self.placed);
+        let Some(at) = self.position_of(first.0) else {
+            return entries;
+        };
+        for held in self.held.range(at..) {
+            bytes += held.entry.body.len() as u64;
+            let full = (bytes > bytes_max && !entries.is_empty()) || entries.len() == count_max;
+            if full || held.entry.id.index.0 > last {
+                break;
+            }
+            entries.push(PlacedEntry {
+                entry: held.entry.clone(),
+                offset: held.offset,
+                count: held.count,
+            });
+        }
+        entries
+    }
+}
+
 /// Which journal files are needed.
 impl Inner {
     /// Entries from `first` on are gone from the log.
@@ -437,9 +607,7 @@ impl Inner {
         if self.last_seq >= Some(seq) {
             return None;
         }
-        let from = (self.kept + 1 - self.first) as usize;
-        let held = self.held.range(from..);
-        Some(held.map(|held| held.entry.clone()).collect())
+        Some(self.after_kept())
     }
 }
 

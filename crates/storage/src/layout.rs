@@ -9,6 +9,8 @@
 //! | the journal | `journal/NNNNNNNNNN.journal` | `journal`, one thread |
 //! | a group's segments | `groups/<id>/<first index>.segment` | `segment`, one thread |
 //! | their sparse indexes | `groups/<id>/<first index>.index` | `segment`, one thread |
+//! | a segment while it is written anew | `groups/<id>/<first index>.mending` | `segment::rewrite` |
+//! | entries that peers gave for that | `groups/<id>/<first index>.fetched` | `segment::broken` |
 //! | small state | `state/` | fjall, through `state` |
 //! | state that would not open | `state.unreadable-<n>/` | moved there at a start |
 
@@ -30,6 +32,8 @@ pub(crate) const STATE_DIR: &str = "state";
 const JOURNAL_SUFFIX: &str = ".journal";
 const SEGMENT_SUFFIX: &str = ".segment";
 const INDEX_SUFFIX: &str = ".index";
+const MENDING_SUFFIX: &str = ".mending";
+const FETCHED_SUFFIX: &str = ".fetched";
 
 /// The journal's frames. Header, in this order, 64 bytes:
 ///
@@ -166,9 +170,24 @@ pub(crate) fn index_path(group: GroupId, first: Index) -> PathBuf {
     group_dir(group).join(format!("{first:020}{INDEX_SUFFIX}"))
 }
 
+/// `groups/<id>/<first index>.mending`.
+pub(crate) fn mending_path(group: GroupId, first: Index) -> PathBuf {
+    group_dir(group).join(format!("{first:020}{MENDING_SUFFIX}"))
+}
+
+/// `groups/<id>/<first index>.fetched`: frames as in a segment, without header or footer.
+pub(crate) fn fetched_path(group: GroupId, first: Index) -> PathBuf {
+    group_dir(group).join(format!("{first:020}{FETCHED_SUFFIX}"))
+}
+
 /// The first index in a segment's name, or `None` for any other name.
 pub(crate) fn segment_first(name: &str) -> Option<Index> {
     digits(name.strip_suffix(SEGMENT_SUFFIX)?, 20).map(Index)
+}
+
+/// Whether a name in a group's directory is of something that a mending left, which counts for nothing.
+pub(crate) fn is_left_by_mending(name: &str) -> bool {
+    name.ends_with(MENDING_SUFFIX) || name.ends_with(FETCHED_SUFFIX)
 }
 
 /// `state.unreadable-<n>`.

@@ -13,6 +13,7 @@ mod hands;
 mod journal;
 mod layout;
 mod log;
+mod mender;
 mod node;
 mod os_disk;
 mod planted;

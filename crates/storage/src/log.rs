@@ -3,9 +3,20 @@
 use std::sync::Arc;
 
 use kontiki_raft::{Entry, Index, Micros};
-use kontiki_wire::{DeliveredBatch, Offset};
+use kontiki_wire::{
+    DeliveredBatch, Offset, PlacedEntry,
+    limits::{FOUND_BYTES_MAX, FOUND_ENTRIES_MAX},
+};
 
-use crate::{Error, group::Group, node::Node, segment::Target};
+use crate::{
+    Error,
+    group::{Group, Stretch},
+    node::Node,
+    segment::{self, Target},
+};
+
+/// Damaged stretches that one search for entries passes over.
+const STRETCHES_MAX: usize = 16;
 
 /// One group's log, for reading. Cheap to clone, from any thread.
 #[derive(Clone, Debug)]
@@ -51,7 +62,7 @@ impl Log {
         let segment = segment.ok_or_else(gone)?;
         let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
         let batches = segment.batches(disk, indexes, (from, until), bytes_max);
-        batches.map_err(|error| self.explain(error, gone))
+        batches.map_err(|error| self.explain(error, segment.extent.first, gone))
     }
 
     /// Entries for a follower: from `first` to at most `last`, as much as `bytes_max` bodies (at least
@@ -71,15 +82,77 @@ impl Log {
         let segment = segment.ok_or_else(gone)?;
         let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
         let entries = segment.entries(disk, indexes, (first, last), bytes_max);
-        entries.map_err(|error| self.explain(error, gone))
+        entries.map_err(|error| self.explain(error, segment.extent.first, gone))
+    }
+
+    /// The first committed and applied entries from `first` to at most `last` that are here, as many as
+    /// one answer to a peer takes: everything before them in that range is not. Contiguous. What is
+    /// sound in a damaged segment is among them. May block on the disk.
+    pub fn placed(&self, first: Index, last: Index) -> Result<Vec<PlacedEntry>, Error> {
+        let mut next = first;
+        for _ in 0..STRETCHES_MAX {
+            let inner = self.group.lock();
+            let range = (next, last);
+            let held = inner.placed_entries(range, FOUND_BYTES_MAX as u64, FOUND_ENTRIES_MAX);
+            if !held.is_empty() || inner.is_removed() || next > last {
+                return Ok(held);
+            }
+            let Some(stretch) = inner.stretch(next) else {
+                return Ok(Vec::new());
+            };
+            drop(inner);
+            next = next.max(stretch.first());
+            let last = last.min(stretch.last());
+            if next > last {
+                return Ok(Vec::new());
+            }
+            let found = self.placed_in(&stretch, (next, last));
+            match found {
+                Ok(found) if !found.is_empty() => return Ok(found),
+                Ok(_) => {}
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+            next = stretch.last().next();
+        }
+        Ok(Vec::new())
+    }
+
+    fn placed_in(
+        &self,
+        stretch: &Stretch,
+        range: (Index, Index),
+    ) -> Result<Vec<PlacedEntry>, Error> {
+        let (disk, id) = (&*self.node.disk, self.group.id);
+        match stretch {
+            Stretch::Sound(first, piece) => {
+                segment::placed_in_piece(disk, id, *first, piece, range)
+            }
+            Stretch::Whole(extent) => {
+                let found = self.group.locate(Target::Index(range.0));
+                let Some(segment) = found.filter(|found| found.extent.first == extent.first) else {
+                    return Ok(Vec::new());
+                };
+                let found = segment.placed(disk, &self.node.indexes, range);
+                found.map_err(|error| self.suspect(error, extent.first))
+            }
+        }
+    }
+
+    /// Has a segment looked at whose bytes are not what they were.
+    fn suspect(&self, error: Error, segment: Index) -> Error {
+        if error.is_damage() {
+            self.node.suspect(&self.group, segment);
+        }
+        error
     }
 
     /// A file that is missing because the group was removed meanwhile is no fault of the disk.
-    fn explain(&self, error: Error, gone: impl FnOnce() -> Error) -> Error {
+    fn explain(&self, error: Error, segment: Index, gone: impl FnOnce() -> Error) -> Error {
         if error.is_missing() && self.group.lock().is_removed() {
             return gone();
         }
-        error
+        self.suspect(error, segment)
     }
 
     /// The first offset there is.
@@ -95,7 +168,9 @@ impl Log {
         let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
         let mut target = Target::Time(time);
         while let Some(segment) = self.group.locate(target) {
-            if let Some(offset) = segment.offset_at(disk, indexes, time)? {
+            let found = segment.offset_at(disk, indexes, time);
+            let found = found.map_err(|error| self.suspect(error, segment.extent.first))?;
+            if let Some(offset) = found {
                 return Ok(Some(offset));
             }
             // Nothing of that age in it has records: the next one.

@@ -6,13 +6,15 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::Sender,
     },
     time::Duration,
 };
 
+use kontiki_raft::Index;
 use kontiki_wire::GroupId;
 
-use crate::{Error, Event, Settings, disk::Disk, group::Group, segment::IndexCache};
+use crate::{Error, Event, Settings, command::Task, disk::Disk, group::Group, segment::IndexCache};
 
 /// Called from storage's threads.
 pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
@@ -29,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) indexes: IndexCache,
     groups: RwLock<Groups>,
     events: Events,
+    /// To the settler, from readers that find damage.
+    tasks: Sender<Task>,
     /// Writes before this one are durable in the journal.
     durable_end: AtomicU64,
     poisoned: AtomicBool,
@@ -58,6 +62,7 @@ impl Node {
         disk: Arc<dyn Disk>,
         settings: Settings,
         events: Events,
+        tasks: Sender<Task>,
         groups: impl IntoIterator<Item = Arc<Group>>,
         removed: impl IntoIterator<Item = GroupId>,
     ) -> Self {
@@ -69,6 +74,7 @@ impl Node {
             indexes: IndexCache::default(),
             groups: RwLock::new(Groups { by_id, removed }),
             events,
+            tasks,
             durable_end: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
@@ -129,6 +135,20 @@ impl Node {
     pub(crate) fn persisted(&self, upto: u64) {
         self.durable_end.store(upto + 1, Ordering::Release);
         (self.events)(Event::Persisted { upto });
+    }
+
+    /// Tells the host.
+    pub(crate) fn tell(&self, event: Event) {
+        (self.events)(event);
+    }
+
+    /// Has a segment looked at in which a reader found damage.
+    pub(crate) fn suspect(&self, group: &Arc<Group>, segment: Index) {
+        if group.lock().suspect(segment) {
+            let group = Arc::clone(group);
+            // Who has ended looks at nothing, and neither does the next start of this process.
+            let _ = self.tasks.send(Task::Examine(group, segment));
+        }
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {

@@ -13,6 +13,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use crate::{
     Error,
     disk::{Disk, File, Open},
+    error::CANNOT_READ,
     layout,
 };
 
@@ -186,7 +187,7 @@ impl File for OsFile {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.failed("cannot read", e)),
+                Err(e) => return Err(self.failed(CANNOT_READ, e)),
             }
         }
         Ok(done)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::IoSlice, path::Path, sync::Arc};
 
-use kontiki_raft::{Entry, Index, LogId};
+use kontiki_raft::{Entry, Hard, Index, LogId};
 use kontiki_wire::GroupId;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     },
     layout,
     planted::{Planted, plants},
-    segment::{self, Expected, GroupSegments},
+    segment::{self, Broken, Expected, GroupSegments, Neighbours, Rewritten},
     state::{Checkpoint, State},
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Opened {
     /// The journal's files; all but the last are free.
     pub(crate) files: Vec<u32>,
     pub(crate) state: State,
+    /// Segments that are damaged and not mended yet.
+    pub(crate) broken: Vec<(Arc<Group>, Vec<Broken>)>,
 }
 
 /// Reads everything, decides what is torn and what is damaged, and begins a journal file that repeats
@@ -61,9 +63,14 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
         torn: replay.torn,
     };
     let mut ready = Vec::new();
+    let mut broken = Vec::new();
     for opened in groups {
         opened.group.lock().move_home(journal.number());
-        ready.push((Arc::new(opened.group), opened.standing));
+        let group = Arc::new(opened.group);
+        if !opened.broken.is_empty() {
+            broken.push((Arc::clone(&group), opened.broken));
+        }
+        ready.push((group, opened.standing));
         recovered.groups.push(opened.recovered);
     }
     let mut files = replay.files;
@@ -76,6 +83,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
         salt,
         files,
         state,
+        broken,
     })
 }
 
@@ -153,6 +161,7 @@ struct OpenedGroup {
     recovered: RecoveredGroup,
     /// Entries that no segment keeps.
     unkept: Vec<Entry>,
+    broken: Vec<Broken>,
 }
 
 fn open_group(
@@ -162,80 +171,155 @@ fn open_group(
     checkpoint: Option<Checkpoint>,
     damage: &mut Vec<String>,
 ) -> Result<OpenedGroup, Error> {
-    let (mut segments, checkpoint) = open_segments(disk, id, &replayed, checkpoint)?;
-    damage.extend(segments.damage.take());
-    let unkept = unkept(id, &replayed, &segments, damage);
-    let last = unkept
-        .last()
-        .map_or(segments.last.index, |entry| entry.id.index);
-    let mut terms = segments.terms.clone();
-    for entry in &unkept {
-        if terms.last().is_none_or(|&(_, term)| term != entry.id.term) {
-            terms.push((entry.id.index, entry.id.term));
+    let expected = Expected {
+        group: id,
+        base: replayed.base,
+        base_offset: replayed.base_offset,
+        kept: replayed.kept,
+        in_journal_from: replayed.in_journal_from(),
+        journal_last: replayed.last,
+        read_from: replayed.base.index.next(),
+    };
+    let (mut segments, mut checkpoint) = open_segments(disk, expected, checkpoint)?;
+    for _ in 0..ROUNDS_MAX {
+        if !mend_alone(disk, expected, &mut segments)? {
+            break;
+        }
+        (segments, checkpoint) = open_segments(disk, expected, checkpoint)?;
+    }
+    if segments.broken.iter().all(Broken::is_whole) {
+        for broken in &mut segments.broken {
+            broken.start_over(disk)?;
         }
     }
-    let mut tail = std::mem::take(&mut segments.entries);
-    tail.extend(unkept.iter().cloned());
+    let unkept = unkept(id, &replayed, &segments, damage);
+    let mut recovered = of_segments(id, replayed.base, &mut segments, checkpoint);
+    add_journal(&mut recovered, replayed.hard, replayed.commit, &unkept);
     let standing = Standing {
         group: id,
         hard: replayed.hard,
-        commit: match plants(Planted::WholeLogCommitted) {
-            true => last,
-            false => replayed.commit.max(segments.last.index).min(last),
-        },
+        commit: recovered.commit,
         base: replayed.base,
         base_offset: replayed.base_offset,
         kept: segments.last.index,
-        last,
+        last: recovered.last,
     };
-    let recovered = RecoveredGroup {
-        group: id,
-        hard: standing.hard,
-        base: standing.base,
-        terms,
-        // Configurations are in the log and come with the tail; until membership changes, there are
-        // none before it.
-        configs: BTreeMap::new(),
-        last,
-        commit: standing.commit,
-        checkpoint,
-        tail,
-    };
-    let group = Group::found(id, standing.base, standing.base_offset, segments);
+    let (group, broken) = Group::found(id, standing.base, standing.base_offset, segments);
     group.lock().hold(None, &unkept);
     Ok(OpenedGroup {
         group,
         standing,
         recovered,
         unkept,
+        broken,
     })
 }
 
-/// A group's segments, with the entries after its checkpoint, and the checkpoint if the segments have
-/// the entry that it says it includes.
-fn open_segments(
+/// What segments hold, without what the journal adds.
+pub(crate) fn of_segments(
+    group: GroupId,
+    base: LogId,
+    segments: &mut GroupSegments,
+    checkpoint: Option<Checkpoint>,
+) -> RecoveredGroup {
+    let broken = segments.broken.iter();
+    RecoveredGroup {
+        group,
+        hard: Hard::default(),
+        base,
+        terms: segments.terms.clone(),
+        // Configurations are in the log and come with the tail; until membership changes, there are
+        // none before it.
+        configs: BTreeMap::new(),
+        last: segments.last.index,
+        commit: segments.last.index,
+        checkpoint,
+        tail: std::mem::take(&mut segments.entries),
+        missing: broken.clone().flat_map(Broken::missing).collect(),
+        damage: broken.map(|broken| broken.damage.clone()).collect(),
+    }
+}
+
+/// Adds what the journal knows: term and vote, how far it is committed, and the entries that follow.
+pub(crate) fn add_journal(
+    recovered: &mut RecoveredGroup,
+    hard: Hard,
+    commit: Index,
+    unkept: &[Entry],
+) {
+    recovered.hard = hard;
+    for entry in unkept {
+        recovered.last = entry.id.index;
+        let last = recovered.terms.last();
+        if last.is_none_or(|&(_, term)| term != entry.id.term) {
+            recovered.terms.push((entry.id.index, entry.id.term));
+        }
+        recovered.tail.push(entry.clone());
+    }
+    recovered.commit = match plants(Planted::WholeLogCommitted) {
+        true => recovered.last,
+        false => recovered.commit.max(commit).min(recovered.last),
+    };
+}
+
+/// What was hidden behind damage that needed nobody's help is found in the next round.
+const ROUNDS_MAX: usize = 4;
+
+/// Writes anew what is damaged and lacks no entry; true if there was any.
+fn mend_alone(
     disk: &dyn Disk,
-    id: GroupId,
-    replayed: &ReplayedGroup,
+    expected: Expected,
+    segments: &mut GroupSegments,
+) -> Result<bool, Error> {
+    let mut any = false;
+    for broken in segments.broken.iter_mut().filter(|one| one.is_whole()) {
+        let follows = |extent: &&segment::Extent| extent.last.index.next() == broken.first;
+        let before = match segments.sealed.iter().find(follows) {
+            Some(extent) => (extent.last, extent.end_offset),
+            None if expected.base.index.next() == broken.first => {
+                (expected.base, expected.base_offset)
+            }
+            None => continue,
+        };
+        let neighbours = Neighbours::of(disk, broken, before, None)?;
+        match segment::rewrite(disk, broken, &neighbours)? {
+            Rewritten::Whole(extent) => {
+                tracing::warn!(damage = %broken.damage, "a segment was damaged and was written anew");
+                segments.sealed.push(extent);
+                any = true;
+            }
+            Rewritten::Contradiction(why) => {
+                broken.damage = format!("{}, and {why}", broken.damage);
+                broken.start_over(disk)?;
+            }
+        }
+    }
+    Ok(any)
+}
+
+/// A group's segments, with the entries after its checkpoint, and the checkpoint if the segments have
+/// the entry that it says it includes. While some are damaged, nobody can tell whether they do.
+pub(crate) fn open_segments(
+    disk: &dyn Disk,
+    expected: Expected,
     checkpoint: Option<Checkpoint>,
 ) -> Result<(GroupSegments, Option<Checkpoint>), Error> {
-    let expected = |read_from: Index| Expected {
-        group: id,
-        base: replayed.base,
-        base_offset: replayed.base_offset,
-        kept: replayed.kept,
-        in_journal_from: Index(replayed.last.0 + 1 - replayed.entries.len() as u64),
-        read_from,
-    };
     if let Some((at, state)) = checkpoint {
-        let segments = segment::recover(disk, expected(at.index.next()))?;
-        if includes(&segments, replayed.base, at) {
+        let read_from = at.index.next();
+        let segments = segment::recover(
+            disk,
+            Expected {
+                read_from,
+                ..expected
+            },
+        )?;
+        if !segments.broken.is_empty() || includes(&segments, expected.base, at) {
             return Ok((segments, Some((at, state))));
         }
-        tracing::warn!(group = %id, %at, "the checkpoint is beyond the log and is not used");
+        let group = expected.group;
+        tracing::warn!(%group, %at, "the checkpoint is beyond the log and is not used");
     }
-    let segments = segment::recover(disk, expected(replayed.base.index.next()))?;
-    Ok((segments, None))
+    Ok((segment::recover(disk, expected)?, None))
 }
 
 fn includes(segments: &GroupSegments, base: LogId, at: LogId) -> bool {
@@ -256,12 +340,13 @@ fn unkept(
     damage: &mut Vec<String>,
 ) -> Vec<Entry> {
     let last = segments.last;
+    let whole = segments.broken.is_empty();
     let in_both = |entry: &&Entry| entry.id.index == last.index;
     if let Some(entry) = replayed
         .entries
         .iter()
         .find(in_both)
-        .filter(|entry| entry.id != last)
+        .filter(|entry| entry.id != last && whole)
     {
         damage.push(format!(
             "the last entry of group {id} is {last} in its segments and {} in the journal",

@@ -18,7 +18,8 @@ pub struct Recovered {
     pub torn: Option<String>,
 }
 
-/// One group as the disk held it. The fields are those of [`kontiki_raft::Boot`].
+/// One group as the disk held it. The fields are those of [`kontiki_raft::Boot`]. If anything is missing,
+/// `terms` and `tail` tell nothing, and the checkpoint could not be held against the log.
 #[derive(Debug)]
 pub struct RecoveredGroup {
     /// Which.
@@ -39,4 +40,9 @@ pub struct RecoveredGroup {
     pub checkpoint: Option<(LogId, Bytes)>,
     /// Every entry after the checkpoint.
     pub tail: Vec<Entry>,
+    /// Committed entries that were here and are not readable any more, ascending, both ends included.
+    /// Until they are [`crate::Storage::mend`]ed, the group cannot be started.
+    pub missing: Vec<(Index, Index)>,
+    /// What was found damaged, one sentence each, for people.
+    pub damage: Vec<String>,
 }

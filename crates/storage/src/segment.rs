@@ -1,15 +1,21 @@
 //! Segments: each group's committed entries, in files of their own that only ever grow.
 
+mod broken;
 mod extent;
 mod frame;
 mod index;
 mod read;
 mod recover;
+mod rewrite;
+mod salvage;
 mod write;
 
+pub(crate) use broken::{Broken, Range, examine};
 pub(crate) use extent::{Extent, add_to_digest};
 pub(crate) use frame::{EntryHeader, Footer, SegmentHeader};
 pub(crate) use index::{IndexCache, Mark, Marks, header as index_header, mark_due, terms};
-pub(crate) use read::{SegmentRead, Target};
-pub(crate) use recover::{Expected, GroupSegments, footer, recover};
-pub(crate) use write::{PlacedEntry, append, begin, seal, sync, sync_names};
+pub(crate) use read::{SegmentRead, Target, footer, placed_in_piece};
+pub(crate) use recover::{Expected, GroupSegments, recover};
+pub(crate) use rewrite::{Neighbours, Rewritten, rewrite};
+pub(crate) use salvage::Piece;
+pub(crate) use write::{append, begin, seal, sync, sync_names};

@@ -12,17 +12,19 @@ use std::{
 };
 
 use kontiki_raft::Index;
-use kontiki_wire::GroupId;
+use kontiki_wire::{GroupId, PlacedEntry};
 
 use crate::{
-    Error,
+    Error, Event,
     command::{Command, Task},
     group::{Group, Run, WORTH_WRITING_BYTES},
     journal::prepare,
     layout,
+    mender::Mender,
     node::Node,
     planted::{Planted, plants},
-    segment,
+    recover,
+    segment::{self, Broken, Expected},
     state::{Checkpoint, State},
 };
 
@@ -49,6 +51,15 @@ pub(crate) struct Settler {
     /// Journal files that are free.
     spares: Vec<u32>,
     first_needed: u32,
+    /// Groups with damaged segments.
+    menders: BTreeMap<GroupId, Mender>,
+}
+
+/// What was hidden behind damage is found in the next round.
+const ROUNDS_MAX: usize = 4;
+
+fn unfit(group: GroupId, why: &str) -> Error {
+    Error::Unfit(format!("group {group} was mended, but {why}"))
 }
 
 struct Unsynced {
@@ -71,7 +82,9 @@ impl Settler {
         state: State,
         commands: Sender<Command>,
         mut files: Vec<u32>,
+        broken: Vec<(Arc<Group>, Vec<Broken>)>,
     ) -> Self {
+        let mender = |(group, broken): (Arc<Group>, _)| (group.id, Mender::new(group, broken));
         let newest = files.pop().unwrap_or_default();
         Self {
             node,
@@ -84,6 +97,7 @@ impl Settler {
             files: VecDeque::from([newest]),
             spares: files,
             first_needed: newest,
+            menders: broken.into_iter().map(mender).collect(),
         }
     }
 
@@ -137,6 +151,8 @@ impl Settler {
                 self.checkpoints.insert(group, (at, state));
                 Ok(())
             }
+            Task::Examine(group, segment) => self.examine(&group, segment),
+            Task::Mend { group, entries } => self.mend(group, &entries),
             Task::Prepare(number) => self.prepare(number),
             Task::Turned(number) => self.turned(number),
             Task::Unused(number) => {
@@ -158,7 +174,7 @@ impl Settler {
     fn settle(&mut self, group: &Arc<Group>, bytes_min: u64) -> Result<(), Error> {
         loop {
             let mut inner = group.lock();
-            if inner.is_removed() || !inner.awaits(bytes_min) {
+            if inner.is_removed() || inner.is_closed() || !inner.awaits(bytes_min) {
                 return Ok(());
             }
             let segment_bytes = self.node.settings.segment_bytes;
@@ -345,11 +361,107 @@ impl Settler {
             self.node.take_unsettled(unsynced.lock().waiting_bytes());
         }
         self.unsynced.remove(&id);
+        self.menders.remove(&id);
         self.checkpoints.remove(&id);
         let disk = &*self.node.disk;
         disk.remove_dir(&layout::group_dir(id))?;
         disk.sync_dir(Path::new(layout::GROUPS_DIR))?;
         self.state.remove(id)
+    }
+
+    /// Looks at a segment in which a reader found damage. What only needs to be written anew is.
+    fn examine(&mut self, group: &Arc<Group>, segment: Index) -> Result<(), Error> {
+        let Some((extent, sealed)) = group.lock().suspicion(segment) else {
+            return Ok(());
+        };
+        // What is in memory and in no segment durably stays there while the group is closed.
+        self.sync()?;
+        let disk = &*self.node.disk;
+        let Some(mut broken) = segment::examine(disk, group.id, &extent, sealed)? else {
+            return Ok(());
+        };
+        if broken.is_whole() {
+            tracing::warn!(damage = %broken.damage, "a segment is damaged and is written anew");
+        }
+        let mender = self.menders.entry(group.id);
+        let mender = mender.or_insert_with(|| Mender::new(Arc::clone(group), Vec::new()));
+        let what = std::mem::take(&mut broken.damage);
+        broken.damage.clone_from(&what);
+        group.lock().close(&broken);
+        mender.add(broken);
+        let taken = mender.take(&self.node, &[])?;
+        if taken.missing.is_empty() {
+            // Nobody has heard of it.
+            self.menders.remove(&group.id);
+            group.lock().open_again();
+            return Ok(());
+        }
+        self.node.tell(Event::Damaged {
+            group: group.id,
+            missing: taken.missing,
+            what,
+        });
+        Ok(())
+    }
+
+    fn mend(&mut self, id: GroupId, entries: &[PlacedEntry]) -> Result<(), Error> {
+        let Some(mender) = self.menders.get_mut(&id) else {
+            return Ok(());
+        };
+        let taken = mender.take(&self.node, entries)?;
+        let group = Arc::clone(&mender.group);
+        let mut missing = taken.missing;
+        if missing.is_empty() {
+            missing = self.reopen(&group)?;
+        }
+        if !missing.is_empty() {
+            self.node.tell(Event::Mending {
+                group: id,
+                missing,
+                refused: taken.refused,
+            });
+        }
+        Ok(())
+    }
+
+    /// Finds a group's segments again, now that they are whole. Gives back what is missing all the same.
+    fn reopen(&mut self, group: &Arc<Group>) -> Result<Vec<segment::Range>, Error> {
+        let disk = &*self.node.disk;
+        let inner = group.lock();
+        let ((base, base_offset), kept) = (inner.base(), inner.kept());
+        drop(inner);
+        let expected = Expected {
+            group: group.id,
+            base,
+            base_offset,
+            kept,
+            in_journal_from: kept.next(),
+            journal_last: kept,
+            read_from: base.index.next(),
+        };
+        for _ in 0..ROUNDS_MAX {
+            let checkpoint = self.state.checkpoints()?.remove(&group.id);
+            let (mut segments, checkpoint) = recover::open_segments(disk, expected, checkpoint)?;
+            let recovered = recover::of_segments(group.id, base, &mut segments, checkpoint);
+            if segments.broken.is_empty() {
+                let reopened = group.lock().reopen(segments);
+                reopened.map_err(|why| unfit(group.id, &why))?;
+                self.menders.remove(&group.id);
+                self.command(Command::Reopen(Arc::clone(group), Box::new(recovered)));
+                return Ok(Vec::new());
+            }
+            let mut mender = Mender::new(Arc::clone(group), Vec::new());
+            for broken in segments.broken {
+                group.lock().close(&broken);
+                mender.add(broken);
+            }
+            let missing = mender.take(&self.node, &[])?.missing;
+            self.menders.insert(group.id, mender);
+            if !missing.is_empty() {
+                return Ok(missing);
+            }
+        }
+        Err(unfit(group.id, "its segments are still damaged"))
     }
 
     /// The writer ends only after this thread, or when storage is dropped and nothing matters any more.

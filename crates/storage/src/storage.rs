@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use kontiki_broker::{Placed, Writes};
 use kontiki_raft::LogId;
-use kontiki_wire::GroupId;
+use kontiki_wire::{GroupId, PlacedEntry};
 
 use crate::{
     Error, Event, Recovered, Settings,
@@ -92,9 +92,11 @@ impl Storage {
     ) -> Result<(Self, Hands, Recovered), Error> {
         let opened = recover::open(&disk, &settings)?;
         let groups = opened.groups.iter().map(|(group, _)| Arc::clone(group));
-        let node = Arc::new(Node::new(disk, settings, events, groups, opened.removed));
         let (commands, command_queue) = mpsc::channel();
         let (tasks, task_queue) = mpsc::channel();
+        let removed = opened.removed;
+        let node = Node::new(disk, settings, events, tasks.clone(), groups, removed);
+        let node = Arc::new(node);
         // The receiver is still here.
         let _ = tasks.send(Task::Turned(opened.journal.number()));
         let by_id = |(group, standing): (Arc<Group>, _)| (group.id, (group, standing));
@@ -111,6 +113,7 @@ impl Storage {
             opened.state,
             commands.clone(),
             opened.files,
+            opened.broken,
         );
         let hands = Hands::new(writer, command_queue, settler, task_queue);
         let running = Running {
@@ -167,6 +170,15 @@ impl Storage {
     /// Keeps a group's small state, once its segments reach it; until then the one before stays.
     pub fn checkpoint(&self, group: GroupId, at: LogId, state: Bytes) {
         self.task(Task::Checkpoint { group, at, state });
+    }
+
+    /// Takes in committed entries that a peer has, for those that are missing here; the rest of them are
+    /// ignored. They are kept beside the segments until a segment has all of its own; then it is
+    /// written anew. [`Event::Mending`] follows, or, when nothing is missing any more,
+    /// [`Event::Mended`]. By then the group must have been ended: nothing of it is to be persisted from
+    /// the first call on until it is whole.
+    pub fn mend(&self, group: GroupId, entries: Vec<PlacedEntry>) {
+        self.task(Task::Mend { group, entries });
     }
 
     /// Removes everything of a group, in the background; nothing of it can be read or written from now

@@ -15,13 +15,14 @@ use kontiki_raft::Entry;
 use kontiki_wire::GroupId;
 
 use crate::{
-    Error,
+    Error, Event, RecoveredGroup,
     command::{Answer, Command, Task},
     group::Group,
     journal::{Begin, Draft, Journal, Prepared, Standing, prepare},
     layout::journal::ENTRY_BYTES,
     node::Node,
     planted::{Planted, plants},
+    recover::add_journal,
 };
 
 /// Bytes of one sync, above which what is queued waits for the next one.
@@ -199,6 +200,7 @@ impl Writer {
                 taken.sync = true;
                 taken.synced.push(Task::Freed(first_needed));
             }
+            Command::Reopen(group, recovered) => taken.reopened.push((group, recovered)),
             Command::Flush(answer) => taken.flushed.push(answer),
             Command::Close(_) | Command::Stop => unreachable!("the caller keeps them"),
         }
@@ -335,6 +337,13 @@ impl Writer {
             self.asked = true;
             self.task(Task::Prepare(self.journal.number() + 1));
         }
+        for (group, mut recovered) in taken.reopened.drain(..) {
+            if let Some((_, standing)) = self.ledger.get(&group.id) {
+                let unkept = group.lock().after_kept();
+                add_journal(&mut recovered, standing.hard, standing.commit, &unkept);
+                self.node.tell(Event::Mended(recovered));
+            }
+        }
         for task in taken.synced.drain(..) {
             self.task(task);
         }
@@ -404,6 +413,8 @@ struct Taken {
     synced: Vec<Task>,
     /// Who waits for this to be durable.
     flushed: Vec<Answer>,
+    /// Groups whose segments are whole again; what was written of them before is to be durable.
+    reopened: Vec<(Arc<Group>, Box<RecoveredGroup>)>,
 }
 
 /// Bytes of an operation without entries, at most.

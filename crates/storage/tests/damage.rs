@@ -1,5 +1,6 @@
 //! Whatever happens to the bytes of a disk behind storage's back, it is noticed at the start or when
-//! they are read, or it changes nothing. No byte is ever wrong, and nothing is forgotten in silence.
+//! they are read, or it changes nothing. No byte is ever wrong, nothing is forgotten in silence, and a
+//! segment becomes what it was from what a peer has.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +9,7 @@ mod rig;
 use std::path::{Path, PathBuf};
 
 use kontiki_raft::{Index, LogId, Persist, Term};
-use kontiki_storage::{Error, Settings, SimDisk};
+use kontiki_storage::{Error, Event, Settings, SimDisk};
 use kontiki_wire::GroupId;
 
 use crate::rig::{
@@ -71,30 +72,103 @@ fn grow(by_hand: &mut ByHand, last: u64) {
     by_hand.hands.idle();
 }
 
+/// A storage that is closed cleanly, whose first group is in segments alone.
+fn settled() -> ByHand {
+    let mut by_hand = grown();
+    by_hand.place(GROUP, 30);
+    let (disk, model) = (by_hand.disk.clone(), by_hand.model.clone());
+    by_hand.hands.close().unwrap();
+    let (mut next, _) = ByHand::new(disk, settings());
+    next.model = model;
+    next
+}
+
+/// Files to be damaged: everything where the journal has much, segments where it has nothing.
+fn victims() -> Vec<(ByHand, Vec<(PathBuf, Vec<u8>)>)> {
+    let (grown, settled) = (grown(), settled());
+    let all = grown.disk.files();
+    let mut segments = settled.disk.files();
+    segments.retain(|(path, _)| path.starts_with("groups"));
+    vec![(grown, all), (settled, segments)]
+}
+
 /// What became of a disk that was meddled with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Harmless,
+    /// The journal is damaged, and says so.
     ReportedAtStart,
-    NoticedWhenRead,
+    /// Segments were damaged, and are as they were.
+    Mended,
 }
 
-/// Starts on a disk and reads everything; panics if something is wrong or missing in silence.
-fn judge(disk: SimDisk, truth: &State, what: &str) -> Verdict {
-    let (by_hand, recovered) = match ByHand::try_new(disk, settings()) {
+/// Starts on a disk that was sound before, reads everything, and has everything mended that is damaged.
+/// Panics if something is wrong or missing in silence, or does not become what it was.
+fn judge(disk: SimDisk, sound: &ByHand, what: &str) -> Verdict {
+    let (mut next, recovered) = match ByHand::try_new(disk, settings()) {
         Ok(opened) => opened,
         Err(error) => panic!("{what}: {error}"),
     };
     if !recovered.damage.is_empty() {
         return Verdict::ReportedAtStart;
     }
-    match by_hand.try_found(&recovered) {
-        Ok(found) => {
-            assert_eq!(found, *truth, "{what}");
-            Verdict::Harmless
+    let truth = sound.model.now();
+    let mut found = State::new();
+    let mut verdict = Verdict::Harmless;
+    for mut group in recovered.groups {
+        let id = group.group;
+        if !group.missing.is_empty() {
+            verdict = Verdict::Mended;
+            group = next.mend(id, &truth[&id], group.missing);
         }
-        Err(Error::Damaged { .. }) => Verdict::NoticedWhenRead,
-        Err(error) => panic!("{what}: {error}"),
+        let model = loop {
+            match next.try_read(&group) {
+                Ok(model) => break model,
+                Err(Error::Damaged { .. }) => verdict = Verdict::Mended,
+                Err(error) => panic!("{what}: {error}"),
+            }
+            next.hands.work();
+            next.listen();
+            if let Some(Event::Damaged { missing, .. }) = next.said.pop() {
+                group = next.mend(id, &truth[&id], missing);
+            }
+        };
+        found.insert(id, model);
+    }
+    assert!(found == *truth, "{what}");
+    assert_same_segments(&next.disk, &sound.disk, what);
+    verdict
+}
+
+/// Every segment is what it was, byte for byte, but that what is in the journal may not be in a segment
+/// yet; and nothing else is there.
+fn assert_same_segments(disk: &SimDisk, sound: &SimDisk, what: &str) {
+    let segments = |disk: &SimDisk| -> Vec<(PathBuf, Vec<u8>)> {
+        let files = disk.files().into_iter();
+        files
+            .filter(|(path, _)| path.starts_with("groups"))
+            .collect()
+    };
+    let sound = segments(sound);
+    let found = segments(disk);
+    let last_of = |dir: &Path, kind: &str| {
+        let of_dir = found
+            .iter()
+            .filter(|(path, _)| path.starts_with(dir) && path.extension() == Some(kind.as_ref()));
+        of_dir.map(|(path, _)| path.clone()).max()
+    };
+    for (path, bytes) in &found {
+        let before = sound.iter().find(|(known, _)| known == path);
+        let Some((_, before)) = before else {
+            panic!("{what}: {} is new", path.display());
+        };
+        let kind = path.extension().unwrap().to_string_lossy();
+        let is_last = last_of(path.parent().unwrap(), &kind).as_ref() == Some(path);
+        assert!(
+            bytes == before || is_last && before.starts_with(bytes),
+            "{what}: {} is not what it was",
+            path.display()
+        );
     }
 }
 
@@ -104,53 +178,55 @@ fn is_journal(path: &Path) -> bool {
 
 #[test]
 fn every_flipped_bit_is_noticed_or_harmless() {
-    let by_hand = grown();
-    let mut noticed = 0;
-    for (path, bytes) in by_hand.disk.files() {
-        for at in telling(&bytes) {
-            let disk = by_hand.disk.copied();
-            disk.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8))
-                .unwrap();
-            let what = format!(
-                "{} with byte {at} of {} flipped",
-                path.display(),
-                bytes.len()
-            );
-            noticed += u32::from(judge(disk, by_hand.model.now(), &what) != Verdict::Harmless);
+    let (mut noticed, mut mended) = (0, 0);
+    for (by_hand, files) in victims() {
+        for (path, bytes) in files {
+            for at in telling(&bytes) {
+                let disk = by_hand.disk.copied();
+                disk.edit(&path, |bytes| bytes[at] ^= 1 << (at % 8))
+                    .unwrap();
+                let what = format!(
+                    "{} with byte {at} of {} flipped",
+                    path.display(),
+                    bytes.len()
+                );
+                let verdict = judge(disk, &by_hand, &what);
+                noticed += u32::from(verdict != Verdict::Harmless);
+                mended += u32::from(verdict == Verdict::Mended);
+            }
         }
     }
     assert!(noticed > 1000, "{noticed}");
+    assert!(mended > 500, "{mended}");
 }
 
 #[test]
 fn every_zeroed_block_is_noticed_or_harmless() {
-    let by_hand = grown();
-    for (path, bytes) in by_hand.disk.files() {
-        for at in (0..bytes.len()).step_by(BLOCK_BYTES / 16) {
-            let disk = by_hand.disk.copied();
-            let end = bytes.len().min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
-            disk.edit(&path, |bytes| bytes[at..end].fill(0)).unwrap();
-            judge(
-                disk,
-                by_hand.model.now(),
-                &format!("{} zeroed from {at} to {end}", path.display()),
-            );
+    for (by_hand, files) in victims() {
+        for (path, bytes) in files {
+            for at in (0..bytes.len()).step_by(BLOCK_BYTES / 16) {
+                let disk = by_hand.disk.copied();
+                let end = bytes.len().min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+                disk.edit(&path, |bytes| bytes[at..end].fill(0)).unwrap();
+                judge(
+                    disk,
+                    &by_hand,
+                    &format!("{} zeroed from {at} to {end}", path.display()),
+                );
+            }
         }
     }
 }
 
 #[test]
 fn every_cut_file_is_noticed_or_harmless() {
-    let by_hand = grown();
-    for (path, bytes) in by_hand.disk.files() {
-        for size in (0..bytes.len()).step_by(101) {
-            let disk = by_hand.disk.copied();
-            disk.edit(&path, |bytes| bytes.truncate(size)).unwrap();
-            judge(
-                disk,
-                by_hand.model.now(),
-                &format!("{} cut to {size}", path.display()),
-            );
+    for (by_hand, files) in victims() {
+        for (path, bytes) in files {
+            for size in (0..bytes.len()).step_by(101) {
+                let disk = by_hand.disk.copied();
+                disk.edit(&path, |bytes| bytes.truncate(size)).unwrap();
+                judge(disk, &by_hand, &format!("{} cut to {size}", path.display()));
+            }
         }
     }
 }
@@ -158,19 +234,21 @@ fn every_cut_file_is_noticed_or_harmless() {
 #[test]
 fn every_missing_file_is_noticed_or_harmless() {
     use kontiki_storage::Disk;
-    let by_hand = grown();
-    let mut reported = 0;
-    for (path, _) in by_hand.disk.files() {
-        let disk = by_hand.disk.copied();
-        disk.remove(&path).unwrap();
-        let what = format!("{} missing", path.display());
-        eprintln!(
-            "{what} {:?}",
-            judge(disk.copied(), by_hand.model.now(), &what)
-        );
-        reported += u32::from(judge(disk, by_hand.model.now(), &what) == Verdict::ReportedAtStart);
+    let mut verdicts = Vec::new();
+    for (by_hand, files) in victims() {
+        for (path, _) in files {
+            let disk = by_hand.disk.copied();
+            disk.remove(&path).unwrap();
+            verdicts.push(judge(
+                disk,
+                &by_hand,
+                &format!("{} missing", path.display()),
+            ));
+        }
     }
-    assert!(reported >= 4, "{reported}");
+    let count = |verdict| verdicts.iter().filter(|one| **one == verdict).count();
+    assert!(count(Verdict::ReportedAtStart) >= 2, "{verdicts:?}");
+    assert!(count(Verdict::Mended) >= 2, "{verdicts:?}");
 }
 
 #[test]
@@ -185,7 +263,7 @@ fn every_two_files_that_changed_places_are_noticed_or_harmless() {
             disk.edit(other, |bytes| bytes.clone_from(one_bytes))
                 .unwrap();
             let what = format!("{} and {} swapped", one.display(), other.display());
-            judge(disk, by_hand.model.now(), &what);
+            judge(disk, &by_hand, &what);
         }
     }
 }
@@ -200,11 +278,7 @@ fn every_file_from_an_old_copy_is_noticed_or_harmless() {
         let disk = by_hand.disk.copied();
         // A file that is not there any more is not restored: only its contents could be.
         if disk.edit(&path, |bytes| *bytes = old_bytes).is_ok() {
-            judge(
-                disk,
-                by_hand.model.now(),
-                &format!("an old {}", path.display()),
-            );
+            judge(disk, &by_hand, &format!("an old {}", path.display()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a segment is made of: its header, an entry's frame, its footer.
 
 use kontiki_raft::{Entry, Index, Kind, LogId, Micros, Term};
-use kontiki_wire::{GroupId, Offset};
+use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
 use crate::{
     entry_kind::entry_kind,
@@ -85,6 +85,21 @@ pub(crate) struct EntryHeader {
 }
 
 impl EntryHeader {
+    /// The header of a placed entry.
+    pub(crate) fn of(group: GroupId, placed: &PlacedEntry) -> Self {
+        let entry = &placed.entry;
+        Self {
+            group,
+            id: entry.id,
+            kind: entry.kind,
+            time: entry.time,
+            offset: placed.offset,
+            count: placed.count,
+            body_bytes: u32::try_from(entry.body.len()).expect("a body is far below 4 GiB"),
+            body_checksum: entry.checksum,
+        }
+    }
+
     /// The header's bytes and its checksum.
     pub(crate) fn encode(&self) -> (Vec<u8>, u32) {
         let mut bytes = Vec::with_capacity(ENTRY_BYTES);

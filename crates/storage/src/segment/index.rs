@@ -203,6 +203,11 @@ impl IndexCache {
         Ok(marks)
     }
 
+    /// Forgets the marks of a segment.
+    pub(crate) fn forget(&self, group: GroupId, first: Index) {
+        self.take((group, first));
+    }
+
     fn take(&self, key: Key) -> Option<Arc<Marks>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let at = loaded.iter().position(|(known, _)| *known == key)?;

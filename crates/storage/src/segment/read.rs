@@ -1,23 +1,27 @@
 //! Reading segments: large contiguous reads, every header and every body that is handed on verified.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kontiki_raft::{Entry, Index, Micros};
-use kontiki_wire::{DeliveredBatch, GroupId, Offset};
+use kontiki_wire::{
+    DeliveredBatch, GroupId, Offset, PlacedEntry,
+    limits::{FOUND_BYTES_MAX, FOUND_ENTRIES_MAX},
+};
 
 use crate::{
     Error,
     disk::{Disk, File, Open},
     layout::{
         self,
-        segment::{ENTRY_BYTES, HEADER_BYTES},
+        segment::{ENTRY_BYTES, HEADER_BYTES, TRAILER_BYTES},
     },
     planted::{Planted, plants},
     segment::{
         extent::{Extent, add_to_digest},
-        frame::EntryHeader,
+        frame::{EntryHeader, Footer},
         index::{self, IndexCache, Mark, Marks, mark_due},
+        salvage::Piece,
     },
 };
 
@@ -63,9 +67,21 @@ impl Frames {
         chunk_bytes: usize,
     ) -> Result<Self, Error> {
         let path = layout::segment_path(group, first);
+        Self::open(disk, &path, group, (at, next), end, chunk_bytes)
+    }
+
+    /// The same of any file.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        group: GroupId,
+        (at, next): (u64, Index),
+        end: u64,
+        chunk_bytes: usize,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            file: disk.open(&path, Open::Read)?,
-            path: disk.full_path(&path),
+            file: disk.open(path, Open::Read)?,
+            path: disk.full_path(path),
             group,
             at,
             end,
@@ -309,6 +325,19 @@ impl SegmentRead {
         Ok(entries)
     }
 
+    /// Placed entries of this range, as many as one answer to a peer takes. What is damaged behind the
+    /// first of them ends them.
+    pub(crate) fn placed(
+        &self,
+        disk: &dyn Disk,
+        indexes: &IndexCache,
+        range: (Index, Index),
+    ) -> Result<Vec<PlacedEntry>, Error> {
+        let target = Target::Index(range.0);
+        let mut frames = self.frames(disk, indexes, target, FOUND_BYTES_MAX)?;
+        placed(&mut frames, range)
+    }
+
     /// The offset of the first batch that is not older than `time`.
     pub(crate) fn offset_at(
         &self,
@@ -324,4 +353,73 @@ impl SegmentRead {
         }
         Ok(None)
     }
+}
+
+/// Placed entries of this range from a sound stretch of the damaged segment that begins with `first`.
+pub(crate) fn placed_in_piece(
+    disk: &dyn Disk,
+    group: GroupId,
+    first: Index,
+    piece: &Piece,
+    range: (Index, Index),
+) -> Result<Vec<PlacedEntry>, Error> {
+    let marks = index::load(disk, group, first)?;
+    let mark = Target::Index(range.0).mark_in(&marks);
+    let mark = mark.filter(|mark| {
+        (piece.first..=piece.last).contains(&mark.id.index)
+            && (piece.at..piece.end).contains(&mark.position)
+    });
+    let from = mark.map_or((piece.at, piece.first), |m| (m.position, m.id.index));
+    let mut frames = Frames::new(disk, group, first, from, piece.end, SCAN_BYTES)?;
+    placed(&mut frames, range)
+}
+
+fn placed(frames: &mut Frames, (first, last): (Index, Index)) -> Result<Vec<PlacedEntry>, Error> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let found = match frames.next() {
+            Ok(Some(found)) => found,
+            Err(error) if entries.is_empty() => return Err(error),
+            Ok(None) | Err(_) => return Ok(entries),
+        };
+        let index = found.header.id.index;
+        if index < first {
+            continue;
+        }
+        bytes += found.body.len();
+        let full =
+            (bytes > FOUND_BYTES_MAX && !entries.is_empty()) || entries.len() == FOUND_ENTRIES_MAX;
+        if index > last || full {
+            return Ok(entries);
+        }
+        match frames.verify(&found) {
+            Err(error) if entries.is_empty() => return Err(error),
+            Err(_) => return Ok(entries),
+            Ok(()) => entries.push(PlacedEntry {
+                offset: found.header.offset,
+                count: found.header.count,
+                entry: found.header.entry(found.body),
+            }),
+        }
+    }
+}
+
+/// The footer of a segment, if it has a sound one.
+pub(crate) fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
+    let mut trailer = [0; TRAILER_BYTES];
+    let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
+        return Ok(None);
+    };
+    if file.read_at(at, &mut trailer)? < TRAILER_BYTES {
+        return Ok(None);
+    }
+    let len = Footer::bytes_before(&trailer).map(u64::from);
+    let Some(from) = len.and_then(|len| at.checked_sub(len)) else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; (size - from) as usize];
+    let read = file.read_at(from, &mut bytes)?;
+    let footer = Footer::decode(&bytes[..read]);
+    Ok(footer.filter(|footer| footer.end == from))
 }

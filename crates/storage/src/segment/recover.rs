@@ -1,10 +1,11 @@
 //! Finding a group's segments again.
 //!
 //! A segment may end torn: whatever was not synced is in the journal still. What had been synced and is
-//! not there any more is damage, unless the journal still has it. What is damaged, and what cannot be
-//! reached because of it, is left as it is under another name.
+//! not there any more is damage, unless the journal still has it. Segments are told apart by their
+//! names, so damage to one says nothing about the next; what is damaged stays as it is until it is
+//! written anew.
 
-use std::path::Path;
+use std::{collections::BTreeSet, io::IoSlice, ops::Bound, path::Path};
 
 use kontiki_raft::{Entry, Index, LogId, Term};
 use kontiki_wire::{GroupId, Offset};
@@ -12,20 +13,21 @@ use kontiki_wire::{GroupId, Offset};
 use crate::{
     Error,
     disk::{Disk, File, Open},
-    layout::{
-        self,
-        segment::{HEADER_BYTES, TRAILER_BYTES},
-    },
+    layout::{self, segment::HEADER_BYTES},
     segment::{
+        broken::Broken,
         extent::Extent,
         frame::{Footer, SegmentHeader},
         index::{self, Marks, mark_due, terms},
-        read::Frames,
+        read::{Frames, footer},
+        salvage::salvage,
     },
 };
 
 /// Bytes of one read.
 const READ_BYTES: usize = 1 << 20;
+/// No log reaches further.
+const FIRST_MAX: u64 = u64::MAX / 2;
 
 /// What is known of a group's segments, and what is wanted of them.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +40,25 @@ pub(crate) struct Expected {
     pub(crate) kept: Index,
     /// Entries from here on are in the journal.
     pub(crate) in_journal_from: Index,
+    /// The end of the log, as the journal tells it.
+    pub(crate) journal_last: Index,
     /// Entries from here on are to be read.
     pub(crate) read_from: Index,
+}
+
+impl Expected {
+    /// The last entry that can be nowhere but in segments, of which the last begins with this entry.
+    fn kept_here_alone(&self, last_segment: Option<Index>) -> Index {
+        let before = self.in_journal_from.prev();
+        // A journal that is damaged itself may tell of less than segments keep. A segment is durable
+        // when the next one is begun.
+        let durable = last_segment.map_or(self.kept, |first| first.prev().max(self.kept));
+        if durable > self.journal_last {
+            before.max(durable)
+        } else {
+            before
+        }
+    }
 }
 
 /// A group's segments.
@@ -49,28 +68,31 @@ pub(crate) struct GroupSegments {
     pub(crate) sealed: Vec<Extent>,
     /// The one that is, and its marks.
     pub(crate) tail: Option<(Extent, Marks)>,
-    /// Where each term begins.
+    /// Where each term begins; not complete if something is broken.
     pub(crate) terms: Vec<(Index, Term)>,
-    /// The last entry.
+    /// The last entry; its term is not known if something is broken.
     pub(crate) last: LogId,
-    /// The offset after the last record.
+    /// The offset after the last record; not known if something is broken.
     pub(crate) end_offset: Offset,
-    /// The entries that were to be read.
+    /// The entries that were to be read; none if something is broken.
     pub(crate) entries: Vec<Entry>,
-    /// What is not there any more.
-    pub(crate) damage: Option<String>,
+    /// What is damaged or not there, in order.
+    pub(crate) broken: Vec<Broken>,
 }
 
-/// Finds a group's segments, as far as they are contiguous and sound, and makes them durable so far.
+/// Finds a group's segments, and makes them durable.
 pub(crate) fn recover(disk: &dyn Disk, expected: Expected) -> Result<GroupSegments, Error> {
-    let names = disk.list(&layout::group_dir(expected.group))?;
-    let firsts: Vec<Index> = names
-        .iter()
-        .filter_map(|n| layout::segment_first(n))
-        .collect();
+    let dir = layout::group_dir(expected.group);
+    let names = disk.list(&dir)?;
+    for name in names.iter().filter(|name| layout::is_left_by_mending(name)) {
+        disk.remove(&dir.join(name))?;
+    }
+    let names = Names::of(&names, expected.base.index);
     let mut recovery = Recovery {
         disk,
         expected,
+        kept: expected.kept_here_alone(names.segments.last().copied()),
+        names,
         found: GroupSegments {
             sealed: Vec::new(),
             tail: None,
@@ -78,22 +100,54 @@ pub(crate) fn recover(disk: &dyn Disk, expected: Expected) -> Result<GroupSegmen
             last: expected.base,
             end_offset: expected.base_offset,
             entries: Vec::new(),
-            damage: None,
+            broken: Vec::new(),
         },
     };
-    for (at, &first) in firsts.iter().enumerate() {
-        let next = firsts.get(at + 1).copied();
-        if !recovery.segment(first, next)? {
-            recovery.leave(&firsts[at + 1..])?;
-            break;
+    recovery.run()?;
+    let mut found = recovery.found;
+    if !found.broken.is_empty() {
+        found.entries = Vec::new();
+    }
+    Ok(found)
+}
+
+/// What a directory's names tell: with which entries segments begin.
+#[derive(Default)]
+struct Names {
+    segments: BTreeSet<Index>,
+    indexes: BTreeSet<Index>,
+}
+
+impl Names {
+    fn of(names: &[String], base: Index) -> Self {
+        let possible = |first: &Index| *first > base && first.0 <= FIRST_MAX;
+        let firsts = |of: fn(&str) -> Option<Index>| {
+            let firsts = names.iter().filter_map(|name| of(name));
+            firsts.filter(possible).collect()
+        };
+        Self {
+            segments: firsts(layout::segment_first),
+            indexes: firsts(layout::index_first),
         }
     }
-    Ok(recovery.found)
+
+    /// Where the first segment after `index` begins. An index file without its segment tells of one
+    /// that was there, if it is not the last: that may only have been begun.
+    fn after(&self, index: Index, kept: Index) -> Option<Index> {
+        let after = (Bound::Excluded(index), Bound::Unbounded);
+        let segment = self.segments.range(after).next();
+        let index = self.indexes.range(after).next();
+        let index = index.filter(|index| **index <= kept || segment.is_some());
+        segment.into_iter().chain(index).min().copied()
+    }
 }
 
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     expected: Expected,
+    names: Names,
+    /// The last entry that can be nowhere but in segments.
+    kept: Index,
     found: GroupSegments,
 }
 
@@ -106,57 +160,169 @@ struct Scanned {
     broken: Option<Error>,
 }
 
+/// What became of a segment.
+enum Found {
+    /// It was taken in, whole or broken.
+    Taken,
+    /// The journal has everything from here on.
+    Cut,
+}
+
 impl Recovery<'_> {
-    /// Takes in one segment; false if what follows cannot be reached.
-    fn segment(&mut self, first: Index, next: Option<Index>) -> Result<bool, Error> {
+    fn run(&mut self) -> Result<(), Error> {
+        while self.found.tail.is_none() {
+            let at = self.found.last.index.next();
+            let here = self.names.segments.contains(&at);
+            let next = self.names.after(at, self.kept);
+            if !here && next.is_none() && at > self.kept {
+                return self.remove_from(at);
+            }
+            let found = if here {
+                self.segment(at, next)?
+            } else {
+                self.gap(at, next)?
+            };
+            if matches!(found, Found::Cut) {
+                let after = self.found.last.index.next();
+                let tail = self.found.tail.as_ref();
+                let behind = tail.map_or(after, |(tail, _)| after.max(tail.first.next()));
+                return self.remove_from(behind);
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries from `first` on have no segment.
+    fn gap(&mut self, first: Index, next: Option<Index>) -> Result<Found, Error> {
+        let kept = self.kept;
+        if first > kept {
+            return Ok(Found::Cut);
+        }
+        let path = self
+            .disk
+            .full_path(&layout::segment_path(self.expected.group, first));
+        let damage = format!("{} is missing", path.display());
+        let last = next.map_or(kept, Index::prev);
+        let mut broken = Broken::new(self.expected.group, (first, last), Vec::new(), damage);
+        broken.unbounded = true;
+        broken.sealed = next.is_some();
+        self.take_broken(broken);
+        Ok(Found::Taken)
+    }
+
+    /// Takes in one segment.
+    fn segment(&mut self, first: Index, next: Option<Index>) -> Result<Found, Error> {
+        let kept = self.kept;
         let path = layout::segment_path(self.expected.group, first);
         let file = self.disk.open(&path, Open::Write)?;
         let size = file.size()?;
         let header = match self.header(&*file, first)? {
             Ok(header) => header,
-            Err(what) => return self.headless(first, &path, &what),
+            Err(_) if first > kept => return Ok(Found::Cut),
+            Err(what) => {
+                let damage = self.damaged(&path, 0, &what);
+                let footer = footer(&*file, size)?;
+                return self.broken((first, next), footer, &damage);
+            }
         };
         let footer = footer(&*file, size)?
-            .filter(|footer| footer.group == header.group && footer.first == first);
+            .filter(|footer| footer.group == header.group && footer.first == first)
+            .filter(|footer| next.is_none_or(|next| footer.last.index.next() == next));
         if let Some(footer) = &footer
             && footer.last.index < self.expected.read_from
         {
             self.take_terms(&footer.terms);
             self.take(Extent::sealed(footer, header.base_offset), None);
-            return Ok(self.reaches(next, &path));
+            return Ok(Found::Taken);
         }
         let end = footer.as_ref().map_or(size, |footer| footer.end);
-        let mut scanned = self.scan(&header, end, next.is_some() || footer.is_some())?;
+        let whole = next.is_some() || footer.is_some();
+        let mut scanned = self.scan(&header, end, whole)?;
         let after = scanned.extent.last.index.next();
+        let ends_early = match &footer {
+            Some(footer) => footer.last.index.next() != after,
+            None => next.is_some_and(|next| next > after),
+        };
+        let is_damaged = scanned.broken.is_some() || ends_early;
+        let goes_on = next.is_some_and(|next| next == after);
+        if is_damaged && !goes_on && after <= kept
+            || next.is_some_and(|next| next < after)
+            || (next.is_none() && after <= kept && footer.is_none())
+        {
+            let why = match &scanned.broken {
+                Some(broken) => broken.to_string(),
+                None => self.damaged(&path, scanned.extent.end, "entries are missing"),
+            };
+            return self.broken((first, next), footer, &why);
+        }
         self.take_terms(&terms(&scanned.marks));
         self.found.entries.append(&mut scanned.entries);
-        let Some(broken) = scanned.broken else {
-            let marks = (footer.is_none() && next.is_none()).then_some(scanned.marks);
-            if marks.is_some() && after > self.expected.kept.next() {
-                file.sync()?;
-            }
-            self.take(scanned.extent, marks);
-            return Ok(self.reaches(next, &path));
-        };
-        if next == Some(after) {
+        if goes_on && footer.is_none() {
             // Its end was lost before, and the next segment goes on from there.
-            self.take(scanned.extent, None);
-            return Ok(true);
+            self.seal(&*file, &scanned)?;
+        } else if is_damaged && !goes_on {
+            file.set_size(scanned.extent.end)?;
+            file.sync()?;
+            self.take(scanned.extent, Some(scanned.marks));
+            return Ok(Found::Cut);
+        } else if footer.is_none() && after > self.expected.kept.next() {
+            file.sync()?;
         }
-        if self.is_lost(after) {
-            self.found.damage = Some(broken.to_string());
-            self.take(scanned.extent, None);
-            return Ok(false);
-        }
-        file.set_size(scanned.extent.end)?;
-        file.sync()?;
-        self.take(scanned.extent, Some(scanned.marks));
-        Ok(next.is_none())
+        let marks = (footer.is_none() && next.is_none()).then_some(scanned.marks);
+        self.take(scanned.extent, marks);
+        Ok(Found::Taken)
     }
 
-    /// Whether an entry that cannot be read had been durable here and is nowhere else.
-    fn is_lost(&self, index: Index) -> bool {
-        index <= self.expected.kept && index < self.expected.in_journal_from
+    /// Writes a footer that was lost.
+    fn seal(&self, file: &dyn File, scanned: &Scanned) -> Result<(), Error> {
+        let (extent, terms) = (&scanned.extent, terms(&scanned.marks));
+        let footer = extent.footer(self.expected.group, terms).encode();
+        file.set_size(extent.end)?;
+        file.write_at(extent.end, &[IoSlice::new(&footer)])?;
+        file.sync()
+    }
+
+    /// Takes in a segment of which not everything is sound.
+    fn broken(
+        &mut self,
+        (first, next): (Index, Option<Index>),
+        footer: Option<Footer>,
+        damage: &str,
+    ) -> Result<Found, Error> {
+        let (group, kept) = (self.expected.group, self.kept);
+        let footer = footer
+            .filter(|footer| footer.group == group && footer.first == first)
+            .filter(|footer| next.is_none_or(|next| footer.last.index.next() == next));
+        let sealed_last = footer.as_ref().map(|footer| footer.last.index);
+        let limit = next.map(Index::prev).or(sealed_last);
+        let path = layout::segment_path(group, first);
+        let range = (first, limit.unwrap_or(Index(FIRST_MAX)));
+        let mut pieces = salvage(self.disk, &path, group, range)?;
+        let last = limit.unwrap_or_else(|| {
+            let mut end = first;
+            // What the journal has is taken from there, and all that follows it.
+            pieces.retain(|piece| {
+                let reached = piece.first.prev() <= kept || piece.first == end;
+                if reached {
+                    end = piece.last.next();
+                }
+                reached
+            });
+            kept.max(end.prev())
+        });
+        let mut broken = Broken::new(group, (first, last), pieces, damage.to_owned());
+        broken.sealed = limit.is_some();
+        broken.footer = footer;
+        self.take_broken(broken);
+        Ok(Found::Taken)
+    }
+
+    fn take_broken(&mut self, broken: Broken) {
+        self.found.last = LogId {
+            term: Term(0),
+            index: broken.last,
+        };
+        self.found.broken.push(broken);
     }
 
     /// The header of a segment, if it fits what is before it.
@@ -167,53 +333,68 @@ impl Recovery<'_> {
     ) -> Result<Result<SegmentHeader, String>, Error> {
         let mut bytes = [0; HEADER_BYTES];
         let read = file.read_at(0, &mut bytes)?;
+        let header = match SegmentHeader::decode(&bytes[..read]) {
+            Ok(header) => header,
+            Err(what) => return Ok(Err(what.to_owned())),
+        };
+        let follows_broken = self
+            .found
+            .broken
+            .last()
+            .is_some_and(|broken| broken.last.next() == first);
         let expected = SegmentHeader {
             group: self.expected.group,
-            first: self.found.last.index.next(),
-            term_before: self.found.last.term,
-            base_offset: self.found.end_offset,
-        };
-        Ok(match SegmentHeader::decode(&bytes[..read]) {
-            Ok(header) if header == expected && header.first == first => Ok(header),
-            Ok(header) => Err(format!(
-                "it begins with entry {} of group {} at offset {}, but entry {} of group {} at offset {} is next",
-                header.first,
-                header.group,
-                header.base_offset,
-                expected.first,
-                expected.group,
-                expected.base_offset
-            )),
-            Err(what) => Err(what.to_owned()),
-        })
-    }
-
-    /// A segment that cannot be used: torn before anything in it counted, or damaged.
-    fn headless(&mut self, first: Index, path: &Path, what: &str) -> Result<bool, Error> {
-        if self.is_lost(self.found.last.index.next()) {
-            let name = self.disk.full_path(path);
-            self.found.damage = Some(format!("{} is damaged at byte 0: {what}", name.display()));
-        }
-        self.leave(&[first])?;
-        Ok(false)
-    }
-
-    /// Gets segments out of the way that cannot be used: aside if something is damaged, or else for
-    /// good, for then the journal has what is in them.
-    fn leave(&self, firsts: &[Index]) -> Result<(), Error> {
-        for &first in firsts {
-            let path = layout::segment_path(self.expected.group, first);
-            if self.found.damage.is_some() {
-                self.disk
-                    .rename(&path, &path.with_extension("segment-left"))?;
+            first,
+            // What is before a segment that cannot be read, its own header alone tells.
+            term_before: if follows_broken {
+                header.term_before
             } else {
-                self.disk.remove(&path)?;
-            }
+                self.found.last.term
+            },
+            base_offset: if follows_broken {
+                header.base_offset
+            } else {
+                self.found.end_offset
+            },
+        };
+        if header == expected {
+            return Ok(Ok(header));
         }
-        if firsts.is_empty() {
+        Ok(Err(format!(
+            "it begins with entry {} of group {} at offset {}, but entry {} of group {} at offset {} is next",
+            header.first,
+            header.group,
+            header.base_offset,
+            expected.first,
+            expected.group,
+            expected.base_offset
+        )))
+    }
+
+    fn damaged(&self, path: &Path, at: u64, what: &str) -> String {
+        let error = Error::Damaged {
+            path: self.disk.full_path(path),
+            at,
+            what: what.to_owned(),
+        };
+        error.to_string()
+    }
+
+    /// Removes what the journal has: every segment and index from this entry on.
+    fn remove_from(&self, first: Index) -> Result<(), Error> {
+        let group = self.expected.group;
+        let segments = self.names.segments.range(first..);
+        let segments = segments.map(|first| layout::segment_path(group, *first));
+        let indexes = self.names.indexes.range(first..);
+        let indexes = indexes.map(|first| layout::index_path(group, *first));
+        let paths: Vec<_> = segments.chain(indexes).collect();
+        for path in &paths {
+            self.disk.remove(path)?;
+        }
+        if paths.is_empty() {
             return Ok(());
         }
-        self.disk.sync_dir(&layout::group_dir(self.expected.group))
+        self.disk.sync_dir(&layout::group_dir(group))
     }
 
     /// Goes through the frames of a segment up to `end`: from its first if `whole`, or else from where
@@ -307,37 +488,4 @@ impl Recovery<'_> {
             None => self.found.sealed.push(extent),
         }
     }
-
-    /// Whether the segment just taken reaches the next one.
-    fn reaches(&mut self, next: Option<Index>, path: &Path) -> bool {
-        let end = self.found.last.index.next();
-        let Some(next) = next.filter(|&next| next != end) else {
-            return true;
-        };
-        let name = self.disk.full_path(path);
-        self.found.damage = Some(format!(
-            "{} ends before entry {end}, but the segment after it begins with entry {next}",
-            name.display()
-        ));
-        false
-    }
-}
-
-/// The footer of a segment, if it has a sound one.
-pub(crate) fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
-    let mut trailer = [0; TRAILER_BYTES];
-    let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
-        return Ok(None);
-    };
-    if file.read_at(at, &mut trailer)? < TRAILER_BYTES {
-        return Ok(None);
-    }
-    let len = Footer::bytes_before(&trailer).map(u64::from);
-    let Some(from) = len.and_then(|len| at.checked_sub(len)) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; (size - from) as usize];
-    let read = file.read_at(from, &mut bytes)?;
-    let footer = Footer::decode(&bytes[..read]);
-    Ok(footer.filter(|footer| footer.end == from))
 }

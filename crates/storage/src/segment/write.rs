@@ -2,8 +2,8 @@
 
 use std::{io::IoSlice, path::Path};
 
-use kontiki_raft::{Entry, Index, Term};
-use kontiki_wire::{GroupId, Offset};
+use kontiki_raft::{Index, Term};
+use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
 use crate::{
     Error,
@@ -16,14 +16,6 @@ use crate::{
         index::{self, Mark, mark_due},
     },
 };
-
-/// An entry with its place among the records.
-#[derive(Clone, Debug)]
-pub(crate) struct PlacedEntry {
-    pub(crate) entry: Entry,
-    pub(crate) offset: Offset,
-    pub(crate) count: u32,
-}
 
 /// Begins a segment. Its name is durable after its directory is synced.
 pub(crate) fn begin(
@@ -67,16 +59,7 @@ pub(crate) fn append(
             "a run is contiguous"
         );
         assert_eq!(placed.offset, extent.end_offset, "offsets are dense");
-        let header = EntryHeader {
-            group,
-            id: entry.id,
-            kind: entry.kind,
-            time: entry.time,
-            offset: placed.offset,
-            count: placed.count,
-            body_bytes: u32::try_from(entry.body.len()).expect("a body is far below 4 GiB"),
-            body_checksum: entry.checksum,
-        };
+        let header = EntryHeader::of(group, placed);
         let last = marks.last().or(last_mark.as_ref());
         marks.extend(mark_due(last, &header, extent.end, extent.digest));
         let (bytes, checksum) = header.encode();

@@ -8,8 +8,10 @@ use std::{
 use bytes::Bytes;
 use kontiki_broker::{GroupWrite, Placed, Writes};
 use kontiki_raft::{Entry, Hard, Index, LogId, Persist};
-use kontiki_storage::{Error, Event, Hands, Recovered, Settings, SimDisk, Storage, Unsynced};
-use kontiki_wire::{GroupId, Offset};
+use kontiki_storage::{
+    Error, Event, Hands, Recovered, RecoveredGroup, Settings, SimDisk, Storage, Unsynced,
+};
+use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
 use super::{append, place};
 
@@ -18,6 +20,17 @@ use super::{append, place};
 pub(crate) struct GroupModel {
     pub(crate) hard: Hard,
     pub(crate) entries: Vec<Entry>,
+}
+
+impl GroupModel {
+    /// An entry as a peer would have it.
+    pub(crate) fn placed(&self, index: u64) -> PlacedEntry {
+        PlacedEntry {
+            entry: self.entries[index as usize - 1].clone(),
+            offset: Offset(offset(index)),
+            count: records(index),
+        }
+    }
 }
 
 /// All groups after some writes.
@@ -59,6 +72,8 @@ pub(crate) struct ByHand {
     /// Writes up to this one are durable.
     pub(crate) durable: usize,
     pub(crate) failed: Option<Error>,
+    /// What else storage has said.
+    pub(crate) said: Vec<Event>,
 }
 
 impl ByHand {
@@ -85,6 +100,7 @@ impl ByHand {
             events,
             durable: 0,
             failed: None,
+            said: Vec::new(),
         };
         Ok((by_hand, recovered))
     }
@@ -122,6 +138,7 @@ impl ByHand {
             match event {
                 Event::Persisted { upto } => self.durable = upto as usize,
                 Event::Failed(error) => self.failed = Some(error),
+                other => self.said.push(other),
             }
         }
     }
@@ -182,39 +199,43 @@ impl ByHand {
     pub(crate) fn try_found(&self, recovered: &Recovered) -> Result<State, Error> {
         let mut state = State::new();
         for group in &recovered.groups {
-            let log = self.storage.log(group.group).unwrap();
-            let mut entries = Vec::new();
-            while (entries.len() as u64) < group.last.0 {
-                let first = Index(entries.len() as u64 + 1);
-                entries.extend(log.entries(first, group.last, 700)?);
-            }
-            let after = group
-                .checkpoint
-                .as_ref()
-                .map_or(0, |(at, _)| at.index.0 as usize);
-            assert_eq!(
-                entries[after..],
-                group.tail,
-                "the tail follows the checkpoint"
-            );
-            if let Some((at, state)) = &group.checkpoint {
-                assert_eq!(
-                    *state,
-                    state_at(*at),
-                    "the checkpoint is the one that was given"
-                );
-                assert_eq!(entries[after - 1].id, *at);
-            }
-            let terms = terms(&entries);
-            assert_eq!(terms, group.terms);
-            assert!(group.commit <= group.last);
-            let model = GroupModel {
-                hard: group.hard,
-                entries,
-            };
-            state.insert(group.group, model);
+            state.insert(group.group, self.try_read(group)?);
         }
         Ok(state)
+    }
+
+    /// One group, read entry by entry.
+    pub(crate) fn try_read(&self, group: &RecoveredGroup) -> Result<GroupModel, Error> {
+        let log = self.storage.log(group.group).unwrap();
+        let mut entries = Vec::new();
+        while (entries.len() as u64) < group.last.0 {
+            let first = Index(entries.len() as u64 + 1);
+            entries.extend(log.entries(first, group.last, 700)?);
+        }
+        let after = group
+            .checkpoint
+            .as_ref()
+            .map_or(0, |(at, _)| at.index.0 as usize);
+        assert_eq!(
+            entries[after..],
+            group.tail,
+            "the tail follows the checkpoint"
+        );
+        if let Some((at, state)) = &group.checkpoint {
+            assert_eq!(
+                *state,
+                state_at(*at),
+                "the checkpoint is the one that was given"
+            );
+            assert_eq!(entries[after - 1].id, *at);
+        }
+        let terms = terms(&entries);
+        assert_eq!(terms, group.terms);
+        assert!(group.commit <= group.last);
+        Ok(GroupModel {
+            hard: group.hard,
+            entries,
+        })
     }
 
     /// Reads all records of a group that are placed, and all its entries.
@@ -245,6 +266,37 @@ impl ByHand {
                 next += u64::from(records(index));
             }
         }
+    }
+
+    /// Gives what is missing of a group, as a peer that has all of it would, until nothing is; what the
+    /// group is then.
+    pub(crate) fn mend(
+        &mut self,
+        group: GroupId,
+        truth: &GroupModel,
+        mut missing: Vec<(Index, Index)>,
+    ) -> RecoveredGroup {
+        assert!(!missing.is_empty(), "there is something to mend");
+        for _ in 0..100 {
+            let (first, last) = missing[0];
+            let entries = (first.0..=last.0)
+                .map(|index| truth.placed(index))
+                .collect();
+            self.storage.mend(group, entries);
+            self.hands.work();
+            self.listen();
+            assert!(self.failed.is_none(), "{:?}", self.failed);
+            match self.said.pop().unwrap() {
+                Event::Mended(recovered) => {
+                    assert_eq!(recovered.group, group);
+                    assert_eq!(recovered.missing, []);
+                    return *recovered;
+                }
+                Event::Mending { missing: left, .. } => missing = left,
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("{missing:?} stay missing");
     }
 
     pub(crate) fn checkpoint(&self, group: GroupId, at: LogId) {

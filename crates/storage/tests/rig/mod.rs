@@ -76,6 +76,7 @@ impl Rig {
                 Event::Persisted { upto } if upto >= seq => return Ok(()),
                 Event::Persisted { .. } => {}
                 Event::Failed(error) => return Err(error),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -1,0 +1,179 @@
+//! What is still sound in a segment that is damaged.
+//!
+//! Behind a damaged frame the next sound one is looked for byte by byte, so what a record holds could
+//! pass for a frame. That costs nothing: whatever is found here counts only if it stands, once all that
+//! is missing is there again, on the very byte where it was found.
+
+use std::path::Path;
+
+use kontiki_raft::{Index, Term};
+use kontiki_wire::{GroupId, limits::ENTRY_BYTES_MAX};
+
+use crate::{
+    Error,
+    disk::{Disk, File, Open},
+    layout::segment::{ENTRY_BYTES, ENTRY_MAGIC, HEADER_BYTES},
+    segment::frame::EntryHeader,
+};
+
+/// Bytes of one read.
+const READ_BYTES: usize = 1 << 20;
+/// After a read that fails, the next one is tried so many bytes further on.
+const SKIP_BYTES: u64 = 4 << 10;
+/// Stretches of one segment that are told apart; what is behind them counts as missing.
+const PIECES_MAX: usize = 64 << 10;
+
+/// Contiguous sound frames in a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    pub(crate) first: Index,
+    pub(crate) last: Index,
+    /// Where the first begins.
+    pub(crate) at: u64,
+    /// The byte after the last.
+    pub(crate) end: u64,
+}
+
+/// The sound frames of entries `first` to `last` of a group in a segment's file, in order; none if there
+/// is no such file.
+pub(crate) fn salvage(
+    disk: &dyn Disk,
+    path: &Path,
+    group: GroupId,
+    (first, last): (Index, Index),
+) -> Result<Vec<Piece>, Error> {
+    let file = match disk.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut search = Search {
+        size: file.size()?,
+        file,
+        chunk: Vec::new(),
+        chunk_at: 0,
+        group,
+        last,
+        next: first,
+        term: Term(0),
+        offset: 0,
+        pieces: Vec::new(),
+    };
+    search.run();
+    Ok(search.pieces)
+}
+
+struct Search {
+    file: Box<dyn File>,
+    size: u64,
+    chunk: Vec<u8>,
+    chunk_at: u64,
+    group: GroupId,
+    last: Index,
+    /// The lowest index that may come.
+    next: Index,
+    /// The term of the last sound entry.
+    term: Term,
+    /// The offset after its records.
+    offset: u64,
+    pieces: Vec<Piece>,
+}
+
+impl Search {
+    fn run(&mut self) {
+        let mut at = HEADER_BYTES as u64;
+        while at + ENTRY_BYTES as u64 <= self.size && self.pieces.len() < PIECES_MAX {
+            at = match self.header(at) {
+                Some(header) => {
+                    if self.has_its_body(at, &header) {
+                        self.push(at, &header);
+                    }
+                    at + header.frame_bytes()
+                }
+                None => self.next_magic(at + 1),
+            };
+        }
+    }
+
+    /// The header at `at`, if it can be one of those looked for.
+    fn header(&mut self, at: u64) -> Option<EntryHeader> {
+        let (header, _) = EntryHeader::decode(self.bytes(at, ENTRY_BYTES)?).ok()?;
+        let index = header.id.index;
+        let known = self.pieces.last();
+        let follows = known.is_some_and(|piece| piece.last.next() == index);
+        let fits = header.group == self.group
+            && (self.next..=self.last).contains(&index)
+            && header.id.term >= self.term
+            && header.offset.0 >= self.offset
+            && (!follows || header.offset.0 == self.offset)
+            && header.body_bytes as usize <= ENTRY_BYTES_MAX
+            && header.frame_bytes() <= self.size - at;
+        fits.then_some(header)
+    }
+
+    fn has_its_body(&mut self, at: u64, header: &EntryHeader) -> bool {
+        let bytes = self.bytes(at + ENTRY_BYTES as u64, header.body_bytes as usize);
+        bytes.is_some_and(|body| crc32c::crc32c(body) == header.body_checksum)
+    }
+
+    fn push(&mut self, at: u64, header: &EntryHeader) {
+        let index = header.id.index;
+        let end = at + header.frame_bytes();
+        self.next = index.next();
+        self.term = header.id.term;
+        self.offset = header.offset.0.saturating_add(u64::from(header.count));
+        match self.pieces.last_mut() {
+            Some(piece) if piece.end == at && piece.last.next() == index => {
+                piece.last = index;
+                piece.end = end;
+            }
+            _ => self.pieces.push(Piece {
+                first: index,
+                last: index,
+                at,
+                end,
+            }),
+        }
+    }
+
+    /// Where a frame's magic next stands, or the end.
+    fn next_magic(&mut self, mut at: u64) -> u64 {
+        let magic = ENTRY_MAGIC.to_le_bytes();
+        while at + (magic.len() as u64) <= self.size {
+            let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
+            let Some(bytes) = self.bytes(at, left.min(READ_BYTES)) else {
+                at = (at / SKIP_BYTES + 1) * SKIP_BYTES;
+                continue;
+            };
+            if let Some(found) = bytes.windows(magic.len()).position(|four| four == magic) {
+                return at + found as u64;
+            }
+            at += (bytes.len() - (magic.len() - 1)) as u64;
+        }
+        self.size
+    }
+
+    /// The `count` bytes from `at`, which are within the file; `None` if they cannot be read.
+    fn bytes(&mut self, at: u64, count: usize) -> Option<&[u8]> {
+        let known = at
+            .checked_sub(self.chunk_at)
+            .and_then(|from| usize::try_from(from).ok())
+            .filter(|from| from + count <= self.chunk.len());
+        if let Some(from) = known {
+            return self.chunk.get(from..from + count);
+        }
+        let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
+        self.chunk.resize(READ_BYTES.max(count).min(left), 0);
+        self.chunk_at = at;
+        let read = self.file.read_at(at, &mut self.chunk);
+        if read.is_err() && self.chunk.len() > count {
+            // Something behind them may be what cannot be read.
+            self.chunk.truncate(count);
+            let read = self.file.read_at(at, &mut self.chunk);
+            self.chunk.truncate(read.unwrap_or(0));
+        } else {
+            self.chunk.truncate(read.unwrap_or(0));
+        }
+        self.chunk.get(..count)
+    }
+}
