@@ -83,13 +83,16 @@ fn settled() -> ByHand {
     next
 }
 
+/// A path and what is in it.
+type FileBytes = (PathBuf, Vec<u8>);
+
 /// Files to be damaged: everything where the journal has much, segments where it has nothing.
-fn victims() -> Vec<(ByHand, Vec<(PathBuf, Vec<u8>)>)> {
+fn victims() -> [(ByHand, Vec<FileBytes>); 2] {
     let (grown, settled) = (grown(), settled());
     let all = grown.disk.files();
     let mut segments = settled.disk.files();
     segments.retain(|(path, _)| path.starts_with("groups"));
-    vec![(grown, all), (settled, segments)]
+    [(grown, all), (settled, segments)]
 }
 
 /// What became of a disk that was meddled with.
@@ -143,7 +146,7 @@ fn judge(disk: SimDisk, sound: &ByHand, what: &str) -> Verdict {
 /// Every segment is what it was, byte for byte, but that what is in the journal may not be in a segment
 /// yet; and nothing else is there.
 fn assert_same_segments(disk: &SimDisk, sound: &SimDisk, what: &str) {
-    let segments = |disk: &SimDisk| -> Vec<(PathBuf, Vec<u8>)> {
+    let segments = |disk: &SimDisk| -> Vec<FileBytes> {
         let files = disk.files().into_iter();
         files
             .filter(|(path, _)| path.starts_with("groups"))
