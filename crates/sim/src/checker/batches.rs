@@ -17,15 +17,19 @@ pub(super) fn check(
             continue;
         }
         let places = values.places(history, id);
-        let Some(start) = values.start(history, id) else {
+        let Some(seen) = places.iter().position(Option::is_some) else {
             continue;
         };
-        let missing = |place: &Option<u64>| place.is_none();
-        let scattered = (start..)
-            .zip(&places)
-            .any(|(due, place)| place.is_some_and(|place| place != due));
-        // Without a complete dump, what was not seen may be there all the same.
-        let torn = log.end.is_some() && start >= log.base && places.iter().any(missing);
+        let start = places[seen].and_then(|place| place.checked_sub(seen as u64));
+        let scattered = start.is_none_or(|start| {
+            let due = (start..).zip(&places);
+            due.into_iter()
+                .any(|(due, place)| place.is_some_and(|place| place != due))
+        });
+        // Without a complete dump, what was not seen may be there all the same; so may what lies below
+        // the base.
+        let known = log.end.is_some() && start.is_some_and(|start| start >= log.base);
+        let torn = known && places.iter().any(Option::is_none);
         if torn || scattered {
             violations.add(Code::Density, log.group, &[id], || {
                 format!("its records stand at {places:?}")

@@ -75,7 +75,15 @@ impl Log {
             violations,
             bound: counts * OFFSETS_TO_VALUES + OFFSETS_MORE,
         };
-        for id in &part.dumps {
+        let (whole, earlier) = part.dumps.split_at(complete.len());
+        for id in whole {
+            laying.dump(*id);
+        }
+        // From here on, what lies beyond the end is not there, whoever has seen it.
+        let ends = complete.iter().filter_map(|dump| dump.pieces.last());
+        let end = ends.map(Piece::end).max().unwrap_or(0).min(laying.bound);
+        laying.log.end = (!complete.is_empty()).then_some(end);
+        for id in earlier {
             laying.dump(*id);
         }
         for id in &part.subscriptions {
@@ -89,10 +97,6 @@ impl Log {
         for id in &part.watermarks {
             laying.watermark(*id);
         }
-        let bound = laying.bound;
-        let ends = complete.iter().filter_map(|dump| dump.pieces.last());
-        let end = ends.map(Piece::end).max().unwrap_or(0).min(bound);
-        log.end = (!complete.is_empty()).then_some(end);
         log.stamps.sort_unstable_by_key(|(offset, _, _)| *offset);
         log.agree_on_stamps(violations);
         log
@@ -161,7 +165,8 @@ impl Laying<'_, '_> {
         let source = Source::Delivery(id);
         for delivery in &self.history.subscriptions[id].deliveries {
             self.piece(&delivery.piece, source);
-            for offset in delivery.piece.offset..delivery.piece.end().min(self.bound) {
+            let reach = self.log.known_at.len() as u64;
+            for offset in delivery.piece.offset..delivery.piece.end().min(reach) {
                 let at = &mut self.log.known_at[offset as usize];
                 *at = (*at).min(delivery.at);
             }
@@ -195,7 +200,8 @@ impl Laying<'_, '_> {
     }
 
     fn piece(&mut self, piece: &Piece, source: Source) {
-        if let Some(stamp) = piece.stamp {
+        let there = self.log.end.is_none_or(|end| piece.end() <= end);
+        if let Some(stamp) = piece.stamp.filter(|_| there) {
             let count = piece.records.len() as u32;
             self.log.stamps.push((piece.offset, stamp, count));
         }
@@ -212,12 +218,16 @@ impl Laying<'_, '_> {
             });
             return;
         }
+        let slot = Slot { seen, source };
+        if self.log.end.is_some_and(|end| offset >= end) {
+            self.origin(offset, slot);
+            return;
+        }
         let at = offset as usize;
         if at >= self.log.slots.len() {
             self.log.slots.resize(at + 1, None);
             self.log.known_at.resize(at + 1, NEVER);
         }
-        let slot = Slot { seen, source };
         match self.log.slots[at] {
             None => {
                 self.log.slots[at] = Some(slot);

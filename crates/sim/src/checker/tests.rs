@@ -4,5 +4,6 @@
 mod brute_force;
 mod chance;
 mod cluster;
+mod spoiled;
 mod valid;
 mod words;

@@ -341,6 +341,7 @@ impl Cluster<'_> {
                 for pending in writer.pending.iter().filter(|one| !one.ended) {
                     let outcome = match pending.offset {
                         Some(offset) => Outcome::Acknowledged { offset },
+                        None if self.chance.percent(50) => Outcome::Failed,
                         None => Outcome::Unknown,
                     };
                     self.history.append_ended(at, pending.append, outcome);
