@@ -1,12 +1,13 @@
 //! What a member's machine and process do: start, take a turn, have the effects done, and end.
 
-use kontiki_broker::{Effect, Input};
-use kontiki_raft::Role;
+use kontiki_broker::{Broker, Effect, Input};
+use kontiki_raft::{Micros, Role};
 use kontiki_storage::Event as Told;
 use kontiki_wire::{AppendRefused, Offset, Refusal, Response};
 
 use crate::{
     event::{Event, Process},
+    invariants::Observation,
     member::{Host, Kept, NoStart, Waiting},
     pipe::Down,
     world::World,
@@ -33,7 +34,7 @@ impl World {
             return;
         }
         match member.start(at, &self.plan.tuning, members) {
-            Ok(()) => {
+            Ok(groups) => {
                 self.trace.note(at, 2, number as u64);
                 let name = &member.name;
                 let damage = member.host.as_ref().map_or(0, |host| host.damage.len());
@@ -41,6 +42,9 @@ impl World {
                     0 => format!("{name} starts"),
                     damage => format!("{name} starts, {damage} damages found"),
                 });
+                let groups = &groups;
+                self.observe(number, &Observation::Started { groups });
+                self.check_damage(number);
                 self.plan_turn(number);
                 self.open_links(number);
             }
@@ -48,6 +52,16 @@ impl World {
                 self.find(|| format!("n{} does not start from its disk: {why}", number + 1));
             }
             Err(NoStart::Disk(error)) => self.did_not_open(number, &error),
+        }
+    }
+
+    /// A disk that nobody damaged is not found to be damaged.
+    fn check_damage(&mut self, number: usize) {
+        let Some(host) = &self.members[number].host else {
+            return;
+        };
+        if let Some(damage) = host.damage.first().cloned() {
+            self.find(|| format!("n{} finds damage that nobody did: {damage}", number + 1));
         }
     }
 
@@ -115,16 +129,31 @@ impl World {
         };
         host.turn_planned = false;
         let mut taken = 0;
+        let seen = self.now;
+        let mut finding = None;
+        let mut handle = |broker: &mut Broker, input: Input| {
+            let took = Observation::Took { input: &input };
+            let seen = self.invariants.observe(Micros(seen), member.me, &took);
+            finding = finding.take().or(seen.err());
+            broker.handle(now, input);
+        };
         while taken < INPUTS_PER_TURN_MAX
             && let Some(input) = host.inbox.pop_front()
         {
-            host.broker.handle(now, input);
+            handle(&mut host.broker, input);
             taken += 1;
         }
         let due = host.broker.next_deadline();
         if due.is_some_and(|at| at <= now.monotonic) {
-            host.broker.handle(now, Input::Timer);
+            handle(&mut host.broker, Input::Timer);
         }
+        if let Some(finding) = finding {
+            self.find(|| finding.to_string());
+            return;
+        }
+        let Some(host) = &mut self.members[number].host else {
+            return;
+        };
         let mut effects = Vec::new();
         host.broker.drain(now, &mut effects);
         self.trace.note(
@@ -133,6 +162,7 @@ impl World {
             (number as u64) << 32 | (taken as u64) << 16 | effects.len() as u64,
         );
         for effect in effects {
+            self.observe(number, &Observation::Does { effect: &effect });
             self.perform(number, effect);
             if self.members[number].host.is_none() {
                 return;
@@ -420,6 +450,7 @@ impl World {
         let member = &mut self.members[number];
         let host = member.host.take()?;
         member.paused_until = 0;
+        self.observe(number, &Observation::Died);
         self.trace.note(self.now, 10, number as u64);
         self.close_links(number, system_lives);
         self.end_pipes(number, system_lives);
@@ -434,7 +465,7 @@ impl World {
         self.end_process(number, false);
         self.members[number].lose_power();
         if self.members.iter().all(|member| member.host.is_none()) {
-            self.history.outages.push(kontiki_raft::Micros(self.now));
+            self.history.outages.push(Micros(self.now));
         }
         let delay = RESTART / 2 + self.chance.around(RESTART);
         self.plan_in(delay, Event::Start { member: number });

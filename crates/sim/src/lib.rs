@@ -9,6 +9,7 @@ pub mod checker;
 mod clock;
 mod consumer;
 mod delivery;
+mod dump;
 mod event;
 mod faults;
 pub mod history;

@@ -128,7 +128,7 @@ impl Member {
         at: u64,
         tuning: &Tuning,
         members: Vec<Known>,
-    ) -> Result<(), NoStart> {
+    ) -> Result<Vec<GroupBoot>, NoStart> {
         let told = Told::default();
         let tell = {
             let told = Arc::clone(&told);
@@ -148,11 +148,12 @@ impl Member {
                 ..ClusterState::default()
             },
             checkpoints: tuning.checkpoints,
-            unsound: (!damage.is_empty()).then(|| damage.join("; ")),
+            damage: (!damage.is_empty()).then(|| damage.join("; ")),
             seed: self.chance.next(),
         };
         let boots = boots(self.me, recovered, self.started);
-        let broker = Broker::new(settings, boots, self.clock.now(at)).map_err(NoStart::Broker)?;
+        let broker = Broker::new(settings, boots.clone(), self.clock.now(at));
+        let broker = broker.map_err(NoStart::Broker)?;
         self.started = true;
         self.life += 1;
         self.host = Some(Host {
@@ -173,7 +174,7 @@ impl Member {
             deliveries: BTreeMap::new(),
             damage,
         });
-        Ok(())
+        Ok(boots)
     }
 
     /// What a power cut leaves of the disk: of what was not synced anything or nothing.
@@ -219,9 +220,9 @@ fn lock(
 
 /// What a broker starts from, as the server makes it of what storage recovered.
 fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
-    let sound = recovered.damage.is_empty();
+    let forgot = !recovered.damage.is_empty();
     let groups = recovered.groups.into_iter();
-    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group, sound)).collect();
+    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group, forgot)).collect();
     if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {
         let group = RecoveredGroup {
             group: GroupId::CLUSTER,
@@ -234,14 +235,14 @@ fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
             checkpoint: None,
             tail: Vec::new(),
         };
-        let mut boot = from_disk(me, group, sound);
-        boot.boot.fresh = boots.is_empty() && sound && !started;
+        let mut boot = from_disk(me, group, forgot);
+        boot.boot.fresh = boots.is_empty() && !forgot && !started;
         boots.push(boot);
     }
     boots
 }
 
-fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
+fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
     let checkpoint = group.checkpoint.as_ref();
     let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
     GroupBoot {
@@ -249,7 +250,7 @@ fn from_disk(me: NodeRef, group: RecoveredGroup, sound: bool) -> GroupBoot {
         boot: Boot {
             me,
             fresh: false,
-            sound,
+            forgot,
             hard: group.hard,
             base: group.base,
             base_config: (Index(0), Membership::default()),

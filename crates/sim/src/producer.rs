@@ -175,7 +175,6 @@ impl World {
             let (append, first) = self.history.append(at, it.group, it.writer, count);
             let ticket = it.gather(at.0, first, count, filling);
             it.pending.push_back((append, ticket));
-            self.expect_acknowledgement();
             self.fill(number);
         }
         let gap = self.producers[number].load.gap;
@@ -534,27 +533,11 @@ impl World {
         }
         it.pending = waiting;
         if acknowledged > 0 {
-            self.acknowledged += acknowledged;
             self.trace.note(self.now, 12, acknowledged);
-            self.acknowledged_now();
         }
     }
 
     fn member_named(&self, name: &str) -> Option<usize> {
         self.members.iter().position(|member| member.name == name)
-    }
-
-    /// Somebody waits for an acknowledgement.
-    fn expect_acknowledgement(&mut self) {
-        self.outage.since.get_or_insert(self.now);
-    }
-
-    fn acknowledged_now(&mut self) {
-        if let Some(since) = self.outage.since.take() {
-            self.outage.longest = self.outage.longest.max(self.now - since);
-        }
-        if self.producers.iter().any(|producer| !producer.is_idle()) {
-            self.outage.since = Some(self.now);
-        }
     }
 }

@@ -3,7 +3,14 @@
 
 use kontiki_wire::GroupId;
 
-use crate::{faults::Counts, history::History, plan::Plan, trace::Trace, world::World};
+use crate::{
+    checker::{self, Report},
+    faults::Counts,
+    history::History,
+    plan::Plan,
+    trace::Trace,
+    world::World,
+};
 
 /// What came of a story.
 #[derive(Clone, Debug)]
@@ -16,10 +23,8 @@ pub struct Told {
     pub trace: Trace,
     /// How often each kind of fault came about.
     pub counts: Counts,
-    /// Batches that were acknowledged.
-    pub acknowledged: u64,
-    /// The longest time, in microseconds, in which nothing was acknowledged though somebody waited.
-    pub outage: u64,
+    /// The figures of what was asked for.
+    pub report: Report,
     /// How long the story was, in microseconds.
     pub lasted: u64,
     /// What its clients and replicas saw.
@@ -42,13 +47,17 @@ pub fn tell(plan: Plan, keeps_lines: bool) -> Told {
     world.run_to(plan.suffers);
     world.heal();
     world.recover();
+    world.dump();
+    let verdict = checker::check(&world.history);
+    if let Some(violation) = verdict.violations.first() {
+        world.find(|| violation.to_string());
+    }
     Told {
         plan,
+        report: verdict.report,
         finding: world.finding,
         trace: world.trace,
         counts: world.counts,
-        acknowledged: world.acknowledged,
-        outage: world.outage.longest,
         lasted: world.now,
         history: world.history,
     }

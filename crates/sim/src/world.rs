@@ -12,6 +12,7 @@ use crate::{
     event::{Event, PipeId, Process},
     faults::{Counts, Kind},
     history::History,
+    invariants::{Invariants, Observation},
     member::Member,
     network::Network,
     operator::Order,
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) readers: Vec<Reader>,
     pub(crate) orders: Vec<Order>,
     pub(crate) history: History,
+    pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
     /// What faults have done and will undo at their end.
@@ -47,17 +49,6 @@ pub(crate) struct World {
     pub(crate) is_healed: bool,
     /// The first thing that was found to be wrong.
     pub(crate) finding: Option<String>,
-    /// When something was last acknowledged, and the longest time in which nothing was though
-    /// somebody waited.
-    pub(crate) outage: Outage,
-    pub(crate) acknowledged: u64,
-}
-
-/// The longest time without an acknowledgement.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Outage {
-    pub(crate) since: Option<u64>,
-    pub(crate) longest: u64,
 }
 
 impl World {
@@ -80,13 +71,12 @@ impl World {
             readers: Vec::new(),
             orders: Vec::new(),
             history: History::default(),
+            invariants: Invariants::default(),
             trace: Trace::new(keeps_lines),
             counts: Counts::new(),
             injuries: BTreeMap::new(),
             is_healed: false,
             finding: None,
-            outage: Outage::default(),
-            acknowledged: 0,
             plan: Arc::new(plan),
             chance,
         };
@@ -124,6 +114,15 @@ impl World {
             let what = what();
             self.trace.tell(self.now, || format!("FOUND {what}"));
             self.finding = Some(what);
+        }
+    }
+
+    /// Holds what a member was seen to do against every promise.
+    pub(crate) fn observe(&mut self, member: usize, what: &Observation<'_>) {
+        let at = self.time();
+        let me = self.members[member].me;
+        if let Err(finding) = self.invariants.observe(at, me, what) {
+            self.find(|| finding.to_string());
         }
     }
 

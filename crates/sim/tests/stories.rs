@@ -18,7 +18,7 @@ fn the_same_seed_is_the_same_story() {
         let again = tell(plan(seed, 12), false);
         assert_eq!(once.trace.hash(), again.trace.hash(), "seed {seed}");
         assert_eq!(once.history, again.history, "seed {seed}");
-        assert!(once.acknowledged > 0, "seed {seed}");
+        assert!(once.report.acknowledged > 0, "seed {seed}");
     }
 }
 
