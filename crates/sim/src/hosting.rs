@@ -423,6 +423,10 @@ impl World {
                     self.trace.note(self.now, 9, (number as u64) << 32 | upto);
                     self.input(number, Input::Persisted { upto });
                 }
+                Told::Damaged { what, .. } => {
+                    self.find(|| format!("n{} reads damage that nobody did: {what}", number + 1));
+                }
+                Told::Mending { .. } | Told::Mended(_) => {}
                 Told::Failed(error) => {
                     self.failed(number, &error);
                     return;

@@ -234,6 +234,8 @@ fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
             commit: Index(0),
             checkpoint: None,
             tail: Vec::new(),
+            missing: Vec::new(),
+            damage: Vec::new(),
         };
         let mut boot = from_disk(me, group, forgot);
         boot.boot.fresh = boots.is_empty() && !forgot && !started;

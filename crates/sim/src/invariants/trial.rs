@@ -34,6 +34,7 @@ pub(super) fn appended(matched: u64) -> Body {
     Body::Appended {
         session: Session(1),
         matched: Index(matched),
+        counts: true,
     }
 }
 
@@ -233,6 +234,7 @@ impl<P: Promise> Trial<P> {
         let hard = Hard {
             term: Term(term),
             vote: vote.map(node),
+            recovering: false,
         };
         self.persists(
             member,
@@ -255,7 +257,7 @@ impl<P: Promise> Trial<P> {
         let boot = Boot {
             me: node(member),
             fresh: false,
-            sound: true,
+            forgot: false,
             hard: Hard::default(),
             base: LogId::ORIGIN,
             base_config: (Index(0), Membership::default()),
