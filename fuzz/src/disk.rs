@@ -92,6 +92,7 @@ fn write(index: u64) -> Writes {
         hard: index.is_multiple_of(10).then_some(Hard {
             term: entry.id.term,
             vote: Some(vote),
+            recovering: false,
         }),
         truncate_from: None,
         append: vec![entry],

@@ -52,7 +52,7 @@ pub(crate) fn settings() -> Settings {
             ..ClusterState::default()
         },
         checkpoints: kontiki_broker::CheckpointEvery::default(),
-        unsound: None,
+        damage: None,
         seed: 1,
     }
 }
@@ -69,10 +69,10 @@ pub(crate) fn boot(group: GroupId, checkpoint: Option<Bytes>) -> GroupBoot {
         boot: Boot {
             me: node(1),
             fresh: checkpoint.is_none(),
-            sound: true,
+            forgot: false,
             hard: Hard {
                 term: Term(one),
-                vote: None,
+                ..Hard::default()
             },
             base: LogId::ORIGIN,
             base_config: (Index(0), Membership::default()),

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use kontiki_broker::{Broker, Effect, Input, Now, StreamId};
 use kontiki_raft::{
-    AppendHead, Body, Entry, Index, Kind, LogId, Message, Micros, NodeId, Session, Term,
+    AppendHead, Body, Entry, Index, Kind, Life, LogId, Message, Micros, NodeId, Session, Term,
 };
 use kontiki_wire::{
     Batch, BatchBuilder, ClusterCommand, GroupId, GroupMessage, PeerFrame, ProducerId, Record,
@@ -176,7 +176,7 @@ fn batch(sequence: u64) -> Batch {
 fn message(script: &mut Script<'_>) -> GroupMessage {
     let group = GroupId(script.small(3));
     let term = Term(script.number());
-    let body = match script.small(10) {
+    let body = match script.small(12) {
         0 => Body::PreVote {
             round: script.number(),
             last: script.log_id(),
@@ -196,6 +196,7 @@ fn message(script: &mut Script<'_>) -> GroupMessage {
         5 => Body::Appended {
             session: Session(script.number()),
             matched: Index(script.number()),
+            counts: script.small(2) == 0,
         },
         6 => Body::AppendRejected {
             session: Session(script.number()),
@@ -208,6 +209,13 @@ fn message(script: &mut Script<'_>) -> GroupMessage {
         },
         8 => Body::BeatReply {
             beat: script.number(),
+        },
+        9 => Body::Rejoin {
+            life: Life(script.number()),
+        },
+        10 => Body::RejoinAt {
+            life: Life(script.number()),
+            index: Index(script.number()),
         },
         _ => Body::TimeoutNow {
             need: script.log_id(),
