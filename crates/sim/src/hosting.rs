@@ -431,8 +431,6 @@ impl World {
                     self.failed(number, &error);
                     return;
                 }
-                // No disk here loses what is in segments.
-                Told::Damaged { .. } | Told::Mending { .. } | Told::Mended(_) => {}
             }
         }
     }
