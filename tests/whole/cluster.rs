@@ -2,10 +2,10 @@
 //! loopback address, ports and folder.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -54,7 +54,14 @@ pub(crate) fn kontiki() -> &'static Path {
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) data: PathBuf,
+    /// Where clients reach it.
+    pub(crate) address: SocketAddr,
+    /// What else `kontiki serve` is told.
+    pub(crate) options: Vec<String>,
     process: Option<Child>,
+    is_ready: Option<mpsc::Receiver<()>>,
+    /// Where in the file of all that it ever said the latest start begins.
+    said_from: u64,
 }
 
 /// The cluster. Its processes die with it.
@@ -112,20 +119,28 @@ impl Cluster {
     }
 
     fn born_with(size: usize, options: &[&str]) -> Self {
+        let address = address();
+        let ports = ports(address, size * 2);
+        let addresses = ports.chunks(2).map(|of_one| {
+            let at = |port: u16| SocketAddr::from((address, port));
+            (at(of_one[0]), at(of_one[1]))
+        });
+        Self::born_at(&addresses.collect::<Vec<_>>(), options)
+    }
+
+    /// Births a cluster whose members are known at these addresses: for clients, and for peers.
+    pub(crate) fn born_at(addresses: &[(SocketAddr, SocketAddr)], options: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("kontiki-")
             .tempdir()
             .expect("a folder");
-        let address = address();
-        let ports = ports(address, size * 2);
         let mut init = Command::new(kontiki());
         init.args(["init"].iter().chain(options))
             .arg("--data")
             .arg(dir.path().join("cluster"));
-        for at in 0..size {
-            let (clients, peers) = (ports[at * 2], ports[at * 2 + 1]);
+        for (at, (clients, peers)) in addresses.iter().enumerate() {
             init.arg("--member")
-                .arg(format!("n{}@{address}:{clients},{address}:{peers}", at + 1));
+                .arg(format!("n{}@{clients},{peers}", at + 1));
         }
         let output = init.output().expect("kontiki runs");
         assert!(
@@ -133,11 +148,16 @@ impl Cluster {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let members = (1..=size)
-            .map(|n| Member {
+        let members = addresses.iter().zip(1..);
+        let members = members
+            .map(|((address, _), n)| Member {
                 name: format!("n{n}"),
                 data: dir.path().join("cluster").join(format!("n{n}")),
+                address: *address,
+                options: Vec::new(),
                 process: None,
+                is_ready: None,
+                said_from: 0,
             })
             .collect();
         Self { dir, members }
@@ -159,32 +179,39 @@ impl Cluster {
 
     /// Starts a member and waits until it says that it serves.
     pub(crate) fn serve(&mut self, at: usize) {
-        self.serve_with(at, |_| {});
+        self.launch(at, Command::new(kontiki()));
+        if let Err(status) = self.ready(at) {
+            panic!(
+                "{} does not serve ({status}):\n{}",
+                self.members[at].name,
+                self.said(at)
+            );
+        }
     }
 
-    /// The same, with the command changed first.
-    pub(crate) fn serve_with(&mut self, at: usize, change: impl FnOnce(&mut Command)) {
+    /// Starts a member and waits for nothing. `program` is the binary, or what runs it with the
+    /// arguments that follow.
+    pub(crate) fn launch(&mut self, at: usize, mut program: Command) {
+        let said = self.said_file(at);
         let member = &mut self.members[at];
         assert!(member.process.is_none(), "{} is running", member.name);
-        let mut serve = Command::new(kontiki());
-        serve.arg("serve").arg("--data").arg(&member.data);
-        serve
+        program.arg("serve").arg("--data").arg(&member.data);
+        program
+            .args(&member.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        change(&mut serve);
-        let mut process = serve.spawn().expect("kontiki runs");
-        let said = process.stderr.take().expect("a piped stderr");
-        let log = std::fs::OpenOptions::new()
+        let mut process = program.spawn().expect("kontiki runs");
+        let stderr = process.stderr.take().expect("a piped stderr");
+        let mut log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(member.data.join("said"))
+            .open(said)
             .expect("a log");
+        member.said_from = log.metadata().expect("an open file").len();
         let (ready, is_ready) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut log = log;
-            for line in BufReader::new(said).lines().map_while(Result::ok) {
-                use std::io::Write;
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 writeln!(log, "{line}").ok();
                 if line.contains(" is ready: ") {
                     ready.send(()).ok();
@@ -192,18 +219,45 @@ impl Cluster {
             }
         });
         member.process = Some(process);
-        if is_ready.recv_timeout(PATIENCE).is_err() {
-            panic!(
-                "{} does not serve:\n{}",
-                self.members[at].name,
-                self.said(at)
-            );
+        member.is_ready = Some(is_ready);
+    }
+
+    /// Waits until a launched member says that it serves, or gives its status if it ends instead.
+    pub(crate) fn ready(&mut self, at: usize) -> Result<(), ExitStatus> {
+        let is_ready = self.members[at].is_ready.take();
+        let is_ready = is_ready.expect("launched, and not awaited");
+        match is_ready.recv_timeout(PATIENCE) {
+            Ok(()) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.wait(at)),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!(
+                    "{} does not start:\n{}",
+                    self.members[at].name,
+                    self.said(at)
+                )
+            }
         }
+    }
+
+    fn said_file(&self, at: usize) -> PathBuf {
+        let name = format!("{}.said", self.members[at].name);
+        self.dir.path().join(name)
     }
 
     /// What a member wrote to stderr so far.
     pub(crate) fn said(&self, at: usize) -> String {
-        std::fs::read_to_string(self.members[at].data.join("said")).unwrap_or_default()
+        std::fs::read_to_string(self.said_file(at)).unwrap_or_default()
+    }
+
+    /// What it wrote to stderr since it was last started.
+    pub(crate) fn said_lately(&self, at: usize) -> String {
+        let mut said = self.said(at);
+        said.split_off(self.members[at].said_from as usize)
+    }
+
+    /// Whether its process was started and has not been waited for.
+    pub(crate) fn is_up(&self, at: usize) -> bool {
+        self.members[at].process.is_some()
     }
 
     /// `kill -9`.
@@ -211,6 +265,15 @@ impl Cluster {
         let mut process = self.members[at].process.take().expect("a running member");
         process.kill().expect("a process to kill");
         process.wait().expect("a process to wait for");
+    }
+
+    /// `kill -9` of one that may have ended by itself meanwhile.
+    pub(crate) fn end(&mut self, at: usize) {
+        if let Some(mut process) = self.members[at].process.take() {
+            // An error says that it is gone.
+            let _ = process.kill();
+            process.wait().expect("a process to wait for");
+        }
     }
 
     /// `kill -9` of everybody still running, as near to at once as a loop can.
@@ -234,6 +297,13 @@ impl Cluster {
         rustix::process::kill_process(pid, signal).expect("a process to signal");
     }
 
+    /// Ends a member in order.
+    pub(crate) fn stop(&mut self, at: usize) {
+        self.signal(at, rustix::process::Signal::TERM);
+        let status = self.wait(at);
+        assert!(status.success(), "{}: {status}", self.members[at].name);
+    }
+
     /// A running member's process id.
     pub(crate) fn pid(&self, at: usize) -> u32 {
         self.members[at]
@@ -244,11 +314,10 @@ impl Cluster {
     }
 
     /// Waits for a member's process to end by itself.
-    pub(crate) fn wait(&mut self, at: usize) -> std::process::ExitStatus {
-        let mut process = self.members[at].process.take().expect("a running member");
+    pub(crate) fn wait(&mut self, at: usize) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = process.try_wait().expect("a process to wait for") {
+            if let Some(status) = self.ended(at) {
                 return status;
             }
             assert!(
@@ -258,6 +327,17 @@ impl Cluster {
             );
             std::thread::yield_now();
         }
+    }
+
+    /// How a member's process ended, if it did.
+    pub(crate) fn ended(&mut self, at: usize) -> Option<ExitStatus> {
+        let process = &mut self.members[at].process;
+        let running = process.as_mut().expect("a running member");
+        let status = running.try_wait().expect("a process to wait for");
+        if status.is_some() {
+            *process = None;
+        }
+        status
     }
 
     /// Which member leads a topic, once one does.

@@ -1,5 +1,6 @@
 //! Kontiki whole: real processes, disks, sockets and certificates.
 
+#[allow(dead_code, reason = "tests/torture uses the rest of it")]
 mod cluster;
 mod disk;
 mod faults;

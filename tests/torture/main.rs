@@ -1,0 +1,17 @@
+//! Faults on real processes, under load, judged by everything that clients saw. Each kind does a few
+//! rounds, from a seed that it prints; `TORTURE="only=kills rounds=500"` is a longer run of one.
+
+mod calls;
+#[allow(dead_code, reason = "tests/whole uses the rest of it")]
+#[path = "../whole/cluster.rs"]
+mod cluster;
+mod damage;
+mod kills;
+mod load;
+mod pauses;
+mod plan;
+mod power;
+mod replica;
+mod report;
+mod stage;
+mod wounds;

@@ -1,0 +1,211 @@
+//! A cluster under load, and what is asked of it between two blows and at the end.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use kontiki_client::{Client, TopicName};
+use kontiki_sim::{
+    checker,
+    history::{Dump, Holder},
+};
+use kontiki_wire::GroupId;
+
+use crate::{
+    cluster::{Cluster, PATIENCE, kontiki},
+    load::{Hands, Load},
+    plan::Random,
+    replica::Examiner,
+    report::Report,
+};
+
+/// Files so small that there are many of them within seconds.
+const SETTINGS: &str = "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
+/// How long a damaged member may take to be as good as the others.
+const HOME_WITHIN: Duration = Duration::from_secs(30);
+/// How many members a cluster has here.
+pub(crate) const SIZE: usize = 3;
+
+/// The cluster, its load, and who looks at both. Dropped in this order.
+pub(crate) struct Stage {
+    pub(crate) load: Load,
+    examiner: Examiner,
+    pub(crate) client: Client,
+    pub(crate) topic: TopicName,
+    group: GroupId,
+    pub(crate) cluster: Cluster,
+    pub(crate) hands: Hands,
+}
+
+impl Stage {
+    /// Starts a cluster that was born, and its load.
+    pub(crate) fn set(mut cluster: Cluster, random: &mut Random) -> Self {
+        for at in 0..SIZE {
+            let file = cluster.members[at].data.join("kontiki.toml");
+            std::fs::write(file, SETTINGS).expect("a member's folder");
+            cluster.launch(at, Command::new(kontiki()));
+        }
+        for at in 0..SIZE {
+            cluster.ready(at).expect("a new member serves");
+        }
+        let hands = Hands::new();
+        let topic: TopicName = "orders".parse().expect("a name");
+        let (client, group, examiner) = hands.wait(async {
+            let client = cluster.client().await;
+            let admin = client.admin();
+            let made = admin.ensure_topic(&topic, Default::default()).await;
+            let group = made.expect("a topic").group;
+            let examiner = Examiner::new(&cluster.folder(), topic.clone(), group);
+            (client, group, examiner)
+        });
+        let load = Load::start(&hands, &client, &topic, group, random);
+        Self {
+            load,
+            examiner,
+            client,
+            topic,
+            group,
+            cluster,
+            hands,
+        }
+    }
+
+    /// Who leads the topic, among those who are up.
+    pub(crate) fn leader(&self) -> usize {
+        let leader = self.cluster.leader(&self.client, &self.topic);
+        self.hands.wait(leader)
+    }
+
+    /// Starts members and waits until they serve.
+    pub(crate) fn start(&mut self, members: &[usize]) {
+        for at in members {
+            self.cluster.launch(*at, Command::new(kontiki()));
+        }
+        for at in members {
+            if let Err(status) = self.cluster.ready(*at) {
+                let said = self.cluster.said_lately(*at);
+                panic!("member {at} does not start again ({status}):\n{said}");
+            }
+        }
+    }
+
+    /// Waits until something appended from now on is acknowledged; says how long that took.
+    pub(crate) fn next_acknowledgement(&self) -> Duration {
+        let now = Instant::now();
+        self.load.acknowledged_since(&self.hands, now) - now
+    }
+
+    /// Waits until so many more were acknowledged.
+    pub(crate) fn progress(&self, more: u64) {
+        let goal = self.load.acknowledged() + more;
+        while self.load.acknowledged() < goal {
+            self.next_acknowledgement();
+        }
+    }
+
+    /// Waits until every member is up, sound, and has what the others have.
+    pub(crate) fn heal(&self) {
+        let start = Instant::now();
+        loop {
+            let status = self.hands.wait(self.client.admin().status());
+            let why = match status {
+                Ok(status) if status.healthy => return,
+                Ok(status) => status.reasons.join("; "),
+                Err(error) => error.to_string(),
+            };
+            assert!(start.elapsed() < PATIENCE, "it does not heal: {why}");
+        }
+    }
+
+    /// Whether, within a while, a member is as good as the others.
+    pub(crate) fn is_home(&self, at: usize) -> bool {
+        let start = Instant::now();
+        let name = &self.cluster.members[at].name;
+        while start.elapsed() < HOME_WITHIN {
+            if let Ok(status) = self.hands.wait(self.client.admin().status())
+                && status.healthy
+            {
+                return true;
+            }
+            if self.cluster.said_lately(at).contains("not to be trusted") {
+                return false;
+            }
+        }
+        panic!(
+            "{name} is neither damaged nor well:\n{}",
+            self.cluster.said_lately(at)
+        );
+    }
+
+    /// Reads all that these members have, and compares it with all that was told so far.
+    pub(crate) fn examine(&self, members: &[usize]) {
+        let end = end_of(&self.hands, &self.client, &self.topic);
+        self.judge(members, end, false);
+    }
+
+    /// Ends the load, waits until all is well, and compares what everybody has with all that was told.
+    pub(crate) fn finish(mut self, report: &mut Report) {
+        self.heal();
+        let (hands, client, topic) = (&self.hands, &self.client, &self.topic);
+        let end = self.load.end(hands, || end_of(hands, client, topic));
+        self.load.told.history().settled = true;
+        let figures = self.judge(&[0, 1, 2], end, true);
+        report.figures.merge(&figures);
+    }
+
+    fn judge(&self, members: &[usize], end: u64, complete: bool) -> checker::Report {
+        let mut dumps = Vec::new();
+        for at in members {
+            let member = &self.cluster.members[*at];
+            let read = self.examiner.read(&member.name, member.address, end);
+            let read = async { tokio::time::timeout(PATIENCE, read).await };
+            let read = self.hands.wait(read);
+            let pieces = read
+                .unwrap_or_else(|_| panic!("{} does not show all it has", member.name))
+                .unwrap_or_else(|why| panic!("{} does not show all it has: {why}", member.name));
+            dumps.push(Dump {
+                holder: Holder::Member(*at as u64 + 1),
+                group: self.group,
+                at: self.load.told.now(),
+                complete,
+                first: 0,
+                pieces,
+                marks: Vec::new(),
+                state: None,
+            });
+        }
+        let mut history = self.load.told.history();
+        history.dumps = dumps;
+        let verdict = checker::check(&history);
+        drop(history);
+        let violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
+        assert!(
+            violations.is_empty(),
+            "{}\n{}",
+            verdict.report,
+            violations.join("\n")
+        );
+        verdict.report
+    }
+}
+
+/// Where a topic ends, as its leader knows it.
+fn end_of(hands: &Hands, client: &Client, topic: &TopicName) -> u64 {
+    let admin = client.admin();
+    let start = Instant::now();
+    loop {
+        match hands.wait(admin.describe_topic(topic)) {
+            Ok(info) => return info.next.0,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
+impl Cluster {
+    /// Where everything of it is.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.dir.path().join("cluster")
+    }
+}

@@ -1,0 +1,194 @@
+//! The files of a member, and the ways in which one of them can be wrong.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::plan::Random;
+
+/// What a file is to its member.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Part {
+    Journal,
+    Salt,
+    Segment,
+    Index,
+    State,
+    Owner,
+    MemberFile,
+    Certificate,
+}
+
+impl Part {
+    /// One of them, those that change all the time more often.
+    pub(crate) fn any(random: &mut Random) -> Self {
+        match random.below(100) {
+            0..28 => Self::Journal,
+            28..54 => Self::Segment,
+            54..76 => Self::State,
+            76..84 => Self::Index,
+            84..88 => Self::Salt,
+            88..92 => Self::Owner,
+            92..96 => Self::MemberFile,
+            _ => Self::Certificate,
+        }
+    }
+
+    /// The part of a member's folder that a path in it belongs to.
+    fn of(path: &Path) -> Option<Self> {
+        let text = path.to_str()?;
+        let extension = path.extension().and_then(|e| e.to_str());
+        match (text, extension) {
+            ("data/journal/salt", _) => Some(Self::Salt),
+            ("data/owner", _) => Some(Self::Owner),
+            ("member.toml", _) => Some(Self::MemberFile),
+            (_, Some("journal")) => Some(Self::Journal),
+            (_, Some("segment")) => Some(Self::Segment),
+            (_, Some("index")) => Some(Self::Index),
+            (_, Some("pem" | "key")) => Some(Self::Certificate),
+            // An empty lock says nothing that could be wrong.
+            _ if text.starts_with("data/state/") && !text.ends_with("lock") => Some(Self::State),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Salt => "salt",
+            Self::Segment => "segment",
+            Self::Index => "index",
+            Self::State => "state",
+            Self::Owner => "owner",
+            Self::MemberFile => "member.toml",
+            Self::Certificate => "certificate",
+        }
+    }
+
+    /// Whether only a person can put it right: it says who the member is, and nobody else knows.
+    pub(crate) fn is_identity(self) -> bool {
+        matches!(self, Self::Owner | Self::MemberFile | Self::Certificate)
+    }
+}
+
+/// What is done to a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wound {
+    BitFlip,
+    ZeroedBlock,
+    Garbage,
+    Truncation,
+    /// It and another of its kind take each other's place.
+    Swap,
+    /// Another member's file of the same name takes its place.
+    Foreign,
+    Deletion,
+}
+
+impl Wound {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::BitFlip,
+        Self::ZeroedBlock,
+        Self::Garbage,
+        Self::Truncation,
+        Self::Swap,
+        Self::Foreign,
+        Self::Deletion,
+    ];
+}
+
+/// All files of one kind, in a member's folder.
+pub(crate) fn files(folder: &Path, part: Part) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs::read_dir(&at).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let inside = path.strip_prefix(folder).expect("a path inside").to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if Part::of(&inside) == Some(part) {
+                found.push(inside);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Wounds one file of a member that does not run. Says what it did, or `None` if there was nothing to
+/// do it to, or it changed nothing.
+pub(crate) fn wound(
+    folder: &Path,
+    other: &Path,
+    part: Part,
+    wound: Wound,
+    random: &mut Random,
+) -> Option<String> {
+    let files = files(folder, part);
+    if files.is_empty() {
+        return None;
+    }
+    let name = random.of(&files);
+    let path = folder.join(&name);
+    let before = fs::read(&path).expect("a file to wound");
+    let mut what = format!("{wound:?} of {}", name.display());
+    match wound {
+        Wound::Deletion => fs::remove_file(&path).expect("a file to remove"),
+        Wound::Swap => {
+            let with = random.of(&files);
+            let with = folder.join(with);
+            let after = fs::read(&with).expect("a file to swap with");
+            if after == before {
+                return None;
+            }
+            fs::write(&path, &after).expect("a file to swap");
+            fs::write(&with, &before).expect("a file to swap with");
+            what.push_str(&format!(" with {}", with.display()));
+        }
+        Wound::Foreign => {
+            let foreign = fs::read(other.join(&name)).ok()?;
+            if foreign == before {
+                return None;
+            }
+            fs::write(&path, foreign).expect("a file to replace");
+        }
+        _ => {
+            let (after, how) = spoil(&before, wound, random)?;
+            fs::write(&path, after).expect("a file to wound");
+            what.push_str(&how);
+        }
+    }
+    Some(what)
+}
+
+/// Wounds bytes where they say something: what follows the last that is not zero is reserved room.
+fn spoil(before: &[u8], wound: Wound, random: &mut Random) -> Option<(Vec<u8>, String)> {
+    let used = before.iter().rposition(|byte| *byte != 0)? + 1;
+    let mut bytes = before.to_vec();
+    let at = random.below(used as u64) as usize;
+    let how = match wound {
+        Wound::BitFlip => {
+            bytes[at] ^= 1 << random.below(8);
+            format!(" at byte {at} of {used}")
+        }
+        Wound::ZeroedBlock | Wound::Garbage => {
+            let block = random.of(&[512, 4096]);
+            let start = at / block * block;
+            let end = (start + block).min(bytes.len());
+            for byte in &mut bytes[start..end] {
+                *byte = match wound {
+                    Wound::ZeroedBlock => 0,
+                    _ => random.below(256) as u8,
+                };
+            }
+            format!(" from byte {start} to {end} of {used}")
+        }
+        _ => {
+            bytes.truncate(at);
+            format!(" to {at} of {used} bytes")
+        }
+    };
+    (bytes != before).then_some((bytes, how))
+}
