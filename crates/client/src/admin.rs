@@ -75,7 +75,9 @@ impl Admin {
         Ok(topics)
     }
 
-    /// One topic, as its leader knows it.
+    /// One topic, as its leader knows it: its end includes every record that was acknowledged by now.
+    /// If nobody leads it, as the member that is furthest ahead knows it; then it has no `leader`, and
+    /// its end may lie before that.
     pub async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, AdminError> {
         match self.routing.topic_at_leader(name, self.until()).await {
             Ok(info) => Ok(info),

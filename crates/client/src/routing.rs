@@ -405,21 +405,50 @@ impl Routing {
 
     /// A topic as its leader knows it, confirmed by a quorum: its end is as new as any acknowledgement.
     /// If nobody leads it for longer than an election takes, as the member that is furthest ahead knows
-    /// it.
+    /// it, and then without a leader.
     pub(crate) async fn topic_at_leader(
         &self,
         topic: &TopicName,
         deadline: Instant,
     ) -> Result<TopicInfo, NoRoute> {
         let patience = deadline.min(Instant::now() + LEADER_PATIENCE);
-        let mut rounds = ROUNDS;
-        loop {
-            let (info, confirmed) = self.topic_once(topic, deadline).await?;
-            if confirmed || Instant::now() >= patience {
-                return Ok(info);
-            }
-            tokio::time::sleep(rounds.delay()).await;
+        let (mut info, confirmed) = self.topic_within(topic, patience, deadline).await?;
+        if !confirmed {
+            info.leader = None;
         }
+        Ok(info)
+    }
+
+    /// A topic as its leader knows it, confirmed by a quorum, or nothing.
+    pub(crate) async fn topic_confirmed(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<TopicInfo, NoRoute> {
+        match self.topic_within(topic, deadline, deadline).await? {
+            (info, true) => Ok(info),
+            _ => Err(NoRoute::NoAnswer(NoAnswer::new("nobody leads the topic"))),
+        }
+    }
+
+    /// A topic, once its leader has answered or patience is at its end, and whether it was the leader.
+    async fn topic_within(
+        &self,
+        topic: &TopicName,
+        patience: Instant,
+        deadline: Instant,
+    ) -> Result<(TopicInfo, bool), NoRoute> {
+        let mut rounds = ROUNDS;
+        let mut known = self.topic_once(topic, deadline).await?;
+        while !known.1 && Instant::now() < patience {
+            tokio::time::sleep(rounds.delay()).await;
+            known = match self.topic_once(topic, deadline).await {
+                // The deadline cut this round short, and the one before has told what there is to know.
+                Err(NoRoute::NoAnswer(_)) => known,
+                told => told?,
+            };
+        }
+        Ok(known)
     }
 
     /// One try at the above, and whether it was the leader that answered.

@@ -51,15 +51,23 @@ impl SubscribeBuilder {
         self
     }
 
+    /// Whether it begins or stops at the end, which must not lie before what was acknowledged by now:
+    /// only a leader with a quorum can tell.
+    fn needs_end(&self) -> bool {
+        matches!(self.from, From::Latest | From::Last(_)) || self.until == Until::End
+    }
+
     /// Resolves everything relative against the leader, so that any member may serve from there on
     /// and none can move the beginning.
     async fn begin(self) -> Result<Subscription, SubscribeError> {
         let deadline = Instant::now() + self.deadline;
-        let info = self
-            .routing
-            .topic_at_leader(&self.topic, deadline)
-            .await
-            .map_err(|why| no_route(&self.topic, why))?;
+        let (routing, topic) = (&self.routing, &self.topic);
+        let info = if self.needs_end() {
+            routing.topic_confirmed(topic, deadline).await
+        } else {
+            routing.topic_at_leader(topic, deadline).await
+        };
+        let info = info.map_err(|why| no_route(&self.topic, why))?;
         let position = match self.from {
             From::Earliest => None,
             From::Latest => Some(info.next.0),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use kontiki_client::{Delivered, From, Offset, SubscribeError, Subscription, Topic, Until};
+use kontiki_client::{Client, Delivered, From, Offset, SubscribeError, Subscription, Topic, Until};
 use kontiki_wire::Refusal;
 
 use crate::{
@@ -215,6 +215,29 @@ async fn lost_connections_leave_no_gap_and_double_nothing() {
 }
 
 #[tokio::test]
+async fn an_end_that_no_leader_confirms_is_not_given() {
+    let stage = Stage::start(3);
+    ten(&stage);
+    stage.shared.with(|state| state.topic("t").leader = None);
+    let options = stage.options().deadline(Duration::from_millis(300));
+    let client = Client::connect(options).await.unwrap();
+    let topic = client.topic("t").unwrap();
+    for (from, until) in [
+        (From::Earliest, Until::End),
+        (From::Latest, Until::Forever),
+        (From::Last(3), Until::Forever),
+    ] {
+        let refused = topic.subscribe(from).until(until).await.unwrap_err();
+        let why = refused.to_string();
+        assert!(why.contains("nobody leads the topic"), "{why}");
+    }
+    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    let described = client.admin().describe_topic(topic.name()).await.unwrap();
+    assert_eq!((described.leader, described.next), (None, Offset(10)));
+}
+
+#[tokio::test]
 async fn killed_members_are_left_for_others() {
     let mut stage = Stage::start(2);
     ten(&stage);
@@ -411,7 +434,7 @@ async fn subscription_that_nobody_serves_says_so_in_time_and_goes_on_when_somebo
     let stage = Stage::start(2);
     ten(&stage);
     let options = stage.options().deadline(Duration::from_millis(1_500));
-    let client = kontiki_client::Client::connect(options).await.unwrap();
+    let client = Client::connect(options).await.unwrap();
     let topic = client.topic("t").unwrap();
     let mut subscription = topic
         .subscribe(From::Earliest)
