@@ -305,7 +305,8 @@ pub(crate) fn open_segments(
     checkpoint: Option<Checkpoint>,
 ) -> Result<(GroupSegments, Option<Checkpoint>), Error> {
     if let Some((at, state)) = checkpoint {
-        let read_from = at.index.next();
+        // The one it ends with too: it may be the last of the log, whose time a leader must know.
+        let read_from = at.index;
         let segments = segment::recover(
             disk,
             Expected {

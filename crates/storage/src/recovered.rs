@@ -38,7 +38,7 @@ pub struct RecoveredGroup {
     pub commit: Index,
     /// The latest checkpoint that the log reaches.
     pub checkpoint: Option<(LogId, Bytes)>,
-    /// Every entry after the checkpoint.
+    /// Every entry after the checkpoint, and the one that it ends with.
     pub tail: Vec<Entry>,
     /// Committed entries that were here and are not readable any more, ascending, both ends included.
     /// Until they are [`crate::Storage::mend`]ed, the group cannot be started.

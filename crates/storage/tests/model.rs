@@ -309,7 +309,7 @@ fn checkpoint_is_kept_once_its_entries_are_in_segments() {
     );
     assert_eq!(
         recovered.groups[0].tail.first().map(|entry| entry.id),
-        Some(at(6))
+        Some(at(5))
     );
 }
 

@@ -100,7 +100,7 @@ fn committed_entries_are_read_from_segments_after_a_restart() {
         group.checkpoint,
         Some((at(400, 1), Bytes::from_static(b"state")))
     );
-    let tail: Vec<_> = (401..=500).map(|index| numbered(index, 1)).collect();
+    let tail: Vec<_> = (400..=500).map(|index| numbered(index, 1)).collect();
     assert_eq!(group.tail, tail);
     assert_eq!(group.commit, Index(500));
     let log = rig.log(GROUP);

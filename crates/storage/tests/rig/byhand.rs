@@ -217,9 +217,9 @@ impl ByHand {
             .as_ref()
             .map_or(0, |(at, _)| at.index.0 as usize);
         assert_eq!(
-            entries[after..],
+            entries[after.saturating_sub(1)..],
             group.tail,
-            "the tail follows the checkpoint"
+            "the tail begins with the checkpoint's last entry"
         );
         if let Some((at, state)) = &group.checkpoint {
             assert_eq!(
