@@ -10,6 +10,7 @@ use crate::{
     error::AdminError,
     routing::{NoRoute, Routing, Unanswered},
     status::{ClusterStatus, Witness},
+    verify::{ClusterVerified, verify},
 };
 
 /// How long a member may take to say how it is before it counts as down.
@@ -147,6 +148,21 @@ impl Admin {
             &metadata.topics,
             witnesses.collect(),
         ))
+    }
+
+    /// Has every member read all of its own log, slowly, so that other work goes on, and holds the
+    /// replicas against each other. What a member finds damaged it repairs by itself. Takes as long as
+    /// it takes; dropping it ends it. `progress` is told how many entries of how many have been read. A
+    /// member that does not answer is part of the answer; only when none answers is it an error.
+    pub async fn verify(
+        &self,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<ClusterVerified, AdminError> {
+        let metadata = self.routing.refresh(self.until()).await;
+        let metadata = metadata.map_err(|why| self.no_answer(why, false))?;
+        let mut topics = metadata.topics;
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        verify(&self.routing, &metadata.members, &topics, progress).await
     }
 
     fn until(&self) -> Instant {

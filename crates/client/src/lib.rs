@@ -47,6 +47,7 @@ mod sender;
 mod status;
 mod subscription;
 mod ticket;
+mod verify;
 mod vigil;
 
 pub use kontiki_wire::{
@@ -78,3 +79,4 @@ pub use producer::Producer;
 pub use status::{ClusterStatus, MemberHealth, ReplicaHealth, TopicHealth};
 pub use subscription::{Delivered, DeliveredRecords, SubscribeBuilder, Subscription};
 pub use ticket::{Appended, Ticket};
+pub use verify::{ClusterVerified, EntriesDamaged, ReplicaVerified};

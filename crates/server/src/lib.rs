@@ -29,6 +29,7 @@ mod service;
 mod session;
 mod topics;
 pub mod verify;
+mod walk;
 mod watermarks;
 
 pub use config::{Config, Limits, LogConfig, LogFormat, StorageConfig};

@@ -21,6 +21,14 @@ pub(crate) const DELIVERY_IDLE: Duration = Duration::from_millis(500);
 /// Reads from the disk for clients under way at a time: a crowd that starts from the beginning waits in
 /// line, and not every core and the disk for it.
 pub(crate) const DISK_READS_MAX: usize = 8;
+/// Bytes of entries that a member reads for one request of a walk over its log.
+pub(crate) const WALK_BYTES_MAX: u64 = 4 << 20;
+/// Bytes a second that it reads for walks, over all who ask: its disk and its core have other work.
+pub(crate) const WALK_BYTES_PER_SECOND: u64 = 64 << 20;
+/// How often a walk that met damage looks again for what exactly is missing.
+pub(crate) const WALK_LOOK: Duration = Duration::from_millis(50);
+/// How often it does at most.
+pub(crate) const WALK_LOOKS_MAX: usize = 60;
 /// Encoded deliveries that a topic with several subscribers keeps for the others of them.
 pub(crate) const DELIVERIES_KEPT_MAX: usize = 8;
 /// Bytes of them.

@@ -16,6 +16,7 @@ pub(crate) enum Act {
     DeleteTopic,
     SeeStatus,
     TransferLeader,
+    Verify,
     /// A request that this version does not know.
     Unknown,
 }
@@ -38,6 +39,7 @@ impl Act {
             Request::DeleteTopic { .. } => Self::DeleteTopic,
             Request::Status => Self::SeeStatus,
             Request::TransferLeader { .. } => Self::TransferLeader,
+            Request::Walk { .. } => Self::Verify,
             _ => Self::Unknown,
         }
     }
@@ -54,6 +56,7 @@ impl Act {
             Self::DeleteTopic => "delete a topic",
             Self::SeeStatus => "see a member's status",
             Self::TransferLeader => "transfer leadership",
+            Self::Verify => "verify a member's log",
             Self::Unknown => "ask this",
         }
     }
@@ -88,7 +91,7 @@ pub(crate) fn permit(role: Role, act: Act, auto_create: bool) -> Result<(), Refu
 mod tests {
     use super::*;
 
-    const ACTS: [Act; 11] = [
+    const ACTS: [Act; 12] = [
         Act::Ask,
         Act::Produce,
         Act::Subscribe,
@@ -99,6 +102,7 @@ mod tests {
         Act::DeleteTopic,
         Act::SeeStatus,
         Act::TransferLeader,
+        Act::Verify,
         Act::Unknown,
     ];
 

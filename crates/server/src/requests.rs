@@ -4,8 +4,10 @@ use crate::{
     limits::REQUEST_BYTES_MAX,
     permission::{Act, permit},
     service::{Ended, Service},
+    walk,
 };
 use bytes::BytesMut;
+use kontiki_raft::Index;
 use kontiki_transport::{FrameReader, FrameWriter, Role};
 use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
 
@@ -50,6 +52,12 @@ async fn answer(service: &Service, request: Request) -> Response {
             Ok(offset) => Response::Offset(offset),
             Err(refusal) => Response::Refused(refusal),
         },
+        Request::Walk {
+            group,
+            first,
+            last,
+            digest,
+        } => walk::walk(service, group, (Index(first), Index(last)), digest).await,
         request => service.ask(request).await,
     }
 }

@@ -62,6 +62,8 @@ impl Server {
             inputs: client_inputs,
             bytes_in_flight: Arc::new(Semaphore::new(config.limits.bytes_in_flight)),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
+            walking: Arc::default(),
+            storage: booted.storage.clone(),
             auto_create,
             streams: Arc::default(),
             stopping: is_stopping,

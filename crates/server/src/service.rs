@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use kontiki_broker::Input;
+use kontiki_storage::Storage;
 use kontiki_wire::{Refusal, Request, Response, StreamEnd, TopicName};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Mutex, Semaphore, mpsc, watch},
     task::spawn_blocking,
     time::timeout,
 };
@@ -28,6 +29,9 @@ pub(crate) struct Service {
     pub(crate) bytes_in_flight: Arc<Semaphore>,
     /// One permit for each read from the disk that may be under way.
     pub(crate) disk_reads: Arc<Semaphore>,
+    /// Held by the one walk over the log that reads just now.
+    pub(crate) walking: Arc<Mutex<()>>,
+    pub(crate) storage: Storage,
     /// Whether topics are made on first use.
     pub(crate) auto_create: bool,
     /// Streams of producers and subscribers under way.

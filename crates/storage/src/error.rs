@@ -68,7 +68,8 @@ pub enum Error {
 
 impl Error {
     /// Whether a read found that the disk does not give what it held.
-    pub(crate) fn is_damage(&self) -> bool {
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
             Self::Io { doing, .. } => *doing == CANNOT_READ || self.is_missing(),

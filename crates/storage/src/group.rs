@@ -516,6 +516,16 @@ impl Inner {
             .collect()
     }
 
+    /// Entries up to it are in segments.
+    pub(crate) fn written(&self) -> Index {
+        Index(self.written)
+    }
+
+    /// Entries up to it are placed.
+    pub(crate) fn placed(&self) -> Index {
+        Index(self.placed)
+    }
+
     /// The first stretch of segments that reaches this entry or one after it.
     pub(crate) fn stretch(&self, index: Index) -> Option<Stretch> {
         let broken = self.pieces.iter();

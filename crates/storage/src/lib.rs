@@ -26,6 +26,7 @@ mod sim_disk;
 mod state;
 mod storage;
 mod verify;
+mod walk;
 mod writer;
 
 pub use disk::{Disk, File, Open};
@@ -40,3 +41,4 @@ pub use settings::Settings;
 pub use sim_disk::{Fault, SECTOR_BYTES, SimDisk, Unsynced};
 pub use storage::Storage;
 pub use verify::{Finding, Outlook, Verified, VerifiedGroup, verify, verify_on};
+pub use walk::Walked;

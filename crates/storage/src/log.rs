@@ -13,10 +13,14 @@ use crate::{
     group::{Group, Stretch},
     node::Node,
     segment::{self, Target},
+    walk::Walked,
 };
 
 /// Damaged stretches that one search for entries passes over.
 const STRETCHES_MAX: usize = 16;
+
+/// Bytes of one read of a walk.
+const WALK_READ_BYTES: usize = 1 << 20;
 
 /// One group's log, for reading. Cheap to clone, from any thread.
 #[derive(Clone, Debug)]
@@ -116,6 +120,117 @@ impl Log {
             next = stretch.last().next();
         }
         Ok(Vec::new())
+    }
+
+    /// Entries up to it are committed and applied.
+    #[must_use]
+    pub fn placed_upto(&self) -> Index {
+        self.group.lock().placed()
+    }
+
+    /// Reads placed entries from `first` to at most `last`, as much as `bytes_max` (at least one), from
+    /// the disk wherever segments have them, and tells whether they are sound; `digest` is that of the
+    /// entries before. Damage that nobody knew of yet ends it: if it is met at `first` it is the error,
+    /// and is looked into; a moment later a walk tells which entries are missing. May block on the disk.
+    pub fn walk(
+        &self,
+        first: Index,
+        last: Index,
+        digest: u32,
+        bytes_max: u64,
+    ) -> Result<Walked, Error> {
+        let mut walked = Walked {
+            upto: first.prev(),
+            digest,
+            ..Walked::default()
+        };
+        let last = last.min(self.placed_upto());
+        let mut next = first;
+        while next <= last && walked.bytes < bytes_max && walked.missing.len() < STRETCHES_MAX {
+            let inner = self.group.lock();
+            if inner.is_removed() {
+                break;
+            }
+            let stretch = inner
+                .stretch(next)
+                .filter(|stretch| stretch.first() <= last);
+            let begins = match &stretch {
+                Some(stretch) => stretch.first(),
+                // What no segment has yet is in memory.
+                None => next.max(inner.written().next()),
+            };
+            if next < begins {
+                walked.skip(next, begins.prev().min(last));
+            } else if let Some(stretch) = stretch {
+                drop(inner);
+                let last = last.min(stretch.last());
+                let walk = self.walk_in(&stretch, (next, last), bytes_max, &mut walked);
+                match walk {
+                    Err(error) if walked.upto < first => return Err(error),
+                    Err(_) => break,
+                    Ok(()) => {}
+                }
+            } else {
+                let range = (next, last);
+                let held = inner.placed_entries(range, FOUND_BYTES_MAX as u64, FOUND_ENTRIES_MAX);
+                drop(inner);
+                for held in &held {
+                    walked.add(&held.entry, held.offset, held.count);
+                }
+            }
+            if walked.upto < next {
+                // It was found damaged just now, or removed.
+                break;
+            }
+            next = walked.upto.next();
+        }
+        Ok(walked)
+    }
+
+    fn walk_in(
+        &self,
+        stretch: &Stretch,
+        (first, last): (Index, Index),
+        bytes_max: u64,
+        walked: &mut Walked,
+    ) -> Result<(), Error> {
+        let (disk, id) = (&*self.node.disk, self.group.id);
+        let segment = match stretch {
+            Stretch::Sound(segment, _) => *segment,
+            Stretch::Whole(extent) => extent.first,
+        };
+        let mut walk = || {
+            let mut frames = match stretch {
+                Stretch::Sound(segment, piece) => {
+                    segment::frames_in_piece(disk, id, *segment, piece, first)?
+                }
+                Stretch::Whole(extent) => {
+                    let found = self.group.locate(Target::Index(first));
+                    let found = found.filter(|found| found.extent.first == extent.first);
+                    // It has been found damaged just now, or was removed.
+                    let Some(segment) = found else {
+                        return Ok(());
+                    };
+                    let target = Target::Index(first);
+                    segment.frames(disk, &self.node.indexes, target, WALK_READ_BYTES)?
+                }
+            };
+            while walked.bytes < bytes_max
+                && let Some(found) = frames.next()?
+            {
+                let header = found.header;
+                if header.id.index > last {
+                    break;
+                }
+                if header.id.index < first {
+                    continue;
+                }
+                frames.verify(&found)?;
+                walked.add(&header.entry(found.body), header.offset, header.count);
+            }
+            Ok(())
+        };
+        walk().map_err(|error| self.suspect(error, segment))
     }
 
     fn placed_in(

@@ -108,6 +108,13 @@ impl Node {
         ))
     }
 
+    /// The group, if it has been heard of and was not removed.
+    pub(crate) fn known_group(&self, id: GroupId) -> Option<Arc<Group>> {
+        let groups = self.read_groups();
+        let group = groups.by_id.get(&id).cloned();
+        group.filter(|_| !groups.removed.contains(&id))
+    }
+
     /// Every group that has files, those being removed included.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         self.read_groups().by_id.values().cloned().collect()

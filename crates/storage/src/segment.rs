@@ -14,7 +14,7 @@ pub(crate) use broken::{Broken, Range, examine};
 pub(crate) use extent::{Extent, add_to_digest};
 pub(crate) use frame::{EntryHeader, Footer, SegmentHeader};
 pub(crate) use index::{IndexCache, Mark, Marks, header as index_header, mark_due, terms};
-pub(crate) use read::{SegmentRead, Target, footer, placed_in_piece};
+pub(crate) use read::{SegmentRead, Target, footer, frames_in_piece, placed_in_piece};
 pub(crate) use recover::{Expected, GroupSegments, recover};
 pub(crate) use rewrite::{Neighbours, Rewritten, rewrite};
 pub(crate) use salvage::Piece;

@@ -196,6 +196,13 @@ impl Storage {
         Some(Log::new(Arc::clone(&self.node), group))
     }
 
+    /// A group's log, if there is such a group.
+    #[must_use]
+    pub fn known_log(&self, group: GroupId) -> Option<Log> {
+        let group = self.node.known_group(group)?;
+        Some(Log::new(Arc::clone(&self.node), group))
+    }
+
     /// Writes out what is queued, moves what is committed to segments, keeps checkpoints, seals the
     /// journal cleanly and stops the threads. Blocks. Other clones can only read afterwards. What was
     /// opened by hand is closed by [`Hands::close`].

@@ -6,7 +6,10 @@ use crate::{
     codec::{self, Decode, Encode},
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, TopicName},
-    limits::{CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, TOPICS_MAX},
+    limits::{
+        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, TEXT_BYTES_MAX,
+        TOPICS_MAX, WALK_DAMAGE_MAX,
+    },
     malformed::Malformed,
     refusal::Refusal,
     scan::within,
@@ -65,6 +68,18 @@ pub enum Request {
         /// When.
         time: u64,
     },
+    /// Read committed entries of one group from the disk of this member, at its leisure, and tell
+    /// whether they are sound: as many as it does at a time.
+    Walk {
+        /// Which group.
+        group: GroupId,
+        /// The first entry.
+        first: u64,
+        /// The last one; if it is before the first, only how far the log goes is told.
+        last: u64,
+        /// The running checksum of the entries before.
+        digest: u32,
+    },
 }
 
 /// The answer to a request.
@@ -94,6 +109,8 @@ pub enum Response {
     Offset(Offset),
     /// It was not done, and why.
     Refused(Refusal),
+    /// To `Walk`.
+    Walked(Walked),
 }
 
 impl Request {
@@ -164,7 +181,51 @@ impl Response {
                 }
             }
             Self::Refused(refusal) => refusal.check()?,
+            Self::Walked(walked) => walked.check()?,
             Self::Done | Self::Offset(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// How a part of a member's log was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Walked {
+    /// Entries up to it are committed and applied there.
+    pub placed: u64,
+    /// The last entry that was looked at; the one before the first if none was.
+    pub upto: u64,
+    /// The running checksum up to there: the same on every replica whose entries are.
+    pub digest: u32,
+    /// Sound entries.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// What cannot be read.
+    pub damage: Vec<WalkedDamage>,
+}
+
+/// Entries of a member's log that cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct WalkedDamage {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// What is wrong, and what becomes of it.
+    pub what: String,
+}
+
+impl Walked {
+    fn check(&self) -> Result<(), Malformed> {
+        let count = self.damage.len() as u64;
+        within("the number of damaged stretches", count, WALK_DAMAGE_MAX)?;
+        for damage in &self.damage {
+            within(
+                "the length of a text",
+                damage.what.len() as u64,
+                TEXT_BYTES_MAX,
+            )?;
         }
         Ok(())
     }
@@ -301,6 +362,25 @@ mod tests {
         let known = vec![name; 1];
         let name = String::new();
         assert!(lie(&Response::Refused(Refusal::NoSuchMember { name, known })).is_err());
+    }
+
+    #[test]
+    fn a_walk_tells_of_no_more_damage_than_it_may() {
+        let walked = |count: usize, text: usize| {
+            let damage = WalkedDamage {
+                first: 1,
+                last: 2,
+                what: "w".repeat(text),
+            };
+            let walked = Walked {
+                damage: vec![damage; count],
+                ..Walked::default()
+            };
+            heard(&Response::Walked(walked))
+        };
+        assert!(walked(WALK_DAMAGE_MAX, TEXT_BYTES_MAX).is_ok());
+        assert!(walked(WALK_DAMAGE_MAX + 1, 0).is_err());
+        assert!(walked(1, TEXT_BYTES_MAX + 1).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
         GroupStatus, MemberInfo, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
         TopicSettings,
     },
+    control::{Walked, WalkedDamage},
     deliver::{Deliver, DeliveredBatch},
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
@@ -292,6 +293,12 @@ fn requests() -> Vec<Sample> {
             topic: topic(),
             time: TIME,
         };
+        "walk" Request::Walk { .. } => Request::Walk {
+            group: GroupId(4),
+            first: 10,
+            last: 20,
+            digest: 0x0d19_e570,
+        };
     }
 }
 
@@ -338,6 +345,21 @@ fn status() -> MemberStatus {
     }
 }
 
+fn walked() -> Walked {
+    Walked {
+        placed: 30,
+        upto: 20,
+        digest: 0x0d19_e571,
+        entries: 10,
+        bytes: 4096,
+        damage: vec![WalkedDamage {
+            first: 15,
+            last: 15,
+            what: "it cannot be read".to_owned(),
+        }],
+    }
+}
+
 fn responses() -> Vec<Sample> {
     fn encode(response: &Response) -> Vec<u8> {
         let mut out = BytesMut::new();
@@ -358,6 +380,7 @@ fn responses() -> Vec<Sample> {
         "status" Response::Status(_) => Response::Status(status());
         "offset" Response::Offset(_) => Response::Offset(Offset(7));
         "refused" Response::Refused(_) => Response::Refused(Refusal::Busy);
+        "walked" Response::Walked(_) => Response::Walked(walked());
     }
 }
 

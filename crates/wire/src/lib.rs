@@ -34,7 +34,7 @@ pub use codec::{decode, encode};
 pub use command::{ClusterCommand, ClusterState, Member, ProducerState, Topic, TopicState};
 pub use control::{
     GroupStatus, MemberInfo, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
-    TopicSettings,
+    TopicSettings, Walked, WalkedDamage,
 };
 pub use deliver::{Deliver, DeliveredBatch};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame};

@@ -53,6 +53,8 @@ pub const CONTROL_BYTES_MAX: usize = 2 << 20;
 pub const REFUSAL_BYTES_MAX: usize = 8 << 10;
 /// Bytes of one text in a refusal; longer ones are cut.
 pub const TEXT_BYTES_MAX: usize = 1 << 10;
+/// Damaged stretches that one answer to a walk tells of.
+pub const WALK_DAMAGE_MAX: usize = 64;
 /// Bytes of a group's small state.
 pub const CHECKPOINT_BYTES_MAX: usize = 32 << 20;
 

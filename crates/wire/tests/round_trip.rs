@@ -14,7 +14,8 @@ use kontiki_wire::{
     ClusterId, ClusterState, Deliver, DeliveredBatch, Frame, From, GroupId, GroupMessage, Header,
     MemberInfo, Offset, PeerFrame, PeerHello, PeerLane, Produced, ProducerId, ProducerState,
     Record, Refusal, Request, Response, StreamEnd, Subscribe, Topic, TopicInfo, TopicName,
-    TopicSettings, TopicState, Until, decode, decode_peer, encode, encode_peer, entry_checksum,
+    TopicSettings, TopicState, Until, Walked, WalkedDamage, decode, decode_peer, encode,
+    encode_peer, entry_checksum,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -192,6 +193,12 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Status),
         (option::of(topic()), name()).prop_map(|(topic, to)| Request::TransferLeader { topic, to }),
         (topic(), any::<u64>()).prop_map(|(topic, time)| Request::OffsetAt { topic, time }),
+        any::<(u64, u64, u64, u32)>().prop_map(|(group, first, last, digest)| Request::Walk {
+            group: GroupId(group),
+            first,
+            last,
+            digest,
+        }),
     ]
 }
 
@@ -216,7 +223,24 @@ fn response() -> impl Strategy<Value = Response> {
         Just(Response::Done),
         any::<u64>().prop_map(|offset| Response::Offset(Offset(offset))),
         refusal().prop_map(Response::Refused),
+        walked().prop_map(Response::Walked),
     ]
+}
+
+fn walked() -> impl Strategy<Value = Walked> {
+    let damage = (any::<u64>(), any::<u64>(), name());
+    let damage = damage.prop_map(|(first, last, what)| WalkedDamage { first, last, what });
+    let numbers = any::<(u64, u64, u32, u64, u64)>();
+    (numbers, vec(damage, 0..4)).prop_map(|((placed, upto, digest, entries, bytes), damage)| {
+        Walked {
+            placed,
+            upto,
+            digest,
+            entries,
+            bytes,
+            damage,
+        }
+    })
 }
 
 fn opening() -> impl Strategy<Value = ClientStream> {

@@ -7,22 +7,30 @@ use crate::{
     invocation::Invocation,
 };
 
+mod cluster;
 mod directory;
 
 /// What to look over
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Ends with 1 if anything is damaged.
+#[command(
+    after_help = "Ends with 1 if anything is damaged, differs, or was not read.
 
 Example:
-  kontiki verify --data cluster/n2          # a member that does not run")]
+  kontiki verify                            # a running cluster: every member reads its own log
+  kontiki verify --data cluster/n2          # a member that does not run"
+)]
 pub(crate) struct Args {
     /// The folder of a member that does not run, or the data folder in it: every file of it is read,
-    /// and nothing is written
+    /// and nothing is written. Without it every member of the running cluster reads its own log, and
+    /// the replicas are compared
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
 }
 
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
-    directory::run(args.data, invocation).await
+    match args.data {
+        Some(dir) => directory::run(dir, invocation).await,
+        None => cluster::run(invocation).await,
+    }
 }

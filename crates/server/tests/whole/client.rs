@@ -7,7 +7,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::cluster::Cluster;
 
-async fn client(cluster: &Cluster) -> Client {
+pub(crate) async fn client(cluster: &Cluster) -> Client {
     let read = |name: &str| std::fs::read_to_string(cluster.birth.operator_dir.join(name)).unwrap();
     let members = cluster.birth.members.iter();
     let options = ConnectOptions::new(members.map(|member| member.address.clone()))

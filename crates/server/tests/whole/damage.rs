@@ -10,7 +10,7 @@ use kontiki_wire::{MemberStatus, Request, Response};
 use crate::cluster::Cluster;
 
 /// All files below a directory.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());

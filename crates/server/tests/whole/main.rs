@@ -15,3 +15,4 @@ mod failover;
 mod permission;
 mod start;
 mod strangers;
+mod verify;

@@ -216,7 +216,8 @@ impl Target {
 }
 
 impl SegmentRead {
-    fn frames(
+    /// Frames from the target on, or from some entry before it, read in pieces of at least `bytes`.
+    pub(crate) fn frames(
         &self,
         disk: &dyn Disk,
         indexes: &IndexCache,
@@ -363,15 +364,29 @@ pub(crate) fn placed_in_piece(
     piece: &Piece,
     range: (Index, Index),
 ) -> Result<Vec<PlacedEntry>, Error> {
+    placed(
+        &mut frames_in_piece(disk, group, first, piece, range.0)?,
+        range,
+    )
+}
+
+/// Frames of a sound stretch of the damaged segment that begins with `first`, from `target` on or from
+/// some entry before it.
+pub(crate) fn frames_in_piece(
+    disk: &dyn Disk,
+    group: GroupId,
+    first: Index,
+    piece: &Piece,
+    target: Index,
+) -> Result<Frames, Error> {
     let marks = index::load(disk, group, first)?;
-    let mark = Target::Index(range.0).mark_in(&marks);
+    let mark = Target::Index(target).mark_in(&marks);
     let mark = mark.filter(|mark| {
         (piece.first..=piece.last).contains(&mark.id.index)
             && (piece.at..piece.end).contains(&mark.position)
     });
     let from = mark.map_or((piece.at, piece.first), |m| (m.position, m.id.index));
-    let mut frames = Frames::new(disk, group, first, from, piece.end, SCAN_BYTES)?;
-    placed(&mut frames, range)
+    Frames::new(disk, group, first, from, piece.end, SCAN_BYTES)
 }
 
 fn placed(frames: &mut Frames, (first, last): (Index, Index)) -> Result<Vec<PlacedEntry>, Error> {

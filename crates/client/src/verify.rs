@@ -1,0 +1,349 @@
+//! Has every member read its own log, and holds the replicas against each other.
+//!
+//! A group's entries are gone through block by block, by all its replicas at the same time. Each gives a
+//! running checksum over what must be the same everywhere: index, term, offset and the body's checksum.
+//! Where two differ, the first entry that does is found by halving the block.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use kontiki_wire::{GroupId, MemberInfo, Refusal, Request, Response, TopicInfo, Walked};
+use serde::Serialize;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{connections::Member, error::AdminError, routing::Routing};
+
+/// Entries after which the replicas' checksums are compared.
+const BLOCK_ENTRIES: u64 = 1 << 14;
+/// How long a member may take to read a piece of its log, which it does between other work.
+const PIECE_TIME_MAX: Duration = Duration::from_secs(20);
+/// Damaged stretches of one replica that are listed.
+const DAMAGE_LISTED_MAX: usize = 100;
+
+/// What the members of a cluster found in their logs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ClusterVerified {
+    /// Which cluster, in hexadecimal.
+    pub cluster_id: String,
+    /// Whether every replica was read to its end, nothing of it is damaged, and all are the same.
+    pub sound: bool,
+    /// The replicas, by topic and member; the cluster's own log first.
+    pub replicas: Vec<ReplicaVerified>,
+}
+
+/// One replica's log as its member found it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ReplicaVerified {
+    /// The topic; `None` is the cluster's own log.
+    pub topic: Option<String>,
+    /// Its group.
+    #[serde(serialize_with = "number")]
+    pub group: GroupId,
+    /// The member.
+    pub member: String,
+    /// Sound entries read.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The last entry that was looked at.
+    pub upto: u64,
+    /// What cannot be read: the member repairs it by itself.
+    pub damage: Vec<EntriesDamaged>,
+    /// The first entry that is another one than most replicas have.
+    pub differs_from: Option<u64>,
+    /// Why it was not read, or not to its end.
+    pub unread: Option<String>,
+}
+
+/// Entries that a member cannot read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct EntriesDamaged {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// What is wrong, as the member says it.
+    pub what: String,
+}
+
+impl ReplicaVerified {
+    /// Whether it was read to its end, and nothing is wrong with it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty() && self.differs_from.is_none() && self.unread.is_none()
+    }
+}
+
+/// A replica while it is gone through.
+struct Replica {
+    member: Option<Arc<Member>>,
+    /// Its last committed entry when the walk began.
+    end: u64,
+    found: ReplicaVerified,
+}
+
+/// What one replica said of one block.
+struct Block {
+    at: usize,
+    digest: u32,
+    whole: bool,
+}
+
+/// Verifies all groups; `progress` is told how many entries of how many have been read.
+pub(crate) async fn verify(
+    routing: &Routing,
+    members: &[MemberInfo],
+    topics: &[TopicInfo],
+    mut progress: impl FnMut(u64, u64),
+) -> Result<ClusterVerified, AdminError> {
+    let everybody: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+    let mut groups = vec![(GroupId::CLUSTER, None, everybody)];
+    for topic in topics {
+        let name = Some(topic.name.to_string());
+        groups.push((topic.group, name, topic.replicas.clone()));
+    }
+    let mut walks = Vec::new();
+    for (group, topic, names) in groups {
+        walks.push(begin(routing, group, topic, names).await?);
+    }
+    let ends = |replicas: &Vec<Replica>| replicas.iter().map(|one| one.end).sum::<u64>();
+    let total = walks.iter().map(ends).sum();
+    let mut done = 0;
+    for replicas in &mut walks {
+        group(replicas, |entries| {
+            done += entries;
+            progress(done.min(total), total);
+        })
+        .await;
+    }
+    let replicas: Vec<_> = walks.into_iter().flatten().map(|one| one.found).collect();
+    Ok(ClusterVerified {
+        cluster_id: routing.cluster().to_string(),
+        sound: replicas.iter().all(ReplicaVerified::is_sound),
+        replicas,
+    })
+}
+
+/// Asks the replicas of a group how far they go.
+async fn begin(
+    routing: &Routing,
+    group: GroupId,
+    topic: Option<String>,
+    names: Vec<String>,
+) -> Result<Vec<Replica>, AdminError> {
+    let mut asked = JoinSet::new();
+    let mut replicas = Vec::new();
+    for (at, name) in names.into_iter().enumerate() {
+        let member = routing.member(&name);
+        if let Some(member) = member.clone() {
+            asked.spawn(async move { (at, piece(&member, group, (1, 0), 0).await) });
+        }
+        let unread = member
+            .is_none()
+            .then(|| "the member is not known".to_owned());
+        replicas.push(Replica {
+            member,
+            end: 0,
+            found: ReplicaVerified {
+                topic: topic.clone(),
+                group,
+                member: name,
+                entries: 0,
+                bytes: 0,
+                upto: 0,
+                damage: Vec::new(),
+                differs_from: None,
+                unread,
+            },
+        });
+    }
+    while let Some(answer) = asked.join_next().await {
+        let Ok((at, answer)) = answer else {
+            continue;
+        };
+        match answer {
+            Ok(walked) => replicas[at].end = walked.placed,
+            Err(Unread::NotPermitted(what)) => {
+                return Err(AdminError::NotPermitted { what: what.into() });
+            }
+            Err(Unread::Why(why)) => replicas[at].found.unread = Some(why),
+        }
+    }
+    Ok(replicas)
+}
+
+/// Goes through a group's replicas block by block.
+async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
+    let mut borders: BTreeSet<u64> = replicas.iter().map(|replica| replica.end).collect();
+    let last = borders.last().copied().unwrap_or_default();
+    borders.extend((1..=last / BLOCK_ENTRIES).map(|block| block * BLOCK_ENTRIES));
+    let mut before = 0;
+    for border in borders.into_iter().filter(|&border| border > 0) {
+        let first = before + 1;
+        before = border;
+        let mut walks = JoinSet::new();
+        for (at, replica) in replicas.iter().enumerate() {
+            let reads = replica.end >= border && replica.found.unread.is_none();
+            if let Some(member) = replica.member.clone().filter(|_| reads) {
+                let group = replica.found.group;
+                walks.spawn(async move { (at, block(&member, group, (first, border)).await) });
+            }
+        }
+        let mut blocks = Vec::new();
+        while let Some(walked) = walks.join_next().await {
+            let Ok((at, mut walked)) = walked else {
+                continue;
+            };
+            let found = &mut replicas[at].found;
+            found.entries += walked.entries;
+            found.bytes += walked.bytes;
+            found.upto = walked.upto;
+            blocks.push(Block {
+                at,
+                digest: walked.digest,
+                whole: walked.damage.is_empty() && walked.unread.is_none(),
+            });
+            let room = DAMAGE_LISTED_MAX.saturating_sub(found.damage.len());
+            found.damage.extend(walked.damage.drain(..).take(room));
+            found.unread = walked.unread;
+            progress(border - first + 1);
+        }
+        compare(replicas, blocks, (first, border)).await;
+    }
+}
+
+/// Finds the replicas whose block is not the one that most have, and where they part from it.
+async fn compare(replicas: &mut [Replica], blocks: Vec<Block>, range: (u64, u64)) {
+    let same = |block: &Block| block.whole && replicas[block.at].found.differs_from.is_none();
+    let mut by_digest: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for block in blocks.iter().filter(|block| same(block)) {
+        by_digest.entry(block.digest).or_default().push(block.at);
+    }
+    let Some(most) = by_digest.values().max_by_key(|at| at.len()).cloned() else {
+        return;
+    };
+    let [model, ..] = most[..] else {
+        return;
+    };
+    for at in by_digest.into_values().flatten() {
+        if !most.contains(&at) {
+            let parting = parting(&replicas[model], &replicas[at], range).await;
+            replicas[at].found.differs_from = Some(parting);
+        }
+    }
+}
+
+/// The first entry of a block in which two replicas differ. If one of them cannot tell any more, the
+/// first that may be it.
+async fn parting(one: &Replica, other: &Replica, (mut first, mut last): (u64, u64)) -> u64 {
+    let (Some(a), Some(b)) = (&one.member, &other.member) else {
+        return first;
+    };
+    let group = one.found.group;
+    while first < last {
+        let middle = first + (last - first) / 2;
+        let (a, b) = tokio::join!(
+            block(a, group, (first, middle)),
+            block(b, group, (first, middle))
+        );
+        if a.unread.is_some() || b.unread.is_some() {
+            break;
+        }
+        if a.digest == b.digest {
+            first = middle + 1;
+        } else {
+            last = middle;
+        }
+    }
+    first
+}
+
+/// What a replica said of a range of entries, all pieces together.
+#[derive(Default)]
+struct Range {
+    upto: u64,
+    digest: u32,
+    entries: u64,
+    bytes: u64,
+    damage: Vec<EntriesDamaged>,
+    unread: Option<String>,
+}
+
+async fn block(member: &Member, group: GroupId, (first, last): (u64, u64)) -> Range {
+    let mut range = Range {
+        upto: first - 1,
+        ..Range::default()
+    };
+    while range.upto < last {
+        let next = range.upto + 1;
+        match piece(member, group, (next, last), range.digest).await {
+            // What makes no headway, or too much of it, is no answer.
+            Ok(walked) if !(next..=last).contains(&walked.upto) => {
+                range.unread = Some(format!("from entry {next} on: it does not say"));
+                break;
+            }
+            Ok(walked) => range.add(walked),
+            Err(Unread::Why(why) | Unread::NotPermitted(why)) => {
+                range.unread = Some(format!("from entry {next} on: {why}"));
+                break;
+            }
+        }
+    }
+    range
+}
+
+impl Range {
+    fn add(&mut self, walked: Walked) {
+        self.upto = walked.upto;
+        self.digest = walked.digest;
+        self.entries += walked.entries;
+        self.bytes += walked.bytes;
+        let room = DAMAGE_LISTED_MAX.saturating_sub(self.damage.len());
+        let damage = walked.damage.into_iter().map(|damage| EntriesDamaged {
+            first: damage.first,
+            last: damage.last,
+            what: damage.what,
+        });
+        self.damage.extend(damage.take(room));
+    }
+}
+
+/// Why a member does not say.
+enum Unread {
+    NotPermitted(String),
+    Why(String),
+}
+
+async fn piece(
+    member: &Member,
+    group: GroupId,
+    (first, last): (u64, u64),
+    digest: u32,
+) -> Result<Walked, Unread> {
+    let request = Request::Walk {
+        group,
+        first,
+        last,
+        digest,
+    };
+    let deadline = Instant::now() + PIECE_TIME_MAX;
+    match member.ask(&request, PIECE_TIME_MAX, deadline).await {
+        Ok(Response::Walked(walked)) => Ok(walked),
+        Ok(Response::Refused(Refusal::NotPermitted { what })) => Err(Unread::NotPermitted(what)),
+        Ok(Response::Refused(refusal)) => Err(Unread::Why(refusal.to_string())),
+        Ok(_) => Err(Unread::Why(
+            "it gave an answer to another question".to_owned(),
+        )),
+        Err(why) => Err(Unread::Why(why.to_string())),
+    }
+}
+
+fn number<S: serde::Serializer>(group: &GroupId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(group.0)
+}
