@@ -84,6 +84,8 @@ pub(crate) fn boot(group: GroupId, checkpoint: Option<Bytes>) -> GroupBoot {
             tail: Vec::new(),
         },
         checkpoint: checkpoint.map(|state| (last, state)),
+        missing: Vec::new(),
+        damage: String::new(),
     }
 }
 

@@ -215,6 +215,11 @@ impl TopicLog {
         self.applied.index
     }
 
+    /// The same with its term.
+    pub(crate) fn position(&self) -> LogId {
+        self.applied
+    }
+
     pub(crate) fn first(&self) -> Offset {
         self.first
     }

@@ -17,6 +17,7 @@ use crate::{
     effect::Effect,
     group::Group,
     input::{GroupBoot, Input, Now, StreamId},
+    mend::Mending,
     outbox::Outbox,
     tickets::Tickets,
     timers::Timers,
@@ -51,6 +52,8 @@ pub struct Broker {
     pub(crate) newborn: bool,
     pub(crate) cluster: Cluster,
     pub(crate) groups: BTreeMap<GroupId, Group>,
+    /// Groups of which the disk has lost something; none of them is among `groups`.
+    pub(crate) mending: BTreeMap<GroupId, Mending>,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
     /// Groups that the log on the disk deletes beyond the state on the disk.
@@ -109,6 +112,7 @@ impl Broker {
             newborn: own.boot.fresh,
             cluster,
             groups: BTreeMap::new(),
+            mending: BTreeMap::new(),
             parked: BTreeMap::new(),
             doomed: deleted_by(&own.boot.tail),
             leaving: VecDeque::new(),
@@ -145,6 +149,19 @@ impl Broker {
                 batch,
             } => self.append(stream, group, &batch),
             Input::Request { ticket, request } => self.request(now, ticket, request),
+            Input::Asked { from, missing } => self.outbox.find(from, missing),
+            Input::Found { from, found } => self.found(now, from, found),
+            Input::Damaged {
+                group,
+                missing,
+                what,
+            } => self.damaged(now, group, missing, what),
+            Input::Mending {
+                group,
+                missing,
+                refused,
+            } => self.taken_in(now, group, missing, refused),
+            Input::Mended(boot) => self.mended(now, *boot),
             Input::Persisted { upto } => self.persisted(now, upto),
             Input::PersistFailed => self.persist_failed(now),
         }
@@ -257,6 +274,7 @@ impl Broker {
     fn wake(&mut self, now: Now) {
         while let Some(id) = self.timers.take_due(now.monotonic) {
             let Some(group) = self.groups.get_mut(&id) else {
+                self.wake_mending(now, id);
                 continue;
             };
             match group.next_deadline() {
@@ -304,6 +322,9 @@ impl Broker {
             leader: Some(self.cluster.name(member)),
         };
         let preferred = NodeId(topic.preferred);
+        if self.mending.contains_key(&id) {
+            return Err(Refusal::NotLeader { leader: None });
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             // Not kept here: whoever keeps it knows its leader.
             return Err(ask(preferred));

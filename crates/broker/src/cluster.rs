@@ -206,6 +206,11 @@ impl Cluster {
         (self.applied, kontiki_wire::encode(&self.state).into())
     }
 
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> LogId {
+        self.applied
+    }
+
     pub(crate) fn state(&self) -> &ClusterState {
         &self.state
     }

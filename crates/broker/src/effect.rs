@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
-use kontiki_wire::{Answer, GroupId, GroupMessage, Member, Offset, PeerLane, Response, Topic};
+use kontiki_wire::{
+    Answer, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry, Response, Topic,
+};
 
 use crate::input::{StreamId, Ticket};
 
@@ -98,6 +100,38 @@ pub enum Effect {
     /// A topic was deleted, and the entry that deleted it is durable here: end its subscriptions and
     /// remove its files. Comes at the start for a group that is on the disk though its topic is gone.
     TopicRemoved(GroupId),
+    /// A topic is not served here for now: end its subscriptions, they go on elsewhere. When it is whole
+    /// again, [`Effect::TopicMade`] comes again.
+    TopicClosed(GroupId),
+    /// Ask a peer for entries that are missing here. What is lost on the way is asked for again.
+    Ask {
+        /// Whom.
+        to: NodeRef,
+        /// For what.
+        missing: Missing,
+    },
+    /// Read what there is of these entries, committed and applied, and send it; if there is nothing, send
+    /// that.
+    Find {
+        /// To whom.
+        to: NodeRef,
+        /// What.
+        missing: Missing,
+    },
+    /// Give these to the disk for what it lacks.
+    Mend {
+        /// The group.
+        group: GroupId,
+        /// What a peer has.
+        entries: Vec<PlacedEntry>,
+    },
+    /// For logs: what has changed about a group that is mended.
+    Mending {
+        /// The group.
+        group: GroupId,
+        /// A sentence.
+        note: String,
+    },
     /// The members, whenever they change and once at the start.
     Members(Vec<Member>),
     /// For logs and metrics.

@@ -1,7 +1,7 @@
 //! One group of this node: its Raft, and what its order means.
 
-use kontiki_raft::{Committed, Micros, NodeRef, ProposalId, Raft, Role, Status};
-use kontiki_wire::{Batch, GroupId, Refusal, Watermark};
+use kontiki_raft::{Committed, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status};
+use kontiki_wire::{Batch, GroupId, Offset, Refusal, Watermark};
 
 use crate::{
     append::Appends,
@@ -24,6 +24,36 @@ pub(crate) struct Group {
     pub(crate) touched: bool,
 }
 
+/// What has been applied of a group that is ended, to go on from.
+#[derive(Clone, Debug)]
+pub(crate) struct Resume {
+    meaning: Meaning,
+    order: Order,
+}
+
+impl Resume {
+    /// What a checkpoint tells of the cluster's own group.
+    pub(crate) fn cluster(applied: Index) -> Self {
+        Self {
+            meaning: Meaning::Cluster,
+            order: Order::new(applied, Offset(0)),
+        }
+    }
+
+    /// How far that goes, unless this is the cluster's own group.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.log().map(TopicLog::position)
+    }
+
+    /// The topic's state, unless this is the cluster's own group.
+    pub(crate) fn log(&self) -> Option<&TopicLog> {
+        match &self.meaning {
+            Meaning::Cluster => None,
+            Meaning::Topic(log) => Some(log),
+        }
+    }
+}
+
 /// What the order is of.
 #[derive(Clone, Debug)]
 pub(crate) enum Meaning {
@@ -43,6 +73,11 @@ impl Group {
             appends: Appends::default(),
             touched: false,
         }
+    }
+
+    /// A group that goes on from what it had applied.
+    pub(crate) fn resumed(id: GroupId, raft: Raft, resume: Resume) -> Self {
+        Self::new(id, raft, resume.meaning, resume.order)
     }
 
     /// Whatever was collected before an input is proposed before it.
@@ -132,6 +167,17 @@ impl Group {
     pub(crate) fn end(mut self, outbox: &mut Outbox) {
         for (stream, answer) in self.appends.end_all(&Refusal::Unknown) {
             outbox.answer(stream, answer);
+        }
+    }
+
+    /// The same, but what was applied stays, for the group comes back.
+    pub(crate) fn suspend(mut self, outbox: &mut Outbox) -> Resume {
+        for (stream, answer) in self.appends.end_all(&Refusal::Unknown) {
+            outbox.answer(stream, answer);
+        }
+        Resume {
+            meaning: self.meaning,
+            order: self.order,
         }
     }
 

@@ -1,8 +1,8 @@
 //! What goes in.
 
 use bytes::Bytes;
-use kontiki_raft::{Boot, LogId, Micros, NodeId, NodeRef};
-use kontiki_wire::{Batch, GroupId, GroupMessage, Request};
+use kontiki_raft::{Boot, Index, LogId, Micros, NodeId, NodeRef};
+use kontiki_wire::{Batch, Found, GroupId, GroupMessage, Missing, Request};
 
 /// The two clocks of the host, read once for each turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,8 +21,8 @@ pub struct StreamId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(pub u64);
 
-/// A group as the disk held it when the node started.
-#[derive(Clone, Debug)]
+/// A group as the disk held it when the node started, or when it was whole again.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupBoot {
     /// Which.
     pub group: GroupId,
@@ -31,6 +31,11 @@ pub struct GroupBoot {
     pub boot: Boot,
     /// The checkpoint: its position and its bytes. `None`: start from the birth state.
     pub checkpoint: Option<(LogId, Bytes)>,
+    /// Committed entries that the disk held and does not give any more, ascending, both ends included.
+    /// Then nothing but the checkpoint counts of the rest: the group is mended first.
+    pub missing: Vec<(Index, Index)>,
+    /// What was found damaged, for people.
+    pub damage: String,
 }
 
 /// Everything that can happen to a node.
@@ -74,6 +79,42 @@ pub enum Input {
         /// [`crate::Writes::seq`]; cumulative.
         upto: u64,
     },
+    /// A peer, verified as for [`Input::Peer`], asks for entries that it lost. Answered by exactly one
+    /// [`crate::Effect::Find`].
+    Asked {
+        /// The peer.
+        from: NodeRef,
+        /// What it asks for.
+        missing: Missing,
+    },
+    /// A peer, verified as for [`Input::Peer`], answers to [`crate::Effect::Ask`].
+    Found {
+        /// The peer.
+        from: NodeRef,
+        /// What it has.
+        found: Found,
+    },
+    /// The disk does not give what it held of a group: the group is ended and mended.
+    Damaged {
+        /// The group.
+        group: GroupId,
+        /// What is missing.
+        missing: Vec<(Index, Index)>,
+        /// What was found damaged, for people.
+        what: String,
+    },
+    /// The disk has taken in what [`crate::Effect::Mend`] gave it.
+    Mending {
+        /// The group.
+        group: GroupId,
+        /// What is still missing.
+        missing: Vec<(Index, Index)>,
+        /// Why something was of no use, for people.
+        refused: Option<String>,
+    },
+    /// The disk has all of a group again. Comes after every [`Input::Persisted`] of what was written of
+    /// it before.
+    Mended(Box<GroupBoot>),
     /// A write failed: the node promises nothing any more.
     PersistFailed,
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
-    Answer, GroupId, GroupMessage, Member, Offset, PeerLane, Response, Topic, Watermark,
+    Answer, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry, Response, Topic,
+    Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Outbox {
     responses: Vec<(Ticket, Response)>,
     roles: Vec<Effect>,
     removed: Vec<GroupId>,
+    closed: Vec<GroupId>,
+    mends: Vec<Effect>,
     members: Option<Vec<Member>>,
     issued: Issued,
 }
@@ -110,6 +113,29 @@ impl Outbox {
         self.removed.push(group);
     }
 
+    pub(crate) fn topic_closed(&mut self, group: GroupId) {
+        self.closed.push(group);
+    }
+
+    pub(crate) fn ask(&mut self, to: NodeRef, missing: Missing) {
+        self.mends.push(Effect::Ask { to, missing });
+    }
+
+    pub(crate) fn find(&mut self, to: NodeRef, missing: Missing) {
+        self.mends.push(Effect::Find { to, missing });
+    }
+
+    pub(crate) fn mend(&mut self, group: GroupId, entries: Vec<PlacedEntry>) {
+        self.mends.push(Effect::Mend { group, entries });
+    }
+
+    /// A group is ended: what the disk confirms of it from now on concerns nobody.
+    pub(crate) fn forget_writes(&mut self, group: GroupId) {
+        for (_, groups) in &mut self.issued.unconfirmed {
+            groups.retain(|(of, _)| *of != group);
+        }
+    }
+
     pub(crate) fn members(&mut self, members: Vec<Member>) {
         self.members = Some(members);
     }
@@ -135,8 +161,10 @@ impl Outbox {
 
     /// Moves everything out.
     pub(crate) fn drain(&mut self, out: &mut Vec<Effect>) {
+        out.extend(self.closed.drain(..).map(Effect::TopicClosed));
         out.extend(self.made.drain(..).map(Effect::TopicMade));
         self.drain_writes(out);
+        out.append(&mut self.mends);
         for (to, lanes) in std::mem::take(&mut self.sends) {
             lanes.beats.drain(to, PeerLane::Beats, out);
             lanes.log.drain(to, PeerLane::Log, out);

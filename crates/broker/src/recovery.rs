@@ -10,12 +10,13 @@ use crate::broker::Broker;
 const SENTENCES_MAX: usize = 16;
 
 impl Broker {
-    /// One sentence for each group in which this node is recovering.
+    /// One sentence for each group in which this node is recovering, or which it mends.
     pub(crate) fn recovering(&self, now: Micros) -> Vec<String> {
-        let mut recovering = self.groups.iter().filter_map(|(id, group)| {
+        let copying = self.groups.iter().filter_map(|(id, group)| {
             let status = group.status(now);
             status.recovering.then(|| self.sentence(*id, &status))
         });
+        let mut recovering = self.mending_sentences().into_iter().chain(copying);
         let mut sentences: Vec<_> = recovering.by_ref().take(SENTENCES_MAX).collect();
         let more = recovering.count();
         if more > 0 {
@@ -24,12 +25,18 @@ impl Broker {
         sentences
     }
 
+    /// A group as people know it.
+    pub(crate) fn group_words(&self, id: GroupId) -> String {
+        match self.cluster.topic_of(id) {
+            Some(topic) => format!("topic {}", topic.name),
+            None if id == GroupId::CLUSTER => "the cluster's own group".to_owned(),
+            None => format!("group {id}"),
+        }
+    }
+
     fn sentence(&self, id: GroupId, status: &Status) -> String {
         let me = self.cluster.name(status.me.id);
-        let what = self.cluster.topic_of(id).map_or_else(
-            || "the cluster's own group".to_owned(),
-            |topic| format!("topic {}", topic.name),
-        );
+        let what = self.group_words(id);
         let why = self.settings.damage.as_deref();
         let why = why.unwrap_or("it may have forgotten what it promised");
         let way = match (status.leader, status.home) {

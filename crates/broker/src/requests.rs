@@ -215,6 +215,7 @@ impl Broker {
         let leader = match self.groups.get(&id) {
             Some(group) if group.leads() => return Ok(()),
             Some(group) => group.other_leader().map(|leader| leader.id),
+            None if self.mending.contains_key(&id) => None,
             None => {
                 let topic = self.cluster.topic_of(id);
                 topic.map(|topic| NodeId(topic.preferred))

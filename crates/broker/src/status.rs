@@ -5,7 +5,7 @@ use kontiki_wire::{
     GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, ReplicaStatus, Topic, TopicInfo,
 };
 
-use crate::{apply::TopicLog, broker::Broker, group::Group, input::Now};
+use crate::{apply::TopicLog, broker::Broker, group::Group, input::Now, mend::Mending};
 
 impl Broker {
     /// A topic as clients find it. Its replicas are named with the one that was to lead first at the
@@ -13,7 +13,8 @@ impl Broker {
     pub(crate) fn topic_info(&self, topic: &Topic) -> TopicInfo {
         let group = self.groups.get(&topic.group);
         let leader = group.and_then(|group| self.leader_of(group));
-        let log = group.and_then(Group::log);
+        let mending = || self.mending.get(&topic.group).and_then(Mending::log);
+        let log = group.map_or_else(mending, Group::log);
         let mut replicas = topic.replicas.clone();
         replicas.sort_by_key(|id| *id != topic.preferred);
         TopicInfo {
@@ -46,6 +47,7 @@ impl Broker {
             recovering: self.recovering(now.monotonic),
             groups: groups
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
+                .chain(self.mending.keys().map(|id| self.mending_status(*id)))
                 .collect(),
             up_seconds: up / 1_000_000,
         }
@@ -87,6 +89,26 @@ impl Broker {
             first: group.log().map_or(Offset(0), TopicLog::first),
             next,
             replicas,
+        }
+    }
+
+    /// Of a group that is no Raft for now.
+    fn mending_status(&self, id: GroupId) -> GroupStatus {
+        let log = self.mending.get(&id).and_then(Mending::log);
+        let next = log.map_or(Offset(0), TopicLog::next);
+        let own = ReplicaStatus {
+            name: self.cluster.name(self.settings.me.id),
+            match_offset: next,
+            lag: 0,
+            state: "recovering".to_owned(),
+        };
+        GroupStatus {
+            group: id,
+            leader: None,
+            term: 0,
+            first: log.map_or(Offset(0), TopicLog::first),
+            next,
+            replicas: vec![own],
         }
     }
 

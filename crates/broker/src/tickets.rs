@@ -100,6 +100,12 @@ impl Tickets {
         self.transfers.get(&group).map(|transfer| transfer.to)
     }
 
+    /// The cluster's own group is ended: all that wait for a command.
+    pub(crate) fn drop_commands(&mut self) -> Vec<Ticket> {
+        let proposed = std::mem::take(&mut self.proposed);
+        proposed.into_values().map(|one| one.ticket).collect()
+    }
+
     /// The ticket waits for the group's leadership to pass to `to`, to which alone it is being handed.
     pub(crate) fn wait_for_transfer(&mut self, group: GroupId, to: NodeId, ticket: Ticket) {
         let transfer = self.transfers.entry(group).or_insert_with(|| Transfer {

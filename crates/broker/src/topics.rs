@@ -9,9 +9,11 @@ use kontiki_wire::{GroupId, Offset, Topic};
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    group::{Group, Meaning},
+    cluster::deleted_by,
+    group::{Group, Meaning, Resume},
     input::{GroupBoot, Now},
     invariants::Order,
+    mend::Lost,
 };
 
 impl Broker {
@@ -29,7 +31,13 @@ impl Broker {
             .iter()
             .map(|one| one.id)
             .collect();
-        self.take_up(own, &founders, now)?;
+        match Lost::of(&own) {
+            None => self.take_up(own, &founders, now)?,
+            Some(lost) => {
+                let applied = own.checkpoint.map_or(Index(0), |(at, _)| at.index);
+                self.await_mending(now, lost, Some(Resume::cluster(applied)));
+            }
+        }
         for topic in self.cluster.state().topics.clone() {
             if self.keeps(&topic) {
                 let boot = held.remove(&topic.group);
@@ -74,9 +82,14 @@ impl Broker {
     /// this one is not there and the log on the disk deletes it, it may have been removed for that
     /// reason, by an earlier life that had applied more than the state on the disk: then it has
     /// forgotten what it promised, and must not be born again in the short time until the deletion is
-    /// applied once more.
+    /// applied once more. While the cluster's own log is not whole, nobody knows what it deletes.
     fn start(&mut self, now: Now, topic: &Topic, boot: Option<GroupBoot>) -> Result<bool, String> {
-        if boot.is_none() && self.doomed.contains(&topic.group) {
+        let unknown = self.mending.contains_key(&GroupId::CLUSTER);
+        if boot.is_none() && (unknown || self.doomed.contains(&topic.group)) {
+            return Ok(false);
+        }
+        if let Some(lost) = boot.as_ref().and_then(Lost::of) {
+            self.await_mending(now, lost, None);
             return Ok(false);
         }
         let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
@@ -90,6 +103,11 @@ impl Broker {
     /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
     pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
+        if self.mending.remove(&id).is_some() {
+            self.timers.forget(id);
+            self.leaving.push_back((at, id));
+            return Ok(());
+        }
         let Some(group) = self.groups.remove(&id) else {
             return Ok(());
         };
@@ -165,7 +183,84 @@ impl Broker {
             group,
             boot,
             checkpoint: None,
+            missing: Vec::new(),
+            damage: String::new(),
         }
+    }
+
+    /// Takes up a group that is whole again, from what was applied of it before, if anything was.
+    pub(crate) fn resume(
+        &mut self,
+        now: Now,
+        boot: GroupBoot,
+        resume: Option<Resume>,
+    ) -> Result<(), String> {
+        let id = boot.group;
+        if id == GroupId::CLUSTER {
+            return self.resume_cluster(now, boot, resume);
+        }
+        let Some(topic) = self.cluster.topic_of(id).cloned() else {
+            return Err(format!("group {id} was mended and is no topic's"));
+        };
+        match resume.and_then(|resume| Some((resume.applied()?, resume))) {
+            Some((at, resume)) => self.take_up_at(boot, at, resume, &topic.replicas, now)?,
+            None => self.take_up(boot, &topic.replicas, now)?,
+        }
+        self.announce(topic);
+        Ok(())
+    }
+
+    fn resume_cluster(
+        &mut self,
+        now: Now,
+        boot: GroupBoot,
+        resume: Option<Resume>,
+    ) -> Result<(), String> {
+        let at = self.cluster.applied();
+        let resume = resume.unwrap_or_else(|| Resume::cluster(at.index));
+        self.doomed = deleted_by(&boot.boot.tail);
+        let founders = self.settings.birth.members.iter().map(|one| one.id);
+        let founders: Vec<u64> = founders.collect();
+        self.take_up_at(boot, at, resume, &founders, now)?;
+        for topic in self.cluster.state().topics.clone() {
+            let known = |id| self.groups.contains_key(id) || self.mending.contains_key(id);
+            if self.keeps(&topic) && !known(&topic.group) {
+                self.start(now, &topic, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up a group of which entries up to `at` are applied already.
+    fn take_up_at(
+        &mut self,
+        boot: GroupBoot,
+        at: LogId,
+        resume: Resume,
+        replicas: &[u64],
+        now: Now,
+    ) -> Result<(), String> {
+        let GroupBoot {
+            group, mut boot, ..
+        } = boot;
+        let run = boot.terms.partition_point(|(first, _)| *first <= at.index);
+        let term = match run.checked_sub(1) {
+            Some(run) => boot.terms[run].1,
+            None => boot.base.term,
+        };
+        if !(boot.base.index..=boot.last).contains(&at.index) || term != at.term {
+            return Err(format!(
+                "entry {at} of group {group} was applied, and is not in its log"
+            ));
+        }
+        boot.applied = at.index;
+        boot.commit = boot.commit.max(at.index);
+        let raft = self.raft_from(group, boot, replicas, now);
+        let raft = raft.map_err(|reason| format!("group {group} cannot start: {reason}"))?;
+        self.groups
+            .insert(group, Group::resumed(group, raft, resume));
+        self.touch(group);
+        Ok(())
     }
 
     fn take_up(&mut self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<(), String> {
@@ -181,8 +276,9 @@ impl Broker {
     fn group_from(&self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<Group, String> {
         let GroupBoot {
             group,
-            mut boot,
+            boot,
             checkpoint,
+            ..
         } = boot;
         let reached = checkpoint.as_ref().map_or(Index(0), |(at, _)| at.index);
         if boot.applied != reached {
@@ -190,10 +286,6 @@ impl Broker {
                 "entry {} is said to be applied, and the checkpoint reaches entry {reached}",
                 boot.applied
             ));
-        }
-        boot.me = self.settings.me;
-        if boot.base_config.1 == Membership::default() {
-            boot.base_config = (Index(0), self.cluster.voters(replicas));
         }
         let meaning = if group == GroupId::CLUSTER {
             Meaning::Cluster
@@ -207,16 +299,29 @@ impl Broker {
             Meaning::Cluster => Offset(0),
             Meaning::Topic(log) => log.next(),
         };
-        let settings = self.settings.raft.clone();
-        let seed = mixed(self.settings.seed, group.0);
-        let raft =
-            Raft::new(settings, boot, seed, now.monotonic).map_err(|error| error.to_string())?;
+        let raft = self.raft_from(group, boot, replicas, now)?;
         Ok(Group::new(
             group,
             raft,
             meaning,
             Order::new(reached, watermark),
         ))
+    }
+
+    fn raft_from(
+        &self,
+        group: GroupId,
+        mut boot: Boot,
+        replicas: &[u64],
+        now: Now,
+    ) -> Result<Raft, String> {
+        boot.me = self.settings.me;
+        if boot.base_config.1 == Membership::default() {
+            boot.base_config = (Index(0), self.cluster.voters(replicas));
+        }
+        let settings = self.settings.raft.clone();
+        let seed = mixed(self.settings.seed, group.0);
+        Raft::new(settings, boot, seed, now.monotonic).map_err(|error| error.to_string())
     }
 }
 

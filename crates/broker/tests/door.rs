@@ -72,6 +72,8 @@ fn boot(group: u64, entries: Vec<Entry>) -> GroupBoot {
         group: GroupId(group),
         boot,
         checkpoint: None,
+        missing: Vec::new(),
+        damage: String::new(),
     }
 }
 

@@ -147,7 +147,7 @@ impl Default for Settings {
 }
 
 /// What the disk held when the member started.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Boot {
     /// This member.
     pub me: NodeRef,

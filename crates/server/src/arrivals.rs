@@ -10,7 +10,8 @@ use kontiki_broker::Input;
 use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Connection, Endpoint, Error, FrameReader, Role};
 use kontiki_wire::{
-    ClusterId, FrameKind, Member, PeerHello, PeerLane, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Found, Frame, FrameKind, Malformed, Member, Missing, PeerHello, PeerLane,
+    decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -177,23 +178,42 @@ impl Arrivals {
         };
         loop {
             let frame = match reader.next(PEER_FRAME_BYTES_MAX).await {
-                Ok(Some(frame)) if frame.kind == FrameKind::Peer => frame,
-                Ok(Some(_)) => return "a frame that is no peer's".to_owned(),
+                Ok(Some(frame)) => frame,
                 Ok(None) => return "the peer ended the link".to_owned(),
                 Err(error) => return error.to_string(),
             };
-            let messages = match decode_peer(&frame) {
-                Ok(frame) => frame.messages,
+            let input = match said(from, &frame) {
+                Ok(Some(input)) => input,
+                Ok(None) => return "a frame that is no peer's".to_owned(),
                 Err(malformed) => {
                     warn!(peer = %from, %malformed, "a peer said what means nothing");
                     return malformed.to_string();
                 }
             };
-            if inputs.send(Input::Peer { from, messages }).await.is_err() {
+            if inputs.send(input).await.is_err() {
                 return "the member is stopping".to_owned();
             }
         }
     }
+}
+
+/// What a frame says; `None` if it is not of a kind that peers send.
+fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
+    Ok(Some(match frame.kind {
+        FrameKind::Peer => Input::Peer {
+            from,
+            messages: decode_peer(frame)?.messages,
+        },
+        FrameKind::Missing => Input::Asked {
+            from,
+            missing: Missing::decode(frame)?,
+        },
+        FrameKind::Found => Input::Found {
+            from,
+            found: Found::decode(frame)?,
+        },
+        _ => return Ok(None),
+    }))
 }
 
 const REFUSED: u32 = 1;

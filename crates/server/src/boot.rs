@@ -124,8 +124,13 @@ fn broker(
     if let Some(torn) = &recovered.torn {
         info!(%torn, "the last write had not finished; it was cut off");
     }
-    if let Some(broken) = recovered.groups.iter().find(|one| !one.missing.is_empty()) {
-        return Err(StartError::Log(broken.damage.join("; ")));
+    for group in recovered
+        .groups
+        .iter()
+        .filter(|one| !one.missing.is_empty())
+    {
+        let why = group.damage.join("; ");
+        warn!(group = group.group.0, %why, "the disk has lost committed entries; peers are asked for them");
     }
     let damage: Vec<_> = recovered.damage.iter().cloned().chain(lost).collect();
     let damage = (!damage.is_empty()).then(|| damage.join("; "));
@@ -249,7 +254,8 @@ fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupB
     groups
 }
 
-fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
+/// A group as the broker takes it, from what the disk holds of it.
+pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
     let applied = group
         .checkpoint
         .as_ref()
@@ -272,6 +278,8 @@ fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
             tail: group.tail,
         },
         checkpoint: group.checkpoint,
+        missing: group.missing,
+        damage: group.damage.join("; "),
     }
 }
 

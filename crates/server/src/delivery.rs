@@ -53,9 +53,10 @@ impl Delivery {
         }
         let mut marks = topic.watermark.watch();
         // Only what the group itself has said is an end to begin or to stop at.
-        let known = marks.wait_for(|mark| mark.watermark.is_some() || mark.deleted);
+        let known = marks.wait_for(|mark| mark.watermark.is_some() || mark.deleted || mark.closed);
         match timeout(WATERMARK_AWAITED_MAX, known).await {
             Ok(Ok(mark)) if mark.deleted => return Err(deleted(topic.group)),
+            Ok(Ok(mark)) if mark.closed => return Err(Ended::With(StreamEnd::Moving)),
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => {
                 return Err(Ended::from(Refusal::Unavailable {
@@ -82,7 +83,7 @@ impl Delivery {
             if mark.deleted {
                 return deleted(self.topic.group);
             }
-            if *service.stopping.borrow() {
+            if mark.closed || *service.stopping.borrow() {
                 return Ended::With(StreamEnd::Moving);
             }
             let extent = extent(&self.topic);

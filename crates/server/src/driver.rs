@@ -4,22 +4,23 @@
 use std::sync::Arc;
 
 use kontiki_broker::{Broker, Effect, Input};
-use kontiki_raft::Role;
+use kontiki_raft::{NodeRef, Role};
 use kontiki_storage::{Event, Storage};
 use kontiki_wire::{GroupId, Member, MemberStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
 };
-use tracing::{error, info, trace};
+use tracing::{error, info, trace, warn};
 
 use crate::{
-    answers::Answers, clock::Clock, error::ServerError, limits::INPUTS_PER_TURN_MAX, links::Links,
-    topics::Topics,
+    answers::Answers, boot::from_disk, clock::Clock, error::ServerError,
+    limits::INPUTS_PER_TURN_MAX, links::Links, topics::Topics,
 };
 
 /// What the driver is made of.
 pub(crate) struct Driver {
+    pub(crate) me: NodeRef,
     pub(crate) broker: Broker,
     pub(crate) clock: Clock,
     pub(crate) storage: Storage,
@@ -147,8 +148,31 @@ impl Driver {
         match event {
             Event::Persisted { upto } => into.push(Input::Persisted { upto }),
             // Nothing that was not durable has been promised: to end at once breaks no promise.
-            Event::Damaged { what, .. } => return Err(ServerError::Disk(what)),
-            Event::Mending { .. } | Event::Mended(_) => {}
+            Event::Damaged {
+                group,
+                missing,
+                what,
+            } => {
+                error!(group = group.0, %what, "the disk does not give what it held");
+                into.push(Input::Damaged {
+                    group,
+                    missing,
+                    what,
+                });
+            }
+            Event::Mending {
+                group,
+                missing,
+                refused,
+            } => into.push(Input::Mending {
+                group,
+                missing,
+                refused,
+            }),
+            Event::Mended(group) => {
+                let boot = from_disk(self.me, *group, false);
+                into.push(Input::Mended(Box::new(boot)));
+            }
             Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),
         }
         Ok(())
@@ -185,6 +209,14 @@ impl Driver {
                 self.topics.remove(group);
                 self.storage.remove(group);
             }
+            Effect::TopicClosed(group) => self.topics.close(group),
+            Effect::Ask { to, missing } => self.links.ask(to, &missing),
+            Effect::Find { to, missing } => {
+                let log = self.storage.known_log(missing.group);
+                self.links.find(to, missing, log);
+            }
+            Effect::Mend { group, entries } => self.storage.mend(group, entries),
+            Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
             Effect::Members(members) => {
                 let names: Vec<_> = members.iter().map(|member| &member.name).collect();
                 info!(?names, "members");

@@ -53,6 +53,10 @@ pub(crate) const LINK_MESSAGES_MAX: usize = 8192;
 pub(crate) const LINK_MESSAGES_WHILE_DOWN_MAX: usize = 64;
 /// Bytes of entries that wait for one link.
 pub(crate) const LINK_BYTES_MAX: usize = 32 << 20;
+/// Questions for lost entries, and answers to such, that wait for one link; an answer is at most a frame.
+pub(crate) const LINK_FRAMES_MAX: usize = 8;
+/// Answers to one peer's such questions that wait for the disk.
+pub(crate) const FINDS_MAX: usize = 8;
 /// Bytes of entries after which a peer's frame is closed and the next begun.
 pub(crate) const PEER_FRAME_BYTES_TARGET: usize = 1 << 20;
 /// Reads of the log for one follower that wait for the disk.

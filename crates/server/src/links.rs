@@ -13,7 +13,7 @@ use kontiki_broker::Input;
 use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
 use kontiki_storage::Log;
 use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
-use kontiki_wire::{ClusterId, GroupId, GroupMessage, Member, PeerHello, PeerLane};
+use kontiki_wire::{ClusterId, Found, GroupId, GroupMessage, Member, Missing, PeerHello, PeerLane};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    limits::{DIAL_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST},
+    limits::{DIAL_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST},
     member::node_ref,
     outbox::Outbox,
 };
@@ -47,6 +47,7 @@ struct Peer {
     member: Member,
     outboxes: Lanes<Arc<Outbox>>,
     reads: mpsc::Sender<LogRead>,
+    finds: mpsc::Sender<Find>,
     /// Ends the tasks when the peer is dropped.
     _tasks: JoinSet<()>,
 }
@@ -61,6 +62,13 @@ struct LogRead {
     group: GroupId,
     send: SendLog,
     log: Log,
+}
+
+/// What a peer has lost and asks for.
+struct Find {
+    missing: Missing,
+    /// `None` if there is nothing of the group here.
+    log: Option<Log>,
 }
 
 impl Links {
@@ -110,6 +118,23 @@ impl Links {
         }
     }
 
+    /// Asks a peer for entries, or not, where there is no link: they are asked for again.
+    pub(crate) fn ask(&self, to: NodeRef, missing: &Missing) {
+        if let Some(peer) = self.peer(to) {
+            let mut frame = BytesMut::new();
+            missing.encode(&mut frame);
+            peer.outboxes.log.push_frame(vec![frame.freeze()]);
+        }
+    }
+
+    /// Reads what a peer asks for and sends it; the same promise.
+    pub(crate) fn find(&self, to: NodeRef, missing: Missing, log: Option<Log>) {
+        if let Some(peer) = self.peer(to) {
+            // A full queue drops it.
+            let _ = peer.finds.try_send(Find { missing, log });
+        }
+    }
+
     fn peer(&self, node: NodeRef) -> Option<&Peer> {
         let peer = self.peers.get(&node.id)?;
         (node_ref(&peer.member) == node).then_some(peer)
@@ -146,10 +171,13 @@ impl Links {
         tasks.spawn(report(NodeId(member.id), ups, self.inputs.clone()));
         let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
         tasks.spawn(read_and_send(waiting, outboxes.log.clone()));
+        let (finds, asked) = mpsc::channel(FINDS_MAX);
+        tasks.spawn(find_and_send(asked, outboxes.log.clone()));
         Peer {
             member: member.clone(),
             outboxes,
             reads,
+            finds,
             _tasks: tasks,
         }
     }
@@ -325,6 +353,31 @@ async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>
             },
         };
         outbox.push(vec![GroupMessage { group, message }]);
+    }
+}
+
+/// One answer after the other to a peer that has lost entries.
+async fn find_and_send(mut asked: mpsc::Receiver<Find>, outbox: Arc<Outbox>) {
+    while let Some(Find { missing, log }) = asked.recv().await {
+        let find = move || match log {
+            Some(log) => log.placed(missing.first, missing.last),
+            None => Ok(Vec::new()),
+        };
+        let entries = match tokio::task::spawn_blocking(find).await {
+            Ok(Ok(entries)) => entries,
+            Ok(Err(error)) => {
+                debug!(group = missing.group.0, reason = %error, "nothing read for a peer's mending");
+                continue;
+            }
+            Err(_) => return,
+        };
+        let found = Found {
+            asked: missing,
+            entries,
+        };
+        let mut pieces = Vec::new();
+        found.encode(&mut pieces);
+        outbox.push_frame(pieces);
     }
 }
 

@@ -12,7 +12,8 @@ use kontiki_wire::{GroupMessage, PeerFrame, PeerLane, encode_peer};
 use tokio::sync::Notify;
 
 use crate::limits::{
-    LINK_BYTES_MAX, LINK_MESSAGES_MAX, LINK_MESSAGES_WHILE_DOWN_MAX, PEER_FRAME_BYTES_TARGET,
+    LINK_BYTES_MAX, LINK_FRAMES_MAX, LINK_MESSAGES_MAX, LINK_MESSAGES_WHILE_DOWN_MAX,
+    PEER_FRAME_BYTES_TARGET,
 };
 
 /// One link's queue.
@@ -27,6 +28,8 @@ pub(crate) struct Outbox {
 struct Queue {
     messages: VecDeque<GroupMessage>,
     bytes: usize,
+    /// Whole frames of another kind, in pieces.
+    frames: VecDeque<Vec<Bytes>>,
     up: bool,
 }
 
@@ -53,6 +56,18 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Queues a frame in pieces. It is dropped if the link is down or too many wait: whoever needs it asks
+    /// again.
+    pub(crate) fn push_frame(&self, pieces: Vec<Bytes>) {
+        let mut queue = self.lock();
+        if !queue.up || queue.frames.len() >= LINK_FRAMES_MAX {
+            return;
+        }
+        queue.frames.push_back(pieces);
+        drop(queue);
+        self.filled.notify_one();
+    }
+
     /// The link is up: what comes from now on waits for it.
     pub(crate) fn open(&self) {
         self.lock().up = true;
@@ -63,15 +78,19 @@ impl Outbox {
         let mut queue = self.lock();
         queue.up = false;
         queue.messages.clear();
+        queue.frames.clear();
         queue.bytes = 0;
     }
 
     /// Waits until something is there and moves it all out as encoded pieces, in order.
     pub(crate) async fn take(&self, pieces: &mut Vec<Bytes>) {
         loop {
-            let messages = self.lock().take();
-            if !messages.is_empty() {
-                encode(messages, pieces);
+            let (messages, frames) = self.lock().take();
+            if !messages.is_empty() || !frames.is_empty() {
+                if !messages.is_empty() {
+                    encode(messages, pieces);
+                }
+                pieces.extend(frames.into_iter().flatten());
                 return;
             }
             self.filled.notified().await;
@@ -108,9 +127,10 @@ impl Queue {
         self.messages.push_back(message);
     }
 
-    fn take(&mut self) -> VecDeque<GroupMessage> {
+    fn take(&mut self) -> (VecDeque<GroupMessage>, VecDeque<Vec<Bytes>>) {
         self.bytes = 0;
-        std::mem::take(&mut self.messages)
+        let frames = std::mem::take(&mut self.frames);
+        (std::mem::take(&mut self.messages), frames)
     }
 }
 

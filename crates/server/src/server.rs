@@ -77,6 +77,7 @@ impl Server {
             log,
         };
         let driver = Driver {
+            me: booted.me,
             broker: booted.broker,
             clock: booted.clock,
             storage: booted.storage,

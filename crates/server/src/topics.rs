@@ -65,10 +65,21 @@ impl Topics {
 
     /// Removes one and tells its subscriptions.
     pub(crate) fn remove(&self, group: GroupId) {
+        if let Some(removed) = self.take(group) {
+            removed.watermark.delete();
+        }
+    }
+
+    /// Takes one away for now and tells its subscriptions to go on elsewhere.
+    pub(crate) fn close(&self, group: GroupId) {
+        if let Some(closed) = self.take(group) {
+            closed.watermark.close();
+        }
+    }
+
+    fn take(&self, group: GroupId) -> Option<Arc<KeptTopic>> {
         let mut kept = self.kept.write().expect(SOUND);
-        let Some(removed) = kept.by_group.remove(&group) else {
-            return;
-        };
+        let removed = kept.by_group.remove(&group)?;
         // A later topic may already bear the name.
         if kept
             .by_name
@@ -78,7 +89,7 @@ impl Topics {
             kept.by_name.remove(&removed.name);
         }
         drop(kept);
-        removed.watermark.delete();
+        Some(removed)
     }
 
     /// Raises the watermark of a topic, if the group is a topic's.

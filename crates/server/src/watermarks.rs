@@ -17,6 +17,8 @@ pub(crate) struct Mark {
     pub(crate) watermark: Option<Offset>,
     /// The topic was deleted: it will not rise any more.
     pub(crate) deleted: bool,
+    /// The topic is not served here for now, and if it is again, it is with another watermark.
+    pub(crate) closed: bool,
 }
 
 impl Watermark {
@@ -24,6 +26,7 @@ impl Watermark {
         let (mark, _) = watch::channel(Mark {
             watermark: None,
             deleted: false,
+            closed: false,
         });
         Self { mark }
     }
@@ -40,6 +43,11 @@ impl Watermark {
     /// Tells those who wait that the topic is gone.
     pub(crate) fn delete(&self) {
         self.mark.send_modify(|mark| mark.deleted = true);
+    }
+
+    /// Tells those who wait that they are to go elsewhere.
+    pub(crate) fn close(&self) {
+        self.mark.send_modify(|mark| mark.closed = true);
     }
 
     /// To wait for it.

@@ -1,7 +1,8 @@
 //! Everything that can be on the agenda.
 
-use kontiki_raft::{NodeRef, SendLog};
-use kontiki_wire::{GroupId, GroupMessage};
+use kontiki_broker::Input;
+use kontiki_raft::SendLog;
+use kontiki_wire::GroupId;
 
 /// Counts the starts of a member: what was planned in one life means nothing in the next.
 pub(crate) type Life = u32;
@@ -18,12 +19,11 @@ pub(crate) enum Event {
         life: Life,
         what: Process,
     },
-    /// Messages of one member reach the process of another, if it is still the one they were for.
+    /// What one member says reaches the process of another, if it is still the one they were for.
     Arrive {
         to: usize,
         life: Life,
-        from: NodeRef,
-        messages: Vec<GroupMessage>,
+        said: Box<Input>,
     },
     /// A member's machine starts its process.
     Start { member: usize },

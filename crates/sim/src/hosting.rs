@@ -3,12 +3,12 @@
 use kontiki_broker::{Broker, Effect, Input};
 use kontiki_raft::{Micros, Role};
 use kontiki_storage::Event as Told;
-use kontiki_wire::{AppendRefused, Offset, Refusal, Response};
+use kontiki_wire::{AppendRefused, Offset, PeerLane, Refusal, Response};
 
 use crate::{
     event::{Event, Process},
     invariants::Observation,
-    member::{Host, Kept, NoStart, Waiting},
+    member::{Host, Kept, NoStart, Waiting, from_disk},
     pipe::Down,
     world::World,
 };
@@ -246,6 +246,20 @@ impl World {
                 self.end_deliveries(number, group);
                 self.plan_settle(number);
             }
+            Effect::TopicClosed(group) => {
+                host.topics.remove(&group);
+                self.end_deliveries(number, group);
+            }
+            Effect::Ask { to, missing } => {
+                let from = self.members[number].me;
+                self.say(number, to, PeerLane::Log, Input::Asked { from, missing });
+            }
+            Effect::Find { to, missing } => self.find_and_send(number, to, missing),
+            Effect::Mend { group, entries } => {
+                host.storage.mend(group, entries);
+                self.plan_settle(number);
+            }
+            Effect::Mending { note, .. } => self.trace.tell(at, || note),
             Effect::Members(_) => {}
             Effect::RoleChanged {
                 group,
@@ -423,10 +437,35 @@ impl World {
                     self.trace.note(self.now, 9, (number as u64) << 32 | upto);
                     self.input(number, Input::Persisted { upto });
                 }
-                Told::Damaged { what, .. } => {
+                Told::Damaged {
+                    group,
+                    missing,
+                    what,
+                } => {
                     self.find(|| format!("n{} reads damage that nobody did: {what}", number + 1));
+                    let damaged = Input::Damaged {
+                        group,
+                        missing,
+                        what,
+                    };
+                    self.input(number, damaged);
                 }
-                Told::Mending { .. } | Told::Mended(_) => {}
+                Told::Mending {
+                    group,
+                    missing,
+                    refused,
+                } => {
+                    let mending = Input::Mending {
+                        group,
+                        missing,
+                        refused,
+                    };
+                    self.input(number, mending);
+                }
+                Told::Mended(group) => {
+                    let boot = from_disk(self.members[number].me, *group, false);
+                    self.input(number, Input::Mended(Box::new(boot)));
+                }
                 Told::Failed(error) => {
                     self.failed(number, &error);
                     return;

@@ -2,7 +2,7 @@
 
 use kontiki_broker::Input;
 use kontiki_raft::{Body, Message, NodeRef, SendLog};
-use kontiki_wire::{GroupId, GroupMessage, PeerLane};
+use kontiki_wire::{Found, GroupId, GroupMessage, Missing, PeerLane};
 
 use crate::{
     event::{Event, Process},
@@ -137,28 +137,30 @@ impl World {
         lane: PeerLane,
         messages: Vec<GroupMessage>,
     ) {
+        let sender = self.members[from].me;
+        let said = Input::Peer {
+            from: sender,
+            messages,
+        };
+        self.say(from, to, lane, said);
+    }
+
+    /// Sends what another is to take in.
+    pub(crate) fn say(&mut self, from: usize, to: NodeRef, lane: PeerLane, said: Input) {
         let Some(number) = self.members.iter().position(|member| member.me == to) else {
             return;
         };
         let Some(life) = self.network.link(from, number).up else {
             return;
         };
-        let sender = self.members[from].me;
         let lane = lane as usize - 1;
         let arrivals = self.network.arrivals(self.now, from, number, lane);
-        let mut messages = Some(messages);
-        let count = arrivals.len();
-        for (copy, at) in arrivals.into_iter().enumerate() {
-            let messages = if copy + 1 == count {
-                messages.take()
-            } else {
-                messages.clone()
-            };
+        for at in arrivals {
+            let said = Box::new(said.clone());
             let event = Event::Arrive {
                 to: number,
                 life,
-                from: sender,
-                messages: messages.unwrap_or_default(),
+                said,
             };
             self.plan_at(at, event);
         }
@@ -191,6 +193,26 @@ impl World {
         };
         let message = GroupMessage { group, message };
         self.send(number, send.to, PeerLane::Log, vec![message]);
+    }
+
+    /// Reads what another has lost and sends it.
+    pub(crate) fn find_and_send(&mut self, number: usize, to: NodeRef, missing: Missing) {
+        let Some(host) = &self.members[number].host else {
+            return;
+        };
+        let log = host.storage.known_log(missing.group);
+        let placed = log.map(|log| log.placed(missing.first, missing.last));
+        let entries = match placed.transpose() {
+            Ok(entries) => entries.unwrap_or_default(),
+            Err(error) => {
+                self.unreadable(number, &error.to_string());
+                return;
+            }
+        };
+        let from = self.members[number].me;
+        let asked = missing;
+        let found = Found { asked, entries };
+        self.say(number, to, PeerLane::Log, Input::Found { from, found });
     }
 
     /// A member cannot read what it holds.

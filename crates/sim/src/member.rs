@@ -244,7 +244,8 @@ fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
     boots
 }
 
-fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
+/// A group as the broker takes it, from what the disk holds of it.
+pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
     let checkpoint = group.checkpoint.as_ref();
     let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
     GroupBoot {
@@ -264,5 +265,7 @@ fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
             tail: group.tail,
         },
         checkpoint: group.checkpoint,
+        missing: group.missing,
+        damage: group.damage.join("; "),
     }
 }

@@ -157,22 +157,19 @@ impl World {
                 }
                 self.process(member, what);
             }
-            Event::Arrive {
-                to,
-                life,
-                from,
-                messages,
-            } => {
+            Event::Arrive { to, life, said } => {
                 let it = &self.members[to];
                 if it.life != life || it.host.is_none() {
                     return;
                 }
-                self.trace.note(
-                    self.now,
-                    1,
-                    (to as u64) << 32 | from.id.0 << 16 | messages.len() as u64,
-                );
-                self.input(to, Input::Peer { from, messages });
+                let (from, count) = match &*said {
+                    Input::Peer { from, messages } => (from.id.0, messages.len() as u64),
+                    Input::Asked { from, .. } | Input::Found { from, .. } => (from.id.0, 0),
+                    _ => (0, 0),
+                };
+                let told = (to as u64) << 32 | from << 16 | count;
+                self.trace.note(self.now, 1, told);
+                self.input(to, *said);
             }
             Event::Start { member } => self.start(member),
             Event::PowerOff { member, life } => {

@@ -39,6 +39,8 @@ impl Disk {
                 group: GroupId::CLUSTER,
                 boot: boot(me, &Log::default(), Index(0), true),
                 checkpoint: None,
+                missing: Vec::new(),
+                damage: String::new(),
             }];
         }
         let mut boots: Vec<_> = self
@@ -62,6 +64,8 @@ impl Disk {
             group,
             boot: boot(me, log, applied, false),
             checkpoint,
+            missing: Vec::new(),
+            damage: String::new(),
         }
     }
 

@@ -489,6 +489,11 @@ impl World {
                     self.oracle.led(group, term, number);
                 }
             }
+            Effect::TopicClosed(_)
+            | Effect::Ask { .. }
+            | Effect::Find { .. }
+            | Effect::Mend { .. }
+            | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
             Effect::Members(_) => {}
         }

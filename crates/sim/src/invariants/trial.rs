@@ -272,6 +272,8 @@ impl<P: Promise> Trial<P> {
             group: GROUP,
             boot,
             checkpoint: None,
+            missing: Vec::new(),
+            damage: String::new(),
         }];
         self.see(member, &Observation::Started { groups: &groups })
     }
