@@ -85,6 +85,7 @@ fn listen(
     let peer_address = listen_address(config.listen_peers, &me.peer_address)?;
     let limits = Limits {
         connections: config.limits.connections,
+        connections_per_identity: config.limits.connections_per_identity,
         ..Limits::of(Plane::Clients)
     };
     let clients = listen(Plane::Clients, address, "listen", limits)?;

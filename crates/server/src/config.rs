@@ -61,6 +61,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// Clients' connections; the next one is closed with a reason.
     pub connections: usize,
+    /// Connections of clients with one identity; the next one is closed with a reason.
+    pub connections_per_identity: usize,
     /// Bytes of batches that have been read from producers and are not answered yet, over all of them.
     pub bytes_in_flight: usize,
 }
@@ -98,6 +100,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: limits::CONNECTIONS,
+            connections_per_identity: limits::CONNECTIONS_PER_IDENTITY,
             bytes_in_flight: limits::BYTES_IN_FLIGHT,
         }
     }
@@ -141,6 +144,9 @@ impl Config {
         let limits = file.limits;
         if limits.connections == 0 {
             return Err("`limits.connections` must be at least 1".to_owned());
+        }
+        if limits.connections_per_identity == 0 {
+            return Err("`limits.connections_per_identity` must be at least 1".to_owned());
         }
         let least = kontiki_wire::limits::BATCH_BYTES_MAX;
         if !(least..=limits::BYTES_IN_FLIGHT_HIGHEST).contains(&limits.bytes_in_flight) {
@@ -235,7 +241,14 @@ const KEYS: &[&str] = &[
 
 const TABLES: &[(&str, &[&str])] = &[
     ("log", &["log.level", "log.format"]),
-    ("limits", &["limits.connections", "limits.bytes_in_flight"]),
+    (
+        "limits",
+        &[
+            "limits.connections",
+            "limits.connections_per_identity",
+            "limits.bytes_in_flight",
+        ],
+    ),
     (
         "storage",
         &["storage.journal_file_bytes", "storage.segment_bytes"],
@@ -262,7 +275,7 @@ mod tests {
         let config = parse(
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
-             [limits]\nconnections = 7\nbytes_in_flight = 8388608\n\
+             [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
              [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\n",
         )
         .unwrap();
@@ -273,6 +286,7 @@ mod tests {
         assert_eq!(config.log.level, "debug");
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.limits.connections, 7);
+        assert_eq!(config.limits.connections_per_identity, 3);
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
@@ -298,6 +312,7 @@ mod tests {
             ("listen = 'localhost'", "0.0.0.0:7400"),
             ("[log]\nformat = 'xml'", "`text` or `json`"),
             ("[limits]\nconnections = 0", "at least 1"),
+            ("[limits]\nconnections_per_identity = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),
             ("listen = ", "string"),

@@ -91,7 +91,7 @@ impl Delivery {
             let sent = match step {
                 Step::Read { from, until } => {
                     match self.next(service, extent.watermark, from, until).await {
-                        Ok(frame) => writer.write(frame).await,
+                        Ok(frame) => service.unsent.write(writer, frame).await,
                         Err(ended) => return ended,
                     }
                 }

@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod session;
 mod topics;
+mod unsent;
 pub mod verify;
 mod walk;
 mod watermarks;

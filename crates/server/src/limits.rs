@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, time::Duration};
 
 /// Clients' connections, unless configured.
 pub(crate) const CONNECTIONS: usize = 4096;
+/// Clients' connections with one identity, unless configured: a quarter of all.
+pub(crate) const CONNECTIONS_PER_IDENTITY: usize = CONNECTIONS / 4;
 /// Streams of one client's connection that are served at a time.
 pub(crate) const STREAMS_PER_CONNECTION_MAX: usize = 64;
 /// Bytes of batches read from producers and not answered yet, over all of them, unless configured.
@@ -16,6 +18,8 @@ pub(crate) const FILE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
 /// A stream that has said what it is for by then may go on.
 pub(crate) const OPENING_MAX: Duration = Duration::from_secs(5);
+/// Bytes of deliveries and responses that wait for clients to take them, over all of them.
+pub(crate) const UNSENT_BYTES_MAX: usize = 64 << 20;
 /// An idle subscription gets a sign of life this often.
 pub(crate) const DELIVERY_IDLE: Duration = Duration::from_millis(500);
 /// Reads from the disk for clients under way at a time: a crowd that starts from the beginning waits in
@@ -87,4 +91,6 @@ const _: () = assert!(
     PEER_FRAME_BYTES_TARGET + kontiki_wire::limits::BATCH_BYTES_MAX
         <= kontiki_wire::limits::PEER_FRAME_BYTES_MAX
 );
+// The largest of frames can wait for its reader.
+const _: () = assert!(UNSENT_BYTES_MAX >= 4 * kontiki_wire::limits::CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(BYTES_IN_FLIGHT >= kontiki_wire::limits::BATCH_BYTES_MAX);

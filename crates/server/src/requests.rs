@@ -42,7 +42,7 @@ async fn serve_one(
     };
     let mut out = BytesMut::new();
     response.encode(&mut out);
-    writer.write(out.freeze()).await?;
+    service.unsent.write(writer, out.freeze()).await?;
     Ok(())
 }
 

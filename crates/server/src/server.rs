@@ -21,11 +21,13 @@ use crate::{
     handover::hand_over,
     limits::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX, STOPPING_MAX,
+        UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
     service::Service,
     session,
     topics::Topics,
+    unsent::Unsent,
 };
 
 /// A running member. Dropping it ends it like a crash; [`Server::shutdown`] ends it well.
@@ -64,6 +66,7 @@ impl Server {
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             walking: Arc::default(),
             storage: booted.storage.clone(),
+            unsent: Arc::new(Unsent::new(UNSENT_BYTES_MAX)),
             auto_create,
             streams: Arc::default(),
             stopping: is_stopping,

@@ -16,6 +16,7 @@ use crate::{
     answers::Answers,
     limits::TOPIC_AWAITED_MAX,
     topics::{KeptTopic, Topics},
+    unsent::Unsent,
 };
 
 /// Cheap to clone.
@@ -32,6 +33,8 @@ pub(crate) struct Service {
     /// Held by the one walk over the log that reads just now.
     pub(crate) walking: Arc<Mutex<()>>,
     pub(crate) storage: Storage,
+    /// What clients have not taken yet.
+    pub(crate) unsent: Arc<Unsent>,
     /// Whether topics are made on first use.
     pub(crate) auto_create: bool,
     /// Streams of producers and subscribers under way.

@@ -18,7 +18,9 @@ use tracing::debug;
 
 use crate::{
     Certificate, Connection, Credentials, Error, Limits, Plane,
+    connection::CLOSE_CROWDED,
     link::Link,
+    seats::Seats,
     tls::{self, Verifier},
     turnstile::{Pass, Turnstile},
 };
@@ -74,6 +76,7 @@ pub(crate) struct Admission {
     accepted: mpsc::Sender<Connection>,
     tally: Arc<Tally>,
     connections: Arc<Semaphore>,
+    seats: Arc<Seats>,
     turnstile: Arc<Turnstile>,
 }
 
@@ -93,6 +96,7 @@ impl Admission {
             accepted,
             tally,
             connections: Arc::new(Semaphore::new(limits.connections)),
+            seats: Seats::new(limits.connections_per_identity),
             turnstile: Turnstile::new(limits),
         }
     }
@@ -145,6 +149,7 @@ impl Admission {
             plane: self.plane,
             watched: self.credentials.clone(),
             judged_by: credentials.clone(),
+            seats: Arc::clone(&self.seats),
         };
         let config = Arc::clone(config);
         let (accepted, tally) = (self.accepted.clone(), Arc::clone(&self.tally));
@@ -173,6 +178,7 @@ struct Arrival {
     plane: Plane,
     watched: watch::Receiver<Credentials>,
     judged_by: Credentials,
+    seats: Arc<Seats>,
 }
 
 impl Arrival {
@@ -198,6 +204,10 @@ impl Arrival {
             judge(&current).map_err(Error::Identity)?;
         }
         let certificate = leaf(&quinn)?;
+        let seat = self.seats.take(&certificate.identity).map_err(|why| {
+            quinn.close(VarInt::from_u32(CLOSE_CROWDED), why.as_bytes());
+            Error::ClosedHere(why)
+        })?;
         let bounds = plane.bounds();
         quinn.set_max_concurrent_bi_streams(VarInt::from_u32(bounds.streams));
         let link = Link::new(quinn, certificate, None, bounds.unfinished_at_listener);
@@ -206,7 +216,7 @@ impl Arrival {
             self.watched,
             current,
             judge,
-            Some(held),
+            (held, seat),
         ))
     }
 }

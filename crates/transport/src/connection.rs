@@ -8,15 +8,15 @@ use std::{
 };
 
 use quinn::VarInt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{Certificate, Credentials, Error, FrameReader, FrameWriter, Identity, link::Link};
 
 /// The code with which a connection is closed when the other side's certificate is no longer good.
 pub const CLOSE_CERTIFICATE: u32 = 0x4b01;
+
+/// The code with which a connection is closed whose dialer has as many as one identity may have.
+pub const CLOSE_CROWDED: u32 = 0x4b02;
 
 /// The longest that the wall clock goes unread: a clock that was set is noticed after this.
 const CLOCK_READ_EVERY: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ impl Connection {
         credentials: watch::Receiver<Credentials>,
         judged_by: Credentials,
         judge: impl Fn(&Credentials) -> Result<(), String> + Send + 'static,
-        held: Option<OwnedSemaphorePermit>,
+        held: impl Send + 'static,
     ) -> Self {
         let link = Arc::new(link);
         let guard = Guard {

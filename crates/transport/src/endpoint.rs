@@ -192,7 +192,7 @@ impl Endpoint {
         let first = connection.open_bi().await?;
         let unfinished_max = plane.bounds().unfinished_at_dialer;
         let link = Link::new(connection, certificate, Some(first), unfinished_max);
-        Ok(Connection::guarded(link, watched, credentials, judge, None))
+        Ok(Connection::guarded(link, watched, credentials, judge, ()))
     }
 
     /// Uses other credentials from now on: for new connections in both directions, and open ones end

@@ -34,8 +34,15 @@ pub enum Expect {
 pub struct Limits {
     /// Connections, from the first packet of their handshake to their end.
     pub connections: usize,
+    /// Connections of one identity.
+    pub connections_per_identity: usize,
     /// Handshakes under way; more wait for their turn.
     pub handshakes: usize,
+    /// Handshakes begun in a second; more wait for their turn. Each costs half a millisecond of a core,
+    /// and those who are connected are not to pay for those who come.
+    pub handshakes_per_second: u32,
+    /// Handshakes that may begin at once after a pause.
+    pub handshakes_in_a_burst: u32,
     /// Handshakes under way or waited for above which an address must first prove that it can be
     /// answered.
     pub handshakes_unproven: usize,
@@ -117,14 +124,20 @@ impl Limits {
         match plane {
             Plane::Peers => Self {
                 connections: 512,
+                connections_per_identity: 16,
                 handshakes: 128,
+                handshakes_per_second: 100,
+                handshakes_in_a_burst: 64,
                 handshakes_unproven: 32,
                 handshakes_per_origin: 32,
                 arrivals_per_origin: 128,
             },
             Plane::Clients => Self {
                 connections: 4_096,
+                connections_per_identity: 1_024,
                 handshakes: 256,
+                handshakes_per_second: 250,
+                handshakes_in_a_burst: 128,
                 handshakes_unproven: 64,
                 handshakes_per_origin: 64,
                 arrivals_per_origin: 1_024,

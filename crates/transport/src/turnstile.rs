@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Limits;
+use crate::{Limits, pace::Pace};
 
 /// Handshakes under way and dialers that wait for one.
 ///
@@ -19,6 +19,7 @@ use crate::Limits;
 /// handshakes hang holds up nobody but itself.
 pub(crate) struct Turnstile {
     limits: Limits,
+    pace: Pace,
     places: Arc<Semaphore>,
     /// Those in here, under way or waiting.
     inside: AtomicUsize,
@@ -49,6 +50,7 @@ impl Turnstile {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            pace: Pace::new(limits.handshakes_per_second, limits.handshakes_in_a_burst),
             places: Arc::new(Semaphore::new(limits.handshakes)),
             inside: AtomicUsize::new(0),
             origins: Mutex::default(),
@@ -93,6 +95,7 @@ impl Pass {
     pub(crate) async fn place(&self) -> Place {
         let own = Arc::clone(&self.own_places).acquire_owned().await;
         let of_all = Arc::clone(&self.turnstile.places).acquire_owned().await;
+        self.turnstile.pace.turn().await;
         Place {
             _own: own.expect("never closed"),
             _of_all: of_all.expect("never closed"),
@@ -134,7 +137,10 @@ mod tests {
     fn turnstile() -> Arc<Turnstile> {
         Turnstile::new(Limits {
             connections: 100,
+            connections_per_identity: 100,
             handshakes: 3,
+            handshakes_per_second: 1_000,
+            handshakes_in_a_burst: 1_000,
             handshakes_unproven: 2,
             handshakes_per_origin: 2,
             arrivals_per_origin: 3,

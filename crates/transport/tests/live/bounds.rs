@@ -11,8 +11,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kontiki_transport::{
-    Authority, CLOSE_CERTIFICATE, Credentials, Endpoint, Error, Expect, Identity, Limits, Plane,
-    Role,
+    Authority, CLOSE_CERTIFICATE, CLOSE_CROWDED, Credentials, Endpoint, Error, Expect, Identity,
+    Limits, Plane, Role,
 };
 use kontiki_wire::{ClusterId, FrameKind, Malformed, encode_frame};
 use tokio::{net::UdpSocket, task::JoinSet};
@@ -386,4 +386,53 @@ async fn garbage_datagrams_hurt_nobody() {
 
 async fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     socket.send_to(bytes, to).await.expect("sent");
+}
+
+#[tokio::test]
+async fn one_identity_takes_its_own_places_only_and_is_told_so() {
+    let cluster = Cluster::new();
+    let limits = Limits {
+        connections_per_identity: 2,
+        ..Limits::of(Plane::Clients)
+    };
+    let listener = Endpoint::listen_within(
+        loopback(),
+        Plane::Clients,
+        &cluster.credentials(Role::Node, "n1"),
+        limits,
+    )
+    .expect("a free port");
+    let to = listener.local_address();
+    let dialer = cluster.dialer(Plane::Clients);
+    let first = soon("one", dialer.connect(to, Expect::AnyNode))
+        .await
+        .expect("let in");
+    let there = soon("the first", listener.accept()).await.expect("open");
+    let _second = soon("two", dialer.connect(to, Expect::AnyNode))
+        .await
+        .expect("let in");
+    match soon("three", dialer.connect(to, Expect::AnyNode)).await {
+        Err(Error::Closed { code, reason }) => {
+            assert_eq!(code, u64::from(CLOSE_CROWDED));
+            assert!(
+                reason.contains("operator/ops has 2 connections here"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let other = Endpoint::dialer(
+        Plane::Clients,
+        &cluster.credentials(Role::Producer, "another"),
+    )
+    .expect("a free port");
+    soon("another", other.connect(to, Expect::AnyNode))
+        .await
+        .expect("another identity is let in");
+    first.close(0, "making room");
+    soon("its end", there.closed()).await;
+    soon("a place", async {
+        while dialer.connect(to, Expect::AnyNode).await.is_err() {}
+    })
+    .await;
 }

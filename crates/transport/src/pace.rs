@@ -1,0 +1,70 @@
+//! Lets so many through in a second, evenly after a first burst.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// Time slots, each given once; unused ones are kept for a burst.
+pub(crate) struct Pace {
+    gap: Duration,
+    burst: Duration,
+    /// The first slot that has not been given.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+        let gap = Duration::from_secs(1) / per_second.max(1);
+        Self {
+            gap,
+            burst: gap * burst,
+            next: Mutex::default(),
+        }
+    }
+
+    /// Waits for the next slot. Cancel-safe, though the slot is lost.
+    pub(crate) async fn turn(&self) {
+        let now = Instant::now();
+        let slot = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            // Slots older than a burst have lapsed. Near the origin of the clock none have.
+            let oldest = now.checked_sub(self.burst).unwrap_or(now);
+            let slot = next.map_or(oldest, |next| next.max(oldest));
+            *next = Some(slot + self.gap);
+            slot
+        };
+        if slot > now {
+            sleep_until(slot).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_burst_the_rest_comes_evenly_and_a_pause_makes_room_for_another() {
+        let pace = Pace::new(10, 5);
+        let since = Instant::now() + Duration::from_secs(1);
+        sleep_until(since).await;
+        for _ in 0..5 {
+            pace.turn().await;
+        }
+        assert_eq!(since.elapsed(), Duration::ZERO);
+        for _ in 0..10 {
+            pace.turn().await;
+        }
+        let took = since.elapsed().as_millis();
+        assert!((900..=1_010).contains(&took), "{took} ms");
+        sleep_until(Instant::now() + Duration::from_secs(60)).await;
+        let since = Instant::now();
+        for _ in 0..5 {
+            pace.turn().await;
+        }
+        assert_eq!(since.elapsed(), Duration::ZERO);
+    }
+}

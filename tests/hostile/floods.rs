@@ -1,0 +1,239 @@
+//! Floods: first packets from addresses that are not the sender's, handshakes without end, streams opened
+//! only to be reset, more connections than anybody may have.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kontiki_transport::Role;
+use quinn::{ConnectionError, VarInt};
+use tokio::{
+    net::UdpSocket,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    cluster::Cluster,
+    nonsense::Random,
+    siege::{Siege, flood_time},
+    stranger::{CLIENTS, Papers, Stranger, clients_address, peers_address},
+};
+
+/// Packets a second of either kind, against one member: what two cores shared with the attacker carry.
+const PACKETS_PER_SECOND: u64 = 2_000;
+/// Handshakes a second.
+const HANDSHAKES_PER_SECOND: u64 = 500;
+/// How often a paced flood sends, in a second.
+const TICKS_PER_SECOND: u64 = 100;
+/// Addresses that a flood comes from.
+const SOURCES: u64 = 512;
+/// A first packet must be as long as this.
+const INITIAL_BYTES: usize = 1_200;
+
+/// Calls `send` so many times a second for as long as a flood takes.
+async fn paced(per_second: u64, mut send: impl AsyncFnMut(u64)) -> u64 {
+    let mut ticks = interval(Duration::from_millis(1_000 / TICKS_PER_SECOND));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = Instant::now() + flood_time();
+    let mut sent = 0;
+    while Instant::now() < end {
+        ticks.tick().await;
+        for _ in 0..per_second / TICKS_PER_SECOND {
+            send(sent).await;
+            sent += 1;
+        }
+    }
+    sent
+}
+
+/// Real first packets of many dialers, caught on their way.
+async fn first_packets(papers: &Papers, count: u64) -> Vec<Vec<u8>> {
+    let trap = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let to = trap.local_addr().unwrap();
+    let stranger = Stranger::new(papers, CLIENTS);
+    let mut packets = Vec::new();
+    for _ in 0..count {
+        let dialling = tokio::spawn({
+            let stranger = stranger.clone();
+            async move { stranger.dial(to).await.map(drop) }
+        });
+        let mut packet = vec![0; 2_048];
+        let bytes = trap.recv(&mut packet).await.unwrap();
+        dialling.abort();
+        packet.truncate(bytes);
+        packets.push(packet);
+    }
+    packets
+}
+
+/// One of many sockets, each with an address of its own, nobody's.
+async fn source(nth: u64) -> UdpSocket {
+    let address = Ipv4Addr::new(127, 254, (nth / 250) as u8, (nth % 250) as u8 + 1);
+    UdpSocket::bind((IpAddr::from(address), 0)).await.unwrap()
+}
+
+/// Half of them first packets of real dialers, from addresses that are not theirs; half of them garbage
+/// that looks like one, or like nothing.
+#[tokio::test]
+async fn first_packets_from_unproven_addresses_hurt_nobody() {
+    let siege = Siege::start().await;
+    let papers = Papers::of_client(&siege.cluster, Role::Consumer, "mallory");
+    let packets = first_packets(&papers, SOURCES).await;
+    let flood = async |siege: &mut Siege| {
+        let cluster = &siege.cluster;
+        let mut sources = Vec::new();
+        for nth in 0..SOURCES {
+            sources.push(source(nth).await);
+        }
+        let mut random = Random::new(1);
+        let planes = [
+            clients_address(cluster, siege.leader),
+            peers_address(cluster, siege.leader),
+        ];
+        let sent = paced(2 * PACKETS_PER_SECOND, async |nth| {
+            let source = &sources[random.below(sources.len())];
+            let to = planes[(nth / 2 % 2) as usize];
+            let packet = match nth % 2 {
+                0 => &packets[random.below(packets.len())],
+                _ => &garbage(&mut random),
+            };
+            // What the kernel does not take is lost, as on any network.
+            let _ = source.send_to(packet, to).await;
+        });
+        println!("{} packets", sent.await);
+    };
+    siege
+        .withstands("first packets from anywhere", 0.2, flood)
+        .await;
+}
+
+fn garbage(random: &mut Random) -> Vec<u8> {
+    let start: &[u8] = random.of(&[
+        &[0xc0, 0, 0, 0, 1, 8][..],
+        &[0xc0, 0xff, 0xff, 0, 1, 8],
+        &[0x40],
+        &[],
+    ]);
+    let mut packet = start.to_vec();
+    while packet.len() < INITIAL_BYTES {
+        packet.extend_from_slice(&random.next().to_le_bytes());
+    }
+    packet
+}
+
+#[tokio::test]
+async fn handshakes_without_end_starve_nobody() {
+    let siege = Siege::start().await;
+    let flood = async |siege: &mut Siege| {
+        let papers = Papers::of_client(&siege.cluster, Role::Producer, "mallory");
+        let strangers: Vec<_> = (0..8).map(|_| Stranger::new(&papers, CLIENTS)).collect();
+        let to = clients_address(&siege.cluster, siege.leader);
+        let done = Arc::new(AtomicU64::new(0));
+        let mut dials = JoinSet::new();
+        let begun = paced(HANDSHAKES_PER_SECOND, async |nth| {
+            let (stranger, done) = (strangers[(nth % 8) as usize].clone(), done.clone());
+            dials.spawn(async move {
+                if stranger.dial(to).await.is_ok() {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while dials.try_join_next().is_some() {}
+        })
+        .await;
+        println!(
+            "{begun} handshakes begun, {} finished",
+            done.load(Ordering::Relaxed)
+        );
+    };
+    siege.withstands("handshakes without end", 0.1, flood).await;
+}
+
+#[tokio::test]
+async fn streams_opened_only_to_be_reset_starve_nobody() {
+    let siege = Siege::start().await;
+    let flood = async |siege: &mut Siege| {
+        let papers = Papers::of_client(&siege.cluster, Role::Producer, "mallory");
+        let to = clients_address(&siege.cluster, siege.leader);
+        let end = Instant::now() + flood_time();
+        let mut storms = JoinSet::new();
+        for _ in 0..4 {
+            let connection = Stranger::new(&papers, CLIENTS).dial(to).await.unwrap();
+            storms.spawn(async move {
+                let mut opened = 0u64;
+                while Instant::now() < end {
+                    let Ok((mut send, mut recv)) = connection.open_bi().await else {
+                        break;
+                    };
+                    // Half of them say something first.
+                    if opened % 2 == 0 {
+                        let _ = send.write_all(b"KT\x01\x01").await;
+                    }
+                    let _ = send.reset(VarInt::from_u32(1));
+                    let _ = recv.stop(VarInt::from_u32(1));
+                    opened += 1;
+                }
+                opened
+            });
+        }
+        println!("{} streams", storms.join_all().await.iter().sum::<u64>());
+    };
+    siege
+        .withstands("streams opened and reset", 0.1, flood)
+        .await;
+}
+
+/// How many connections a member lets one identity have, and how many there are in all.
+async fn exhaust(cluster: &Cluster, at: usize, wanted: usize) -> (Vec<quinn::Connection>, String) {
+    let papers = Papers::of_client(cluster, Role::Consumer, "mallory");
+    let stranger = Stranger::new(&papers, CLIENTS);
+    let to = clients_address(cluster, at);
+    let mut held = Vec::new();
+    let mut refused = String::new();
+    let mut dials = JoinSet::new();
+    let mut begun = 0;
+    while begun < wanted || !dials.is_empty() {
+        while begun < wanted && dials.len() < 32 {
+            begun += 1;
+            let stranger = stranger.clone();
+            dials.spawn(async move { stranger.dial(to).await });
+        }
+        match dials.join_next().await {
+            Some(Ok(Ok(connection))) => held.push(connection),
+            Some(Ok(Err(ConnectionError::ApplicationClosed(close)))) => {
+                refused = String::from_utf8_lossy(&close.reason).into_owned();
+            }
+            Some(Ok(Err(error))) => panic!("refused without a reason: {error}"),
+            _ => {}
+        }
+    }
+    (held, refused)
+}
+
+#[tokio::test]
+async fn one_identity_cannot_take_the_places_of_all() {
+    let siege = Siege::start().await;
+    let flood = async |siege: &mut Siege| {
+        let (held, refused) = exhaust(&siege.cluster, siege.leader, 1_100).await;
+        assert_eq!(held.len(), 1_024);
+        assert!(
+            refused.contains("consumer/mallory has 1024 connections here"),
+            "{refused}"
+        );
+        println!(
+            "{} connections held, the next refused: {refused}",
+            held.len()
+        );
+        let newcomer = timeout(Duration::from_secs(10), siege.cluster.client()).await;
+        newcomer.expect("others are let in").close().await;
+        sleep(flood_time() / 2).await;
+    };
+    siege
+        .withstands("connections of one identity", 0.1, flood)
+        .await;
+}
