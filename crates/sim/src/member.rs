@@ -137,7 +137,19 @@ impl Member {
         let disk = Arc::new(self.disk.clone());
         let opened = Storage::open_by_hand(disk, tuning.storage.clone(), tell);
         let (storage, hands, recovered) = opened.map_err(NoStart::Disk)?;
-        let damage = recovered.damage.clone();
+        let mut damage = recovered.damage.clone();
+        for group in &recovered.groups {
+            damage.extend(group.damage.iter().cloned());
+            damage.extend((!group.missing.is_empty()).then(|| {
+                format!(
+                    "entries {:?} of group {} are missing",
+                    group.missing, group.group
+                )
+            }));
+        }
+        if !damage.is_empty() {
+            return Err(NoStart::Broker(damage.join("; ")));
+        }
         let settings = Settings {
             cluster: ClusterId(7),
             me: self.me,

@@ -102,7 +102,7 @@ struct Data {
     seen: Vec<u8>,
     synced: Vec<u8>,
     dirty: BTreeSet<u64>,
-    /// Written before a sync that failed: no later sync covers them.
+    /// Written before a sync that failed, and not since: no later sync covers them.
     forsaken: BTreeSet<u64>,
 }
 
@@ -393,7 +393,10 @@ impl Data {
         self.seen[at..end].copy_from_slice(bytes);
         let first = at / SECTOR_BYTES;
         let after = end.div_ceil(SECTOR_BYTES);
-        self.dirty.extend(first as u64..after as u64);
+        for sector in first as u64..after as u64 {
+            self.dirty.insert(sector);
+            self.forsaken.remove(&sector);
+        }
     }
 
     fn sync(&mut self) {

@@ -95,6 +95,25 @@ fn every_call_that_finds_no_room_costs_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn what_a_process_left_unsynced_survives_a_power_cut_in_the_next_life() {
+    let mut failures = 0;
+    for calls in 0.. {
+        let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+        by_hand.disk.fail_after(calls, Fault::Broken);
+        live(&mut by_hand);
+        if by_hand.failed.take().is_none() {
+            break;
+        }
+        failures += 1;
+        let disk = by_hand.disk.clone();
+        by_hand.restart(disk);
+        by_hand.hands.work();
+        by_hand.crash(|_| false);
+    }
+    assert!(failures > 100, "{failures}");
+}
+
+#[test]
 fn full_disk_is_told_and_works_again_when_there_is_room() {
     let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
     by_hand.disk.limit(Some(60 << 10));

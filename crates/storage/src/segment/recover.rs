@@ -21,6 +21,7 @@ use crate::{
         index::{self, Marks, mark_due, terms},
         read::{Frames, footer},
         salvage::salvage,
+        write,
     },
 };
 
@@ -105,10 +106,47 @@ pub(crate) fn recover(disk: &dyn Disk, expected: Expected) -> Result<GroupSegmen
     };
     recovery.run()?;
     let mut found = recovery.found;
+    make_durable(disk, &expected, &found)?;
     if !found.broken.is_empty() {
         found.entries = Vec::new();
     }
     Ok(found)
+}
+
+/// A process that ended leaves what it wrote and what it named, but did not sync: all of that is seen
+/// now, and would be gone after a power cut. It is written again, because a system whose sync has failed
+/// takes what it did not write for written.
+fn make_durable(disk: &dyn Disk, expected: &Expected, found: &GroupSegments) -> Result<(), Error> {
+    let marks = found.tail.iter().flat_map(|(_, marks)| marks.iter());
+    let kept = marks.take_while(|mark| mark.id.index <= expected.kept);
+    let kept = kept.last().map_or(0, |mark| mark.position);
+    let tail = found.tail.iter().map(|(extent, _)| (extent, kept));
+    let sealed = found.sealed.iter().map(|extent| (extent, 0));
+    let mut is_durable = true;
+    for (extent, from) in sealed.chain(tail) {
+        if extent.last.index > expected.kept {
+            let path = layout::segment_path(expected.group, extent.first);
+            write_again(&*disk.open(&path, Open::Write)?, from)?;
+            is_durable = false;
+        }
+    }
+    if !is_durable {
+        write::sync_names(disk, expected.group)?;
+    }
+    Ok(())
+}
+
+fn write_again(file: &dyn File, from: u64) -> Result<(), Error> {
+    let mut bytes = vec![0; READ_BYTES];
+    let mut at = from;
+    loop {
+        let read = file.read_at(at, &mut bytes)?;
+        if read == 0 {
+            return file.sync();
+        }
+        file.write_at(at, &[IoSlice::new(&bytes[..read])])?;
+        at += read as u64;
+    }
 }
 
 /// What a directory's names tell: with which entries segments begin.
@@ -265,8 +303,6 @@ impl Recovery<'_> {
             file.sync()?;
             self.take(scanned.extent, Some(scanned.marks));
             return Ok(Found::Cut);
-        } else if footer.is_none() && after > self.expected.kept.next() {
-            file.sync()?;
         }
         let marks = (footer.is_none() && next.is_none()).then_some(scanned.marks);
         self.take(scanned.extent, marks);
