@@ -12,6 +12,7 @@ mod cluster;
 mod damage;
 mod delivery;
 mod failover;
+mod mend;
 mod permission;
 mod start;
 mod strangers;
