@@ -12,7 +12,7 @@ use kontiki_broker::{GroupWrite, Placed, Writes};
 use kontiki_raft::{
     Entry, Hard, Incarnation, Index, Kind, LogId, Micros, NodeId, NodeRef, Persist, Term, WriteSeq,
 };
-use kontiki_storage::{Error, Hands, Recovered, Settings, SimDisk, Storage};
+use kontiki_storage::{Error, Hands, Recovered, Settings, SimDisk, Storage, verify_on};
 use kontiki_wire::{GroupId, Offset};
 
 use crate::lies::seal;
@@ -142,16 +142,24 @@ fn touched(bytes: &[u8], change: impl FnOnce(&Path, &mut [u8])) -> Option<SimDis
     edited.ok().map(|()| disk)
 }
 
+/// Whether a walk over the disk finds nothing damaged.
+fn verify(disk: &SimDisk) -> bool {
+    let verified = verify_on(Arc::new(disk.clone()), Arc::new(|_, _| {}));
+    verified.is_ok_and(|verified| verified.is_sound())
+}
+
 /// Whatever the file holds, what is read is the truth, or the damage is reported.
 pub(crate) fn damaged(bytes: &[u8]) {
     let Some(disk) = touched(bytes, |_, _| {}) else {
         return;
     };
+    let sound = verify(&disk);
     // What does not open is reported too.
     let Ok((storage, _hands, recovered)) = open(&disk) else {
         return;
     };
     if !recovered.damage.is_empty() {
+        assert!(!sound, "damage that a walk does not see");
         return;
     }
     if let Ok(found) = read(&storage, &recovered) {
@@ -164,6 +172,7 @@ pub(crate) fn forged(bytes: &[u8]) {
     let Some(disk) = touched(bytes, reseal) else {
         return;
     };
+    verify(&disk);
     let Ok((storage, mut hands, recovered)) = open(&disk) else {
         return;
     };

@@ -172,7 +172,8 @@ impl Log {
                 }
             } else {
                 let range = (next, last);
-                let held = inner.placed_entries(range, FOUND_BYTES_MAX as u64, FOUND_ENTRIES_MAX);
+                let room = (bytes_max - walked.bytes).min(FOUND_BYTES_MAX as u64);
+                let held = inner.placed_entries(range, room, FOUND_ENTRIES_MAX);
                 drop(inner);
                 for held in &held {
                     walked.add(&held.entry, held.offset, held.count);

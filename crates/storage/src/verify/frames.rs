@@ -200,9 +200,9 @@ impl Walk<'_> {
 
     /// Whether what is broken here was being written when the process ended: then the journal has it.
     fn is_torn(&self) -> bool {
-        let is_tail = self.place.after.is_none() && self.footer.is_none();
         let next = self.chain.next;
-        is_tail && next > self.known.kept && next >= self.known.in_journal_from()
+        // A segment is synced before the next is begun.
+        self.place.after.is_none() && next > self.known.kept && next >= self.known.in_journal_from()
     }
 
     fn torn(&mut self, at: u64, what: &str) {
@@ -464,12 +464,12 @@ impl Walk<'_> {
     }
 
     fn check_marks(self) -> Result<(), Error> {
-        let is_tail = self.place.after.is_none() && self.footer.is_none();
         let count = self.footer.as_ref().map(|footer| footer.marks);
         let Some(wrong) = self.marks.end(count)? else {
             return Ok(());
         };
-        let finding = if is_tail && wrong.uneven {
+        // The index of the last segment is not synced before that is sealed.
+        let finding = if self.place.after.is_none() {
             Finding::remark(&wrong.path, wrong.what, Outlook::Rebuilt)
         } else {
             Finding::damage(&wrong.path, wrong.what, Outlook::Rebuilt)

@@ -16,16 +16,12 @@ use crate::{
     verify::window::Window,
 };
 
-const MISSING_MARK: &str = "an entry's mark is missing";
-
 /// What is wrong with an index.
 #[derive(Debug)]
 pub(crate) struct Wrong {
     pub(crate) path: PathBuf,
     pub(crate) at: u64,
     pub(crate) what: &'static str,
-    /// It only ends earlier or later than its segment, as after a crash.
-    pub(crate) uneven: bool,
 }
 
 /// The marks of one segment, as its frames are gone through.
@@ -130,7 +126,7 @@ impl MarkCheck {
         let mark = self.ahead.filter(|mark| mark.position == position);
         let Some(mark) = mark else {
             if let Some(due) = due.filter(|_| !self.astray) {
-                self.wrong(MISSING_MARK);
+                self.wrong("an entry's mark is missing");
                 self.last = Some(due);
             }
             return Ok(None);
@@ -163,10 +159,9 @@ impl MarkCheck {
         Ok(self.ahead)
     }
 
-    /// After the last frame: the first thing that is wrong with the index, if anything is, and whether
-    /// the sound part of it is only too short or too long. `count` is what the footer says.
+    /// After the last frame: the first thing that is wrong with the index, if anything is. `count` is how
+    /// many marks the footer says there are.
     pub(crate) fn end(mut self, count: Option<u32>) -> Result<Option<Wrong>, Error> {
-        let mut uneven = self.wrong.is_none();
         while self.peek()?.is_some() {
             if !self.astray {
                 self.wrong("a mark is of an entry that is not in the segment");
@@ -176,13 +171,7 @@ impl MarkCheck {
         if count.is_some_and(|count| count != self.count) {
             self.wrong("it has not as many marks as the segment's footer says");
         }
-        uneven |= matches!(self.wrong, Some((_, MISSING_MARK)));
         let path = self.path;
-        Ok(self.wrong.map(|(at, what)| Wrong {
-            path,
-            at,
-            what,
-            uneven,
-        }))
+        Ok(self.wrong.map(|(at, what)| Wrong { path, at, what }))
     }
 }
