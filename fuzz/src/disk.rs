@@ -26,6 +26,7 @@ fn settings() -> Settings {
         journal_file_bytes: 4 << 10,
         segment_bytes: 2 << 10,
         hot_bytes_max: 0,
+        ..Settings::default()
     }
 }
 

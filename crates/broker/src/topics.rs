@@ -154,7 +154,7 @@ impl Broker {
     /// proposed since the disk lost them.
     fn forgets(&self) -> bool {
         let own = self.groups.get(&GroupId::CLUSTER);
-        own.is_some_and(Group::is_recovering)
+        own.map_or_else(|| self.settings.damage.is_some(), Group::is_recovering)
     }
 
     /// A group that the disk knows nothing of.

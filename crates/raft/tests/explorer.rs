@@ -37,7 +37,7 @@ const ELECTIONS: Bounds = Bounds {
     campaigns: 2,
     proposals: 0,
     crashes: 1,
-    forgets: false,
+    forgets: 0,
     renewals: 0,
     quorum_losses: false,
     append_bytes_max: 1 << 20,

@@ -42,10 +42,11 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     check_advertised(config, &member)?;
     let credentials = credentials(&config.dir, &member)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
-    let (data, lost) = data_dir(&config.dir, &member)?;
-    let (storage, recovered, events) = open_storage(config, data).await?;
+    let data = DataDir::of(&config.dir, &member)?;
+    let (storage, recovered, events) = open_storage(config, &data, member.started).await?;
+    data.claim()?;
     let clock = Clock::start();
-    let broker = broker(&member, recovered, lost, &clock)?;
+    let broker = broker(&member, recovered, &clock)?;
     if !member.started {
         member.started = true;
         member.save(&config.dir).map_err(|source| StartError::Io {
@@ -97,7 +98,8 @@ fn listen(
 /// Recovery reads whatever the disk holds: off the runtime's thread.
 async fn open_storage(
     config: &Config,
-    data: PathBuf,
+    data: &DataDir,
+    begun: bool,
 ) -> Result<(Storage, Recovered, mpsc::UnboundedReceiver<Event>), StartError> {
     let (sender, events) = mpsc::unbounded_channel();
     let tell = Arc::new(move |event| {
@@ -107,21 +109,19 @@ async fn open_storage(
     let settings = kontiki_storage::Settings {
         journal_file_bytes: config.storage.journal_file_bytes,
         segment_bytes: config.storage.segment_bytes,
+        begun,
+        lost: data.lost(begun),
         ..Default::default()
     };
-    let open = move || Storage::open(&data, settings, tell);
+    let path = data.path.clone();
+    let open = move || Storage::open(&path, settings, tell);
     let opened = spawn_blocking(open).await;
     let (storage, recovered) =
         opened.map_err(|error| StartError::Log(format!("opening the disk failed: {error}")))??;
     Ok((storage, recovered, events))
 }
 
-fn broker(
-    member: &MemberFile,
-    recovered: Recovered,
-    lost: Option<String>,
-    clock: &Clock,
-) -> Result<Broker, StartError> {
+fn broker(member: &MemberFile, recovered: Recovered, clock: &Clock) -> Result<Broker, StartError> {
     if let Some(torn) = &recovered.torn {
         info!(%torn, "the last write had not finished; it was cut off");
     }
@@ -133,8 +133,7 @@ fn broker(
         let why = group.damage.join("; ");
         warn!(group = group.group.0, %why, "the disk has lost committed entries; peers are asked for them");
     }
-    let damage: Vec<_> = recovered.damage.iter().cloned().chain(lost).collect();
-    let damage = (!damage.is_empty()).then(|| damage.join("; "));
+    let damage = (!recovered.damage.is_empty()).then(|| recovered.damage.join("; "));
     if let Some(why) = &damage {
         warn!(%why, "the disk has lost what it was to keep: this member copies, and does not vote yet");
     }
@@ -189,50 +188,78 @@ pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials
     Ok(credentials)
 }
 
-/// The data directory, made if it is to be. Says why it is not to be trusted, if it was lost: a member
-/// that has forgotten what it promised must not vote.
-fn data_dir(dir: &Path, member: &MemberFile) -> Result<(PathBuf, Option<String>), StartError> {
-    let data = dir.join("data");
-    let failed = |doing: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| StartError::Io {
-            doing,
-            path,
-            source,
-        }
-    };
-    fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
-    let path = data.join(OWNER);
-    let me = owner_of(member);
-    match fs::read_to_string(&path) {
-        Ok(owner) if owner == me => Ok((data, None)),
-        Ok(owner) => Err(StartError::Foreign {
-            dir: data,
-            owner: owner.trim_end().to_owned(),
-            me: me.trim_end().to_owned(),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let lost = member.started.then(|| {
-                "the data directory was lost since this member first started: replace the member"
-                    .to_owned()
-            });
-            if lost.is_none() {
-                write_durably(&data, OWNER, me.as_bytes())
-                    .map_err(failed("cannot write", &path))?;
+/// The data directory, and whose it is.
+struct DataDir {
+    path: PathBuf,
+    /// What its owner's file is to say.
+    owner: String,
+    owned: bool,
+}
+
+impl DataDir {
+    /// Makes it if it is to be. It must not be another's.
+    fn of(dir: &Path, member: &MemberFile) -> Result<Self, StartError> {
+        let data = dir.join("data");
+        fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
+        let path = data.join(OWNER);
+        let me = format!(
+            "{} in incarnation {:016x} of cluster {}\n",
+            member.name,
+            member.me().incarnation,
+            member.cluster
+        );
+        let owned = match fs::read_to_string(&path) {
+            Ok(owner) if owner == me => true,
+            Ok(owner) => {
+                return Err(StartError::Foreign {
+                    dir: data,
+                    owner: owner.trim_end().to_owned(),
+                    me: me.trim_end().to_owned(),
+                });
             }
-            Ok((data, lost))
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(source) => return Err(failed("cannot read", &path)(source)),
+        };
+        Ok(Self {
+            path: data,
+            owner: me,
+            owned,
+        })
+    }
+
+    /// What storage is to take for lost, in a member that has started before.
+    fn lost(&self, started: bool) -> Option<String> {
+        (started && !self.owned)
+            .then(|| format!("{} was lost since the last start", self.path.display()))
+    }
+
+    /// From now on it is this member's: storage has taken down what was lost.
+    fn claim(&self) -> Result<(), StartError> {
+        if self.owned {
+            return Ok(());
         }
-        Err(source) => Err(failed("cannot read", &path)(source)),
+        let written = write_durably(&self.path, OWNER, self.owner.as_bytes());
+        written.map_err(failed("cannot write", &self.path.join(OWNER)))
     }
 }
 
-/// What the broker starts from. The cluster's own group is born if the disk has nothing of it.
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
+    let path = path.to_owned();
+    move |source| StartError::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+/// What the broker starts from. The cluster's own group is born if the disk has nothing of it, as one that
+/// forgot if it may have been there.
 fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupBoot> {
     let me = node_ref(member.me());
     let mut groups: Vec<_> = recovered
         .groups
         .into_iter()
-        .map(|group| from_disk(me, group, forgot))
+        .map(|group| from_disk(me, group))
         .collect();
     if !groups.iter().any(|boot| boot.group == GroupId::CLUSTER) {
         let group = RecoveredGroup {
@@ -248,7 +275,8 @@ fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupB
             missing: Vec::new(),
             damage: Vec::new(),
         };
-        let mut boot = from_disk(me, group, forgot);
+        let mut boot = from_disk(me, group);
+        boot.boot.forgot = forgot;
         boot.boot.fresh = groups.is_empty() && !forgot && !member.started;
         groups.push(boot);
     }
@@ -256,7 +284,7 @@ fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupB
 }
 
 /// A group as the broker takes it, from what the disk holds of it.
-pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
+pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup) -> GroupBoot {
     let applied = group
         .checkpoint
         .as_ref()
@@ -266,7 +294,7 @@ pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> Gro
         boot: Boot {
             me,
             fresh: false,
-            forgot,
+            forgot: false,
             hard: group.hard,
             base: group.base,
             // While the log begins at its origin, the broker knows with whom a group is born.
@@ -331,7 +359,7 @@ pub(crate) fn owner_of(member: &MemberFile) -> String {
     )
 }
 
-/// Whose the data directory is; written before anything else is.
+/// Whose the data directory is.
 pub(crate) const OWNER: &str = "owner";
 
 #[cfg(test)]
@@ -383,21 +411,30 @@ mod tests {
     #[test]
     fn data_directory_is_its_first_members_for_ever() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(data_dir(dir.path(), &member(false)).unwrap().1, None);
-        assert_eq!(data_dir(dir.path(), &member(true)).unwrap().1, None);
+        DataDir::of(dir.path(), &member(false))
+            .unwrap()
+            .claim()
+            .unwrap();
+        assert!(DataDir::of(dir.path(), &member(true)).unwrap().owned);
         let mut replaced = member(true);
         replaced.members[0].incarnation = 6;
-        let refused = data_dir(dir.path(), &replaced).unwrap_err();
+        let refused = DataDir::of(dir.path(), &replaced).err().unwrap();
         assert!(matches!(refused, StartError::Foreign { .. }), "{refused}");
     }
 
     #[test]
-    fn lost_data_stays_lost_however_often_the_member_starts() {
+    fn data_without_an_owner_was_lost_unless_nothing_has_started() {
         let dir = tempfile::tempdir().unwrap();
-        for _ in 0..2 {
-            let (_, lost) = data_dir(dir.path(), &member(true)).unwrap();
-            assert!(lost.is_some_and(|why| why.contains("replace the member")));
-        }
+        let data = DataDir::of(dir.path(), &member(true)).unwrap();
+        assert_eq!(data.lost(false), None);
+        let lost = data.lost(true).unwrap();
+        assert!(
+            lost.ends_with("data was lost since the last start"),
+            "{lost}"
+        );
+        data.claim().unwrap();
+        let data = DataDir::of(dir.path(), &member(true)).unwrap();
+        assert_eq!(data.lost(true), None, "what was lost is storage's to keep");
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Driver {
                 refused,
             }),
             Event::Mended(group) => {
-                let boot = from_disk(self.me, *group, false);
+                let boot = from_disk(self.me, *group);
                 into.push(Input::Mended(Box::new(boot)));
             }
             Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),

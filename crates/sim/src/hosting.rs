@@ -463,7 +463,7 @@ impl World {
                     self.input(number, mending);
                 }
                 Told::Mended(group) => {
-                    let boot = from_disk(self.members[number].me, *group, false);
+                    let boot = from_disk(self.members[number].me, *group);
                     self.input(number, Input::Mended(Box::new(boot)));
                 }
                 Told::Failed(error) => {

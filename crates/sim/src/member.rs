@@ -135,7 +135,11 @@ impl Member {
             Arc::new(move |event| lock(&told).push(event))
         };
         let disk = Arc::new(self.disk.clone());
-        let opened = Storage::open_by_hand(disk, tuning.storage.clone(), tell);
+        let storage = kontiki_storage::Settings {
+            begun: self.started,
+            ..tuning.storage.clone()
+        };
+        let opened = Storage::open_by_hand(disk, storage, tell);
         let (storage, hands, recovered) = opened.map_err(NoStart::Disk)?;
         let mut damage = recovered.damage.clone();
         for group in &recovered.groups {
@@ -234,7 +238,7 @@ fn lock(
 fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
     let forgot = !recovered.damage.is_empty();
     let groups = recovered.groups.into_iter();
-    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group, forgot)).collect();
+    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group)).collect();
     if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {
         let group = RecoveredGroup {
             group: GroupId::CLUSTER,
@@ -249,7 +253,8 @@ fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
             missing: Vec::new(),
             damage: Vec::new(),
         };
-        let mut boot = from_disk(me, group, forgot);
+        let mut boot = from_disk(me, group);
+        boot.boot.forgot = forgot;
         boot.boot.fresh = boots.is_empty() && !forgot && !started;
         boots.push(boot);
     }
@@ -257,7 +262,7 @@ fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
 }
 
 /// A group as the broker takes it, from what the disk holds of it.
-pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> GroupBoot {
+pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup) -> GroupBoot {
     let checkpoint = group.checkpoint.as_ref();
     let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
     GroupBoot {
@@ -265,7 +270,7 @@ pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup, forgot: bool) -> Gro
         boot: Boot {
             me,
             fresh: false,
-            forgot,
+            forgot: false,
             hard: group.hard,
             base: group.base,
             base_config: (Index(0), Membership::default()),

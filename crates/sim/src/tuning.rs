@@ -49,6 +49,8 @@ impl Tuning {
             storage: kontiki_storage::Settings {
                 journal_file_bytes: chance.between(32 << 10, 256 << 10),
                 segment_bytes: chance.between(16 << 10, 256 << 10),
+                begun: false,
+                lost: None,
                 hot_bytes_max: if chance.permille(600) {
                     chance.between(0, 64 << 10)
                 } else {

@@ -61,6 +61,8 @@ pub(crate) enum Task {
     Unused(u32),
     /// The journal says durably that files before this one are not needed.
     Freed(u32),
+    /// Remove what was set aside of a damaged journal.
+    Recovered,
     /// Remove this group.
     Remove(GroupId),
     /// The journal says durably that this group was removed.
@@ -82,6 +84,7 @@ impl fmt::Debug for Task {
             Self::Turned(_) => "Turned",
             Self::Unused(_) => "Unused",
             Self::Freed(_) => "Freed",
+            Self::Recovered => "Recovered",
             Self::Remove(_) => "Remove",
             Self::Removed(_) => "Removed",
             Self::Close(_) => "Close",

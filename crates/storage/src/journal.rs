@@ -9,7 +9,7 @@ mod replayed;
 mod scan;
 
 pub(crate) use append::{Journal, Prepared, prepare};
-pub(crate) use begin::Begin;
+pub(crate) use begin::{Begin, End};
 pub(crate) use op::{Draft, Standing};
 pub(crate) use replay::{begun_salt, check, replay};
 pub(crate) use replayed::{Replay, ReplayedGroup};

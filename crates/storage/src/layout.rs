@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | the lock | `lock` | `OsDisk`, held while the node runs |
 //! | the journal | `journal/NNNNNNNNNN.journal` | `journal`, one thread |
+//! | what is left of a damaged journal | `journal/NNNNNNNNNN.damaged` | moved there at a start, until no group is recovering |
 //! | a group's segments | `groups/<id>/<first index>.segment` | `segment`, one thread |
 //! | their sparse indexes | `groups/<id>/<first index>.index` | `segment`, one thread |
 //! | a segment while it is written anew | `groups/<id>/<first index>.mending` | `segment::rewrite` |
@@ -30,6 +31,7 @@ pub(crate) const GROUPS_DIR: &str = "groups";
 pub(crate) const STATE_DIR: &str = "state";
 
 const JOURNAL_SUFFIX: &str = ".journal";
+const DAMAGED_SUFFIX: &str = ".damaged";
 const SEGMENT_SUFFIX: &str = ".segment";
 const INDEX_SUFFIX: &str = ".index";
 const MENDING_SUFFIX: &str = ".mending";
@@ -130,6 +132,17 @@ pub(crate) fn salt_path() -> PathBuf {
 /// `journal/NNNNNNNNNN.journal`.
 pub(crate) fn journal_path(file: u32) -> PathBuf {
     PathBuf::from(JOURNAL_DIR).join(format!("{file:010}{JOURNAL_SUFFIX}"))
+}
+
+/// `journal/NNNNNNNNNN.damaged`.
+pub(crate) fn journal_aside(file: u32) -> PathBuf {
+    PathBuf::from(JOURNAL_DIR).join(format!("{file:010}{DAMAGED_SUFFIX}"))
+}
+
+/// Whether a file of this name was part of a damaged journal.
+pub(crate) fn is_journal_aside(name: &str) -> bool {
+    name.strip_suffix(DAMAGED_SUFFIX)
+        .is_some_and(|digits_of| digits(digits_of, 10).is_some())
 }
 
 /// The number in a journal file's name, or `None` for any other name.

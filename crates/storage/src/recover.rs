@@ -11,7 +11,7 @@ use crate::{
     fields::{Fields, PutFields},
     group::Group,
     journal::{
-        Begin, Draft, Journal, Replay, ReplayedGroup, Standing, begun_salt, prepare, replay,
+        Begin, Draft, End, Journal, Replay, ReplayedGroup, Standing, begun_salt, prepare, replay,
     },
     layout,
     planted::{Planted, plants},
@@ -45,6 +45,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
     let mut replay = replay(disk, salt)?;
     newest_is_there(disk, &state, &mut replay)?;
     remove_leftovers(disk, &state, &mut replay)?;
+    host_knows(disk, settings, &mut replay);
     let mut checkpoints = state.checkpoints()?;
     let mut groups = Vec::new();
     for (id, group) in std::mem::take(&mut replay.groups) {
@@ -56,10 +57,22 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
             &mut replay.damage,
         )?);
     }
-    let journal = begin(disk, settings, salt, &mut replay, &groups)?;
+    if !replay.damage.is_empty() {
+        groups.iter_mut().for_each(OpenedGroup::forget);
+    }
+    let known = replay.reasons.iter();
+    let known = known.filter(|sentence| !replay.damage.contains(sentence));
+    let mut reasons: Vec<_> = known.chain(&replay.damage).cloned().collect();
+    if !is_recovering(groups.iter().map(|group| &group.standing)) {
+        reasons.clear();
+    }
+    let journal = begin(disk, settings, salt, &mut replay, &groups, &reasons)?;
+    if reasons.is_empty() {
+        remove_damaged(disk)?;
+    }
     let mut recovered = Recovered {
         groups: Vec::new(),
-        damage: replay.damage,
+        damage: reasons,
         torn: replay.torn,
     };
     let mut ready = Vec::new();
@@ -130,6 +143,47 @@ fn newest_is_there(disk: &dyn Disk, state: &State, replay: &mut Replay) -> Resul
     Ok(())
 }
 
+/// What is not there at all tells nothing of itself.
+fn host_knows(disk: &dyn Disk, settings: &Settings, replay: &mut Replay) {
+    let lost = settings.lost.iter().cloned();
+    replay.damage.extend(lost);
+    if settings.begun && replay.newest == 0 && replay.damage.is_empty() {
+        let dir = disk.full_path(Path::new(layout::JOURNAL_DIR));
+        let sentence = format!("{} is empty, but had begun", dir.display());
+        replay.damage.push(sentence);
+    }
+}
+
+/// Whether a group may have forgotten what it promised. Until the cluster's own group says that it has
+/// not, groups may be missing that nobody can name.
+pub(crate) fn is_recovering<'a>(standings: impl IntoIterator<Item = &'a Standing>) -> bool {
+    let mut own_is_whole = false;
+    for standing in standings {
+        if standing.hard.recovering {
+            return true;
+        }
+        own_is_whole |= standing.group == GroupId::CLUSTER;
+    }
+    !own_is_whole
+}
+
+/// Removes what was set aside of a damaged journal.
+pub(crate) fn remove_damaged(disk: &dyn Disk) -> Result<(), Error> {
+    let dir = Path::new(layout::JOURNAL_DIR);
+    let names = disk.list(dir)?;
+    let mut aside = names
+        .iter()
+        .filter(|name| layout::is_journal_aside(name))
+        .peekable();
+    if aside.peek().is_none() {
+        return Ok(());
+    }
+    for name in aside {
+        disk.remove(&dir.join(name))?;
+    }
+    disk.sync_dir(dir)
+}
+
 /// Removes what is left of groups that were removed, and says so if there is a group that the journal
 /// has never heard of.
 fn remove_leftovers(disk: &dyn Disk, state: &State, replay: &mut Replay) -> Result<(), Error> {
@@ -162,6 +216,14 @@ struct OpenedGroup {
     /// Entries that no segment keeps.
     unkept: Vec<Entry>,
     broken: Vec<Broken>,
+}
+
+impl OpenedGroup {
+    /// The journal that kept its promises is damaged.
+    fn forget(&mut self) {
+        self.standing.hard.recovering = true;
+        self.recovered.hard.recovering = true;
+    }
 }
 
 fn open_group(
@@ -388,12 +450,13 @@ fn begin(
     salt: u64,
     replay: &mut Replay,
     groups: &[OpenedGroup],
+    reasons: &[String],
 ) -> Result<Journal, Error> {
     let number = replay.files.last().map_or(1, |last| last + 1);
-    // Damaged files are left as they are, for whoever repairs them.
-    if !replay.damage.is_empty() {
-        replay.files.clear();
-    }
+    let aside = match replay.damage.is_empty() {
+        true => Vec::new(),
+        false => std::mem::take(&mut replay.files),
+    };
     let in_use = |file: &u32| {
         (replay.first_needed..=replay.newest).contains(file) || replay.turned_to == Some(*file)
     };
@@ -406,11 +469,17 @@ fn begin(
         spare.as_deref(),
         false,
     )?;
+    // Nothing goes on from a damaged journal: a start that is cut short before this file has taken over
+    // must not leave one that seems whole as far as it goes.
+    let previous = match replay.damage.is_empty() {
+        true => replay.end,
+        false => End::beyond(replay.newest),
+    };
     let begin = Begin {
-        previous: replay.end,
+        previous,
         first_needed: replay.first_needed.max(1).min(number),
         size: prepared.size,
-        damage: replay.damage.clone(),
+        damage: reasons.to_vec(),
     };
     let mut journal = Journal::begin(prepared, salt, &begin);
     journal.write()?;
@@ -425,5 +494,12 @@ fn begin(
     journal.freed(number);
     journal.write()?;
     journal.sync()?;
+    // Nothing needs them any more but people who want to know what happened.
+    for file in &aside {
+        disk.rename(&layout::journal_path(*file), &layout::journal_aside(*file))?;
+    }
+    if !aside.is_empty() {
+        disk.sync_dir(Path::new(layout::JOURNAL_DIR))?;
+    }
     Ok(journal)
 }

@@ -11,8 +11,10 @@ use kontiki_wire::GroupId;
 pub struct Recovered {
     /// Every group that has anything on disk.
     pub groups: Vec<RecoveredGroup>,
-    /// Damage below what was known durable, one sentence each: the node must not vote, acknowledge or
-    /// lead until it is repaired. A torn tail is not damage.
+    /// Damage below what was known durable in the journal, one sentence each, found at this start or at
+    /// an earlier one: whatever is recovering is so because of that. A group that is not among `groups`
+    /// may have been among them; if it is the cluster's own, it has to be started as one that forgot.
+    /// A torn tail is not damage.
     pub damage: Vec<String>,
     /// What was cut off as a torn tail, for the log; `None` after a clean stop.
     pub torn: Option<String>,
@@ -24,7 +26,7 @@ pub struct Recovered {
 pub struct RecoveredGroup {
     /// Which.
     pub group: GroupId,
-    /// Term and vote.
+    /// Term, vote and standing: recovering from when the journal was found damaged until it has rejoined.
     pub hard: Hard,
     /// Entries up to it are gone.
     pub base: LogId,

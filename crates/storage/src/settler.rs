@@ -164,6 +164,7 @@ impl Settler {
                 self.removals.push(group);
                 self.settle_removals()
             }
+            Task::Recovered => recover::remove_damaged(&*self.node.disk),
             Task::Removed(group) => self.removed(group),
             Task::Close(_) | Task::Stop => unreachable!("the caller keeps them"),
         }

@@ -22,7 +22,7 @@ use crate::{
     layout::journal::ENTRY_BYTES,
     node::Node,
     planted::{Planted, plants},
-    recover::add_journal,
+    recover::{add_journal, is_recovering},
 };
 
 /// Bytes of one sync, above which what is queued waits for the next one.
@@ -172,7 +172,7 @@ impl Writer {
                 self.seq = writes.seq;
                 for write in &writes.writes {
                     taken.bytes += body_bytes(write);
-                    taken.sync |= self.write(write)?;
+                    taken.sync |= self.write(write, taken)?;
                 }
                 taken.upto = Some(writes.seq);
                 self.seq = writes.seq + 1;
@@ -209,7 +209,7 @@ impl Writer {
 
     /// Drafts one group's write. Says whether it is worth a sync: a new commit index alone is not even
     /// worth a frame.
-    fn write(&mut self, write: &GroupWrite) -> Result<bool, Error> {
+    fn write(&mut self, write: &GroupWrite, taken: &mut Taken) -> Result<bool, Error> {
         let persist = &write.persist;
         for entry in &persist.append {
             check(write.group, entry)?;
@@ -232,7 +232,9 @@ impl Writer {
         if persist.hard.is_none() && persist.truncate_from.is_none() && persist.append.is_empty() {
             return Ok(false);
         }
+        let was_recovering = standing.hard.recovering;
         standing.hard = persist.hard.unwrap_or(standing.hard);
+        let recovered = was_recovering && !standing.hard.recovering;
         let mut inner = group.lock();
         if let Some(from) = persist.truncate_from {
             standing.last = standing.last.min(from.prev());
@@ -244,6 +246,10 @@ impl Writer {
         }
         drop(inner);
         self.draft.persist(write.group, persist);
+        if recovered && !is_recovering(self.ledger.values().map(|(_, standing)| standing)) {
+            self.damage.clear();
+            taken.synced.push(Task::Recovered);
+        }
         let hard_alone = persist.truncate_from.is_none() && persist.append.is_empty();
         Ok(!(hard_alone && plants(Planted::VoteNotSynced)))
     }

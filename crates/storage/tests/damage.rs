@@ -28,6 +28,7 @@ fn settings() -> Settings {
         journal_file_bytes: 16 << 10,
         segment_bytes: 3 << 10,
         hot_bytes_max: 0,
+        ..Settings::default()
     }
 }
 
@@ -329,33 +330,126 @@ fn damage_to_the_last_write_is_reported_once_a_mark_tells_of_it() {
     assert!(sentence.starts_with(&expected), "{sentence}");
 }
 
-#[test]
-fn damage_stays_reported_and_its_files_stay_as_they_are() {
-    let mut by_hand = grown();
+/// The newest journal file, damaged below what was synced.
+fn with_a_damaged_journal() -> (ByHand, PathBuf) {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    by_hand.write(GroupId::CLUSTER, vec![entry(1, 1, b"a command")]);
+    by_hand.write(QUIET, vec![entry(1, 1, &[9; 60])]);
     grow(&mut by_hand, 33);
-    let disk = by_hand.disk.copied();
-    let path = newest_journal(&disk);
-    disk.edit(&path, |bytes| bytes[200] ^= 4).unwrap();
-    let bytes_of = |disk: &SimDisk| disk.files().into_iter().find(|file| file.0 == path);
-    let damaged = bytes_of(&disk);
-    let mut settings = settings();
-    settings.journal_file_bytes = 32 << 10;
+    let path = newest_journal(&by_hand.disk);
+    let harms = |at: &usize| {
+        let disk = by_hand.disk.copied();
+        disk.edit(&path, |bytes| bytes[*at] ^= 4).unwrap();
+        !ByHand::new(disk, settings()).1.damage.is_empty()
+    };
+    let at = (128..8 << 10).find(harms).unwrap();
+    by_hand.disk.edit(&path, |bytes| bytes[at] ^= 4).unwrap();
+    (by_hand, path)
+}
+
+/// What a group writes when it counts again.
+fn rejoined(group: &kontiki_storage::RecoveredGroup) -> Persist {
+    Persist {
+        hard: Some(kontiki_raft::Hard {
+            recovering: false,
+            ..group.hard
+        }),
+        ..append(Vec::new())
+    }
+}
+
+fn set_aside(disk: &SimDisk) -> Vec<FileBytes> {
+    let mut files = disk.files();
+    files.retain(|(path, _)| path.extension() == Some("damaged".as_ref()));
+    files
+}
+
+#[test]
+fn damage_to_the_journal_makes_every_group_recover_however_often_it_starts() {
+    let (by_hand, path) = with_a_damaged_journal();
+    let bytes = by_hand.disk.files();
+    let (_, damaged) = bytes.into_iter().find(|file| file.0 == path).unwrap();
+    let mut aside = None;
     for start in 0..4 {
-        let (mut next, recovered) = ByHand::new(disk.clone(), settings.clone());
-        assert_eq!(
-            recovered.damage.len(),
-            1,
-            "start {start}: {:?}",
-            recovered.damage
-        );
-        let group = recovered.groups.iter().find(|group| group.group == GROUP);
-        let last = group.map_or(0, |group| group.last.0);
+        let (mut next, recovered) = ByHand::new(by_hand.disk.clone(), settings());
+        assert_eq!(recovered.damage.len(), 1, "{start}: {:?}", recovered.damage);
+        for group in &recovered.groups {
+            assert!(group.hard.recovering, "start {start}, {}", group.group);
+        }
+        let kept = set_aside(&by_hand.disk);
+        assert!(kept.iter().any(|(_, bytes)| *bytes == damaged), "{start}");
+        assert_eq!(aside.get_or_insert_with(|| kept.clone()), &kept, "{start}");
         next.model.states[0] = next.found(&recovered);
-        for index in last + 1..=last + 5 {
-            next.write(GROUP, vec![entry(index, 9, &[3; 900])]);
+        let last = next.model.now()[&QUIET].entries.len() as u64;
+        for index in last + 1..=last + 20 {
+            next.write(QUIET, vec![entry(index, 9, &[3; 900])]);
             next.hands.work();
         }
-        assert!(bytes_of(&disk) == damaged, "start {start}");
+    }
+}
+
+#[test]
+fn damage_is_forgotten_when_the_last_group_counts_again() {
+    let (by_hand, _) = with_a_damaged_journal();
+    let (mut next, recovered) = ByHand::new(by_hand.disk.clone(), settings());
+    let last = recovered.groups.len() - 1;
+    for (at, group) in recovered.groups.iter().enumerate() {
+        assert!(!set_aside(&by_hand.disk).is_empty());
+        next.queue(vec![(group.group, rejoined(group))]);
+        next.hands.work();
+        let (_, again) = ByHand::new(by_hand.disk.copied(), settings());
+        let recovering = again.groups.iter().filter(|one| one.hard.recovering);
+        assert_eq!(recovering.count(), last - at);
+        assert_eq!(again.damage.is_empty(), at == last);
+    }
+    assert!(set_aside(&by_hand.disk).is_empty());
+}
+
+#[test]
+fn start_that_crashes_anywhere_after_damage_still_leaves_all_groups_recovering() {
+    let (by_hand, _) = with_a_damaged_journal();
+    for writes in 0..40 {
+        let disk = by_hand.disk.copied();
+        disk.end_after(writes);
+        let done = ByHand::try_new(disk.clone(), settings()).is_ok();
+        let (_, recovered) = ByHand::new(disk.after_crash(|_| false), settings());
+        assert!(!recovered.damage.is_empty(), "after {writes} writes");
+        assert!(recovered.groups.len() >= 3, "after {writes} writes");
+        for group in &recovered.groups {
+            assert!(group.hard.recovering, "{} after {writes}", group.group);
+        }
+        if done {
+            return;
+        }
+    }
+    panic!("a start writes less than that");
+}
+
+#[test]
+fn empty_directory_that_had_begun_is_a_loss_until_the_clusters_own_group_counts_again() {
+    let begun = Settings {
+        begun: true,
+        ..settings()
+    };
+    let disk = SimDisk::default();
+    for _ in 0..2 {
+        let (_, recovered) = ByHand::new(disk.clone(), begun.clone());
+        assert_eq!(recovered.damage.len(), 1, "{:?}", recovered.damage);
+    }
+    let (mut next, _) = ByHand::new(disk.clone(), begun.clone());
+    for (recovering, sentences) in [(true, 1), (false, 0)] {
+        let hard = kontiki_raft::Hard {
+            recovering,
+            ..hard(1, 1)
+        };
+        let persist = Persist {
+            hard: Some(hard),
+            ..append(Vec::new())
+        };
+        next.queue(vec![(GroupId::CLUSTER, persist)]);
+        next.hands.work();
+        let (_, recovered) = ByHand::new(disk.copied(), begun.clone());
+        assert_eq!(recovered.damage.len(), sentences);
     }
 }
 
@@ -383,7 +477,11 @@ fn vote_beyond_damage_is_not_forgotten() {
     let (_, recovered) = ByHand::new(by_hand.disk.copied(), settings());
     assert_eq!(recovered.damage.len(), 1);
     assert_eq!(recovered.groups[0].last, Index(1));
-    assert_eq!(recovered.groups[0].hard, hard(7, 2));
+    let expected = kontiki_raft::Hard {
+        recovering: true,
+        ..hard(7, 2)
+    };
+    assert_eq!(recovered.groups[0].hard, expected);
 }
 
 #[test]

@@ -41,6 +41,13 @@ impl Disk {
         self.forgot = true;
     }
 
+    /// The loss itself is on the disk, as storage sees to it when it finds a part damaged.
+    #[allow(dead_code, reason = "for the explorer, which has states enough")]
+    pub(crate) fn note(&mut self) {
+        self.hard.recovering = true;
+        self.forgot = false;
+    }
+
     /// Whether it may have held more than it does.
     #[allow(dead_code, reason = "turmoil has disks that forget nothing")]
     pub(crate) fn is_forgetful(&self) -> bool {

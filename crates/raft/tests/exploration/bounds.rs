@@ -19,8 +19,8 @@ pub(crate) struct Bounds {
     pub(crate) proposals: u8,
     /// Crashes in all.
     pub(crate) crashes: u8,
-    /// Whether one of them, at some time, loses its disk.
-    pub(crate) forgets: bool,
+    /// Which of them, at some time, may lose its disk; 0 if none.
+    pub(crate) forgets: u8,
     /// Conversations begun anew, as after a link came back, in all.
     pub(crate) renewals: u8,
     /// Whether a leader may find at any time that no quorum answers.
@@ -54,7 +54,7 @@ impl Bounds {
                 "campaigns" => self.campaigns = value as u8,
                 "proposals" => self.proposals = value as u8,
                 "crashes" => self.crashes = value as u8,
-                "forgets" => self.forgets = value > 0,
+                "forgets" => self.forgets = value as u8,
                 "renewals" => self.renewals = value as u8,
                 "quorum_losses" => self.quorum_losses = value > 0,
                 "append_bytes_max" => self.append_bytes_max = value as u64,
@@ -84,7 +84,7 @@ impl fmt::Display for Bounds {
             states: _,
             planted,
         } = self;
-        let (forgets, quorum_losses) = (u8::from(*forgets), u8::from(*quorum_losses));
+        let quorum_losses = u8::from(*quorum_losses);
         write!(
             f,
             "terms={terms} members={members} candidates={candidates} campaigns={campaigns} proposals={proposals} \

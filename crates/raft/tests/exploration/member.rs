@@ -119,6 +119,7 @@ impl Member {
             Event::Forget => {
                 let mut disk = next.disk;
                 disk.lose(0);
+                disk.note();
                 return Self::start(self.status().me, bounds, disk);
             }
             Event::StepDown => next.take(Input::Timer, &mut sent),

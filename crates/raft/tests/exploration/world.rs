@@ -20,8 +20,7 @@ pub(crate) struct Past {
     campaigns: u8,
     proposals: u8,
     crashes: u8,
-    /// Who has lost its disk; not more than one ever does.
-    forgot: Option<u8>,
+    forgot: bool,
     renewals: u8,
 }
 
@@ -51,7 +50,7 @@ impl World {
             let mut may = |this: bool, act: Act| acts.extend(this.then_some((at, act)));
             may(glance.writes, Act::Persist);
             may(past.crashes < bounds.crashes, Act::Crash);
-            may(bounds.forgets && past.forgot.is_none(), Act::Forget);
+            may(at + 1 == bounds.forgets && !past.forgot, Act::Forget);
             if glance.leads {
                 let number = past.proposals + 1;
                 may(number <= bounds.proposals, Act::Propose(number));
@@ -85,7 +84,7 @@ impl World {
             Act::Campaign => past.campaigns += 1,
             Act::Propose(_) => past.proposals += 1,
             Act::Crash => past.crashes += 1,
-            Act::Forget => past.forgot = Some(at),
+            Act::Forget => past.forgot = true,
             Act::Renew(_) => past.renewals += 1,
             Act::Arrive(_) | Act::Persist | Act::StepDown => {}
         }
@@ -127,7 +126,7 @@ impl Past {
         }
         self.campaigns <= other.campaigns
             && self.crashes <= other.crashes
-            && (self.forgot.is_none() || self.forgot == other.forgot)
+            && self.forgot <= other.forgot
             && self.renewals <= other.renewals
             && self.proposals == other.proposals
             && self.sent.cover(&other.sent)

@@ -154,7 +154,7 @@ async fn another_advertised_address_than_the_cluster_knows_is_refused() {
 }
 
 #[tokio::test]
-async fn member_that_lost_its_data_says_so_and_neither_votes_nor_leads() {
+async fn only_member_that_lost_its_data_says_what_to_do_and_never_leads() {
     let mut cluster = Cluster::start(1).await;
     let member = MemberFile::load(&cluster.member_dir(0)).unwrap();
     assert!(member.started);
@@ -169,6 +169,7 @@ async fn member_that_lost_its_data_says_so_and_neither_votes_nor_leads() {
     let [why] = &status.recovering[..] else {
         panic!("{status:?}");
     };
-    assert!(why.contains("lost"), "{why}");
+    assert!(why.contains("was lost since the last start"), "{why}");
+    assert!(why.contains("there is no majority without it"), "{why}");
     assert!(status.groups.iter().all(|group| group.leader.is_none()));
 }

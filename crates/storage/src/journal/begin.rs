@@ -17,6 +17,17 @@ pub(crate) struct End {
     pub(crate) chain: u32,
 }
 
+impl End {
+    /// Where no frame of this file ends, so that nobody finds that it goes on.
+    pub(crate) fn beyond(file: u32) -> Self {
+        let at = u64::MAX;
+        Self {
+            position: Position { file, at },
+            chain: 0,
+        }
+    }
+}
+
 /// What the first frame of a file says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Begin {
@@ -26,7 +37,7 @@ pub(crate) struct Begin {
     pub(crate) first_needed: u32,
     /// The size of this file when it was begun.
     pub(crate) size: u64,
-    /// Damage found at a start and not repaired since, one sentence each.
+    /// Damage that was found at a start and from which groups were recovering, one sentence each.
     pub(crate) damage: Vec<String>,
 }
 

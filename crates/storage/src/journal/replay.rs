@@ -101,7 +101,7 @@ impl Replayer<'_> {
             }
         }
         let earlier = begin.damage.iter().cloned();
-        self.replay.damage.extend(earlier);
+        self.replay.reasons.extend(earlier);
         self.hards_after_damage()
     }
 

@@ -43,8 +43,11 @@ pub(crate) struct Replay {
     pub(crate) groups: BTreeMap<GroupId, ReplayedGroup>,
     /// Groups that were removed; their files may still be there.
     pub(crate) removed: BTreeSet<GroupId>,
-    /// One sentence for each damage, those found just now first.
+    /// One sentence for each damage found just now.
     pub(crate) damage: Vec<String>,
+    /// One sentence for each damage that was found at an earlier start, and from which groups may still
+    /// be recovering.
+    pub(crate) reasons: Vec<String>,
     /// Where the damage found just now is.
     pub(crate) spots: Vec<Spot>,
     /// Only what is said of entries is wanted, not their bodies.

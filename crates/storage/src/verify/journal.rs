@@ -25,7 +25,8 @@ pub(crate) fn journal(
         out.add(Finding::damage(&path, &*spot.what, Outlook::Rejoins).at(spot.at));
     }
     let dir = disk.full_path(Path::new(layout::JOURNAL_DIR));
-    for earlier in replay.damage.iter().skip(replay.spots.len()) {
+    let recovering = replay.groups.values().any(|group| group.hard.recovering);
+    for earlier in replay.reasons.iter().filter(|_| recovering) {
         let what = format!("found at an earlier start: {earlier}");
         out.add(Finding::damage(&dir, what, Outlook::Rejoins));
     }
