@@ -22,6 +22,8 @@ mod network;
 mod operator;
 mod pipe;
 mod plan;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod producer;
 mod reader;
 mod story;
