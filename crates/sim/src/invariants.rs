@@ -35,6 +35,7 @@ use std::fmt;
 use kontiki_raft::{Micros, NodeRef};
 
 use ledger::Ledger;
+pub use ledger::Tally;
 pub use observation::Observation;
 
 /// A promise that was broken.
@@ -121,6 +122,12 @@ impl Default for Invariants {
 }
 
 impl Invariants {
+    /// How often rare things were seen.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.ledger.tally
+    }
+
     /// Takes in one thing observed, in the order in which a member did it. The first promise that it
     /// breaks, if it breaks one.
     pub fn observe(

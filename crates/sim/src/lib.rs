@@ -26,6 +26,7 @@ mod plan;
 pub mod planted;
 mod producer;
 mod reader;
+mod script;
 mod story;
 mod trace;
 mod tuning;
@@ -33,5 +34,6 @@ mod world;
 
 pub use faults::{Counts, Fault, Kind};
 pub use plan::{Choice, MEMBERS_MAX, Plan};
+pub use script::Script;
 pub use story::{Told, tell};
 pub use trace::Trace;

@@ -77,6 +77,14 @@ impl World {
         self.order_topic(plan, until);
     }
 
+    /// Orders a topic that may be there already.
+    pub(crate) fn order_topic_again(&mut self, topic: usize) {
+        let name = self.topics[topic].name.clone();
+        let id = self.history.order(self.time(), name, false);
+        let until = self.now + PATIENCE;
+        self.order(What::Make { topic }, Some(id), until);
+    }
+
     /// Orders that a topic be deleted.
     pub(crate) fn delete_topic(&mut self, topic: usize) {
         self.topics[topic].is_deleted = true;

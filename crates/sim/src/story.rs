@@ -43,8 +43,14 @@ const LOOK: u64 = 50_000;
 /// Tells a story.
 #[must_use]
 pub fn tell(plan: Plan, keeps_lines: bool) -> Told {
-    let mut world = World::new(plan.clone(), keeps_lines);
-    world.run_to(plan.suffers);
+    let until = plan.suffers;
+    let mut world = World::new(plan, keeps_lines);
+    world.run_to(until);
+    conclude(world)
+}
+
+/// The second half of a story, and what is to be said of it.
+pub(crate) fn conclude(mut world: World) -> Told {
     world.heal();
     world.recover();
     world.dump();
@@ -53,7 +59,7 @@ pub fn tell(plan: Plan, keeps_lines: bool) -> Told {
         world.find(|| violation.to_string());
     }
     Told {
-        plan,
+        plan: (*world.plan).clone(),
         report: verdict.report,
         finding: world.finding,
         trace: world.trace,

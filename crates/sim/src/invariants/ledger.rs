@@ -60,12 +60,27 @@ pub(super) struct Member {
     pending: VecDeque<Pending>,
     /// What was durable when the disk was harmed: promises were made of it.
     forgotten: BTreeMap<GroupId, Vec<Held>>,
-    pub(super) removed: BTreeSet<GroupId>,
+}
+
+/// How often something rare was seen: a script that wants it can tell whether it came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Elections won, of any group.
+    pub elections: u64,
+    /// Entries cut from logs, for other entries to stand there.
+    pub cut: u64,
+    /// Starts of members that had lived before.
+    pub restarts: u64,
+    /// Removals of a topic's files.
+    pub removals: u64,
+    /// Appends to followers that were read from files.
+    pub read_from_files: u64,
 }
 
 /// Everything.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Ledger {
+    pub(super) tally: Tally,
     members: BTreeMap<NodeId, Member>,
     /// By group, the entry with index 1 first.
     committed: BTreeMap<GroupId, Vec<Committed>>,
@@ -166,9 +181,14 @@ impl Member {
         }
     }
 
-    fn write(&mut self, writes: &Writes) {
+    /// Takes in a write; how many entries it cuts.
+    fn write(&mut self, writes: &Writes) -> u64 {
+        let mut cut = 0;
         for one in &writes.writes {
             let replica = self.groups.entry(one.group).or_default();
+            if let Some(from) = one.persist.truncate_from {
+                cut += (replica.last().0 + 1).saturating_sub(from.0);
+            }
             replica.write(&one.persist);
             self.pending.push_back(Pending {
                 seq: writes.seq,
@@ -178,6 +198,7 @@ impl Member {
                 last: replica.last(),
             });
         }
+        cut
     }
 
     fn persisted(&mut self, upto: u64) {
@@ -260,9 +281,13 @@ impl Ledger {
     }
 
     pub(super) fn observe(&mut self, seen: Sighting<'_>) {
+        let again = self.members.contains_key(&seen.member.id);
         let member = self.members.entry(seen.member.id).or_default();
         match seen.what {
-            Observation::Started { groups } => member.start(groups),
+            Observation::Started { groups } => {
+                member.start(groups);
+                self.tally.restarts += u64::from(again);
+            }
             Observation::Took {
                 input: Input::Persisted { upto },
             } => member.persisted(*upto),
@@ -281,12 +306,13 @@ impl Ledger {
     fn effect(&mut self, from: NodeRef, effect: &Effect) {
         let member = self.members.entry(from.id).or_default();
         match effect {
-            Effect::Persist(writes) => member.write(writes),
+            Effect::Persist(writes) => self.tally.cut += member.write(writes),
             Effect::RoleChanged {
                 group, term, role, ..
             } => {
                 let replica = member.groups.entry(*group).or_default();
                 replica.leads = (*role == Role::Leader).then_some(*term);
+                self.tally.elections += u64::from(*role == Role::Leader);
             }
             Effect::TopicMade(topic) => {
                 member.groups.entry(topic.group).or_default();
@@ -295,8 +321,9 @@ impl Ledger {
             }
             Effect::TopicRemoved(group) => {
                 member.groups.remove(group);
-                member.removed.insert(*group);
+                self.tally.removals += 1;
             }
+            Effect::SendLog { .. } => self.tally.read_from_files += 1,
             Effect::Members(members) => {
                 let voters = members.iter().map(|member| NodeId(member.id)).collect();
                 self.voters.insert(GroupId::CLUSTER, voters);
