@@ -15,6 +15,7 @@ mod committed_is_never_cut;
 mod committed_never_changes;
 mod leaders_hold_what_is_committed;
 mod leaders_never_cut;
+mod leaders_without_a_quorum_fall_silent;
 mod logs_match;
 mod offsets_are_dense;
 mod one_leader_a_term;
@@ -22,7 +23,9 @@ mod promises_wait_for_the_disk;
 mod replicas_are_identical;
 mod silent_after_the_end;
 mod terms_never_go_back;
+mod the_forgetful_promise_nothing;
 mod times_never_go_back;
+mod unanswered_is_bounded;
 mod votes_once_a_term;
 mod watermark_never_passes_commit;
 mod what_was_synced_is_kept;
@@ -62,9 +65,10 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Something observed, and where.
+/// Something observed, and where and when.
 #[derive(Clone, Copy, Debug)]
 struct Sighting<'a> {
+    at: Micros,
     member: NodeRef,
     what: &'a Observation<'a>,
 }
@@ -116,6 +120,9 @@ impl Default for Invariants {
                 replicas_are_identical: ReplicasAreIdentical,
                 what_was_synced_is_kept: WhatWasSyncedIsKept,
                 silent_after_the_end: SilentAfterTheEnd,
+                the_forgetful_promise_nothing: TheForgetfulPromiseNothing,
+                leaders_without_a_quorum_fall_silent: LeadersWithoutAQuorumFallSilent,
+                unanswered_is_bounded: UnansweredIsBounded,
             ],
         }
     }
@@ -136,7 +143,7 @@ impl Invariants {
         member: NodeRef,
         what: &Observation<'_>,
     ) -> Result<(), Box<Finding>> {
-        let seen = Sighting { member, what };
+        let seen = Sighting { at, member, what };
         for (promise, one) in &mut self.promises {
             one.observe(seen, &self.ledger).map_err(|what| {
                 Box::new(Finding {

@@ -39,6 +39,8 @@ pub(super) struct Replica {
     pub(super) applied: Index,
     /// The term in which it leads, by its own word.
     pub(super) leads: Option<Term>,
+    /// It may have forgotten promises, and has not come home.
+    pub(super) recovering: bool,
     /// The disk was harmed since the group was last taken up from it.
     pub(super) harmed: bool,
 }
@@ -58,7 +60,7 @@ struct Pending {
 pub(super) struct Member {
     groups: BTreeMap<GroupId, Replica>,
     pending: VecDeque<Pending>,
-    /// What was durable when the disk was harmed: promises were made of it.
+    /// What was durable when the disk was harmed or the group removed: promises were made of it.
     forgotten: BTreeMap<GroupId, Vec<Held>>,
 }
 
@@ -120,8 +122,15 @@ impl Replica {
     }
 
     /// Takes up what a start found: what was known of it, as far as it is the same.
-    fn start(&mut self, boot: &GroupBoot) {
-        let boot = &boot.boot;
+    fn start(&mut self, found: &GroupBoot) {
+        let boot = &found.boot;
+        self.leads = None;
+        self.recovering = boot.forgot || boot.hard.recovering;
+        self.harmed = !found.missing.is_empty();
+        if self.harmed {
+            // What is missing hides what is there, until it is mended.
+            return;
+        }
         let last = position(boot.last.next());
         self.log.truncate(last);
         let mut runs = boot.terms.iter().rev().peekable();
@@ -153,8 +162,6 @@ impl Replica {
         self.hard = boot.hard;
         self.durable_hard = boot.hard;
         self.applied = boot.applied;
-        self.leads = None;
-        self.harmed = false;
     }
 }
 
@@ -209,7 +216,10 @@ impl Member {
             let Some(replica) = self.groups.get_mut(&done.group) else {
                 continue;
             };
-            replica.durable_hard = done.hard.unwrap_or(replica.durable_hard);
+            if let Some(hard) = done.hard {
+                replica.durable_hard = hard;
+                replica.recovering = hard.recovering;
+            }
             let later = self.pending.iter().filter(|one| one.group == done.group);
             let replaced = later.filter_map(|one| one.truncate_from);
             replica.durable = replaced.map(Index::prev).fold(done.last, Index::min);
@@ -320,7 +330,10 @@ impl Ledger {
                 self.voters.insert(topic.group, voters);
             }
             Effect::TopicRemoved(group) => {
-                member.groups.remove(group);
+                // Promises were made of it, and some have not heard of its end.
+                if let Some(replica) = member.groups.remove(group) {
+                    member.forgotten.insert(*group, replica.log);
+                }
                 self.tally.removals += 1;
             }
             Effect::SendLog { .. } => self.tally.read_from_files += 1,

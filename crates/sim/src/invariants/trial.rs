@@ -75,11 +75,40 @@ fn persist(seq: u64) -> Persist {
     }
 }
 
+fn found(boot: Boot) -> GroupBoot {
+    GroupBoot {
+        group: GROUP,
+        boot,
+        checkpoint: None,
+        missing: Vec::new(),
+        damage: String::new(),
+    }
+}
+
+fn empty(member: u64) -> Boot {
+    Boot {
+        me: node(member),
+        fresh: false,
+        forgot: false,
+        hard: Hard::default(),
+        base: LogId::ORIGIN,
+        base_config: (Index(0), Membership::default()),
+        terms: Vec::new(),
+        configs: std::collections::BTreeMap::new(),
+        last: Index(0),
+        commit: Index(0),
+        applied: Index(0),
+        tail: Vec::new(),
+    }
+}
+
 /// One promise, and the ledger it is held against.
 #[derive(Default)]
 pub(super) struct Trial<P> {
     promise: P,
     ledger: Ledger,
+    /// The present moment.
+    pub(super) at: u64,
 }
 
 type Verdict = Result<(), String>;
@@ -87,6 +116,7 @@ type Verdict = Result<(), String>;
 impl<P: Promise> Trial<P> {
     pub(super) fn see(&mut self, member: u64, what: &Observation<'_>) -> Verdict {
         let seen = Sighting {
+            at: Micros(self.at),
             member: node(member),
             what,
         };
@@ -140,6 +170,22 @@ impl<P: Promise> Trial<P> {
             }],
         };
         self.does(member, &effect)
+    }
+
+    /// A peer's message arrives.
+    pub(super) fn hears(&mut self, member: u64, from: u64, term: u64, body: Body) -> Verdict {
+        let message = Message {
+            term: Term(term),
+            body,
+        };
+        let input = Input::Peer {
+            from: node(from),
+            messages: vec![GroupMessage {
+                group: GROUP,
+                message,
+            }],
+        };
+        self.takes(member, &input)
     }
 
     fn persists(&mut self, member: u64, persist: Persist) -> Verdict {
@@ -255,26 +301,19 @@ impl<P: Promise> Trial<P> {
             .iter()
             .map(|(index, term)| (Index(*index), Term(*term)));
         let boot = Boot {
-            me: node(member),
-            fresh: false,
-            forgot: false,
-            hard: Hard::default(),
-            base: LogId::ORIGIN,
-            base_config: (Index(0), Membership::default()),
             terms: terms.collect(),
-            configs: std::collections::BTreeMap::new(),
             last: Index(last),
-            commit: Index(0),
-            applied: Index(0),
-            tail: Vec::new(),
+            ..empty(member)
         };
-        let groups = [GroupBoot {
-            group: GROUP,
-            boot,
-            checkpoint: None,
-            missing: Vec::new(),
-            damage: String::new(),
-        }];
+        let groups = [found(boot)];
+        self.see(member, &Observation::Started { groups: &groups })
+    }
+
+    /// Starts as one that may have forgotten promises.
+    pub(super) fn starts_forgetful(&mut self, member: u64) -> Verdict {
+        let mut boot = empty(member);
+        boot.forgot = true;
+        let groups = [found(boot)];
         self.see(member, &Observation::Started { groups: &groups })
     }
 

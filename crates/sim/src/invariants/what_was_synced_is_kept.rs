@@ -39,6 +39,12 @@ impl Promise for WhatWasSyncedIsKept {
 
 fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
     let (group, found) = (boot.group, &boot.boot);
+    if !boot.missing.is_empty() {
+        return Err(format!(
+            "starts group {group} without {:?}, and nobody harmed its disk",
+            boot.missing
+        ));
+    }
     let hard = replica.durable_hard;
     let vote_kept = found.hard.term > hard.term
         || (found.hard.term == hard.term && (hard.vote.is_none() || hard.vote == found.hard.vote));
