@@ -7,7 +7,10 @@ use kontiki_client::{Client, Record, TopicName};
 use kontiki_transport::Role;
 use kontiki_wire::{ClientStream, From, Offset, Request, Subscribe, Until};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::time::{Instant, interval, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval, sleep, timeout},
+};
 
 use crate::{
     siege::{Siege, flood_time, setting},
@@ -60,12 +63,6 @@ async fn streams_that_drip_cost_next_to_nothing() {
         let opening = encoded(&ClientStream::Produce {
             topic: "attacked".parse().unwrap(),
         });
-        // A batch of the largest size is announced, and its first bytes come.
-        let mut header = b"KT\x01\x04".to_vec();
-        header.extend_from_slice(&(2u32 << 20).to_le_bytes());
-        header.extend_from_slice(&[0; 4]);
-        let checksum = crc32c::crc32c(&header);
-        header.extend_from_slice(&checksum.to_le_bytes());
         let mut connections = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
         let stranger = Stranger::new(&papers, CLIENTS);
@@ -75,7 +72,7 @@ async fn streams_that_drip_cost_next_to_nothing() {
                 let first = match nth % 3 {
                     0 => opening[..7].to_vec(),
                     1 => opening.clone(),
-                    _ => [&opening[..], &header].concat(),
+                    _ => [&opening[..], &large_header()].concat(),
                 };
                 streams.push(opened(&connection, &first).await);
             }
@@ -93,6 +90,58 @@ async fn streams_that_drip_cost_next_to_nothing() {
         println!("{} dripping streams", streams.len());
     };
     siege.withstands("streams that drip", 0.3, flood).await;
+}
+
+/// Large frames that stop half-way, on all the streams of many connections.
+#[tokio::test]
+async fn frames_that_stop_half_way_hold_a_bounded_part_of_the_memory() {
+    let siege = Siege::start().await;
+    let flood = async |siege: &mut Siege| {
+        let papers = Papers::of_client(&siege.cluster, Role::Producer, "mallory");
+        let to = clients_address(&siege.cluster, siege.leader);
+        let opening = encoded(&ClientStream::Produce {
+            topic: "attacked".parse().unwrap(),
+        });
+        let half = [&opening[..], &large_header(), &[7; 1 << 20]].concat();
+        let stranger = Stranger::new(&papers, CLIENTS);
+        let mut sending = JoinSet::new();
+        for _ in 0..16 {
+            let connection = stranger.dial(to).await.unwrap();
+            let half = half.clone();
+            sending.spawn(async move {
+                let mut streams = Vec::new();
+                for _ in 0..STREAMS {
+                    let Ok((mut send, recv)) = connection.open_bi().await else {
+                        break;
+                    };
+                    // Those that are given up take no more.
+                    let written = timeout(Duration::from_millis(200), send.write_all(&half));
+                    let _ = written.await;
+                    streams.push((send, recv));
+                }
+                (connection, streams)
+            });
+        }
+        let held = sending.join_all().await;
+        sleep(flood_time()).await;
+        println!(
+            "{} halves",
+            held.iter().map(|(_, streams)| streams.len()).sum::<usize>()
+        );
+    };
+    siege
+        .withstands("frames that stop half-way", 0.05, flood)
+        .await;
+}
+
+/// The header of a batch of the largest size.
+fn large_header() -> Vec<u8> {
+    let mut header = b"KT\x01\x04".to_vec();
+    header.extend_from_slice(&(2u32 << 20).to_le_bytes());
+    header.extend_from_slice(&[0; 4]);
+    let checksum = crc32c::crc32c(&header);
+    header.extend_from_slice(&checksum.to_le_bytes());
+    header
 }
 
 /// Subscribers of 64 MiB of history, with a window that takes one packet, or none of whose bytes are
@@ -123,7 +172,7 @@ async fn subscribers_that_do_not_read_hold_a_bounded_part_of_the_memory() {
         println!("{} stalled subscribers", held.len());
     };
     siege
-        .withstands("subscribers that do not read", 0.2, flood)
+        .withstands("subscribers that do not read", 0.1, flood)
         .await;
 }
 
@@ -151,7 +200,7 @@ async fn responses_that_nobody_reads_stop_the_asker_alone() {
         while Instant::now() < end {
             for (send, _) in &mut streams {
                 let write = send.write_all(&asked);
-                let _ = tokio::time::timeout(Duration::from_millis(2), write).await;
+                let _ = timeout(Duration::from_millis(2), write).await;
             }
         }
         println!("{} streams of requests", streams.len());
@@ -159,4 +208,38 @@ async fn responses_that_nobody_reads_stop_the_asker_alone() {
     siege
         .withstands("responses that nobody reads", 0.2, flood)
         .await;
+}
+
+/// Requests without end, whose responses are taken.
+#[tokio::test]
+async fn requests_without_end_starve_nobody() {
+    let siege = Siege::start().await;
+    let flood = async |siege: &mut Siege| {
+        let papers = Papers::of_client(&siege.cluster, Role::Operator, "mallory");
+        let to = clients_address(&siege.cluster, siege.leader);
+        let end = Instant::now() + flood_time();
+        let stranger = Stranger::new(&papers, CLIENTS);
+        let mut asking = JoinSet::new();
+        for _ in 0..4 {
+            let connection = stranger.dial(to).await.unwrap();
+            for _ in 0..STREAMS / 4 {
+                let mut stream = opened(&connection, &encoded(&ClientStream::Requests)).await;
+                let connection = connection.clone();
+                asking.spawn(async move {
+                    let _connection = connection;
+                    let mut asked = BytesMut::new();
+                    Request::Status.encode(&mut asked);
+                    let (mut answers, mut buffer) = (0u64, vec![0; 64 << 10]);
+                    while Instant::now() < end {
+                        stream.0.write_all(&asked).await.unwrap();
+                        let read = stream.1.read(&mut buffer).await.unwrap();
+                        answers += u64::from(read.is_some());
+                    }
+                    answers
+                });
+            }
+        }
+        println!("{} answers", asking.join_all().await.iter().sum::<u64>());
+    };
+    siege.withstands("requests without end", 0.05, flood).await;
 }

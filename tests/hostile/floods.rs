@@ -151,7 +151,9 @@ async fn handshakes_without_end_starve_nobody() {
             done.load(Ordering::Relaxed)
         );
     };
-    siege.withstands("handshakes without end", 0.1, flood).await;
+    siege
+        .withstands("handshakes without end", 0.05, flood)
+        .await;
 }
 
 #[tokio::test]
@@ -234,6 +236,6 @@ async fn one_identity_cannot_take_the_places_of_all() {
         sleep(flood_time() / 2).await;
     };
     siege
-        .withstands("connections of one identity", 0.1, flood)
+        .withstands("connections of one identity", 0.05, flood)
         .await;
 }

@@ -19,7 +19,7 @@ use tracing::debug;
 use crate::{
     Certificate, Connection, Credentials, Error, Limits, Plane,
     connection::CLOSE_CROWDED,
-    link::Link,
+    link::{Link, Unfinished},
     seats::Seats,
     tls::{self, Verifier},
     turnstile::{Pass, Turnstile},
@@ -77,6 +77,7 @@ pub(crate) struct Admission {
     tally: Arc<Tally>,
     connections: Arc<Semaphore>,
     seats: Arc<Seats>,
+    unfinished: Arc<Unfinished>,
     turnstile: Arc<Turnstile>,
 }
 
@@ -97,6 +98,7 @@ impl Admission {
             tally,
             connections: Arc::new(Semaphore::new(limits.connections)),
             seats: Seats::new(limits.connections_per_identity),
+            unfinished: Unfinished::new(limits.unfinished_bytes),
             turnstile: Turnstile::new(limits),
         }
     }
@@ -150,6 +152,7 @@ impl Admission {
             watched: self.credentials.clone(),
             judged_by: credentials.clone(),
             seats: Arc::clone(&self.seats),
+            unfinished: Arc::clone(&self.unfinished),
         };
         let config = Arc::clone(config);
         let (accepted, tally) = (self.accepted.clone(), Arc::clone(&self.tally));
@@ -179,6 +182,7 @@ struct Arrival {
     watched: watch::Receiver<Credentials>,
     judged_by: Credentials,
     seats: Arc<Seats>,
+    unfinished: Arc<Unfinished>,
 }
 
 impl Arrival {
@@ -210,7 +214,13 @@ impl Arrival {
         })?;
         let bounds = plane.bounds();
         quinn.set_max_concurrent_bi_streams(VarInt::from_u32(bounds.streams));
-        let link = Link::new(quinn, certificate, None, bounds.unfinished_at_listener);
+        let link = Link::new(
+            quinn,
+            certificate,
+            None,
+            bounds.unfinished_at_listener,
+            self.unfinished,
+        );
         Ok(Connection::guarded(
             link,
             self.watched,

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     Arrivals, Connection, Credentials, Error, Expect, Limits, Plane,
     admission::{self, Admission, HANDSHAKE_TIME_MAX, Tally},
-    link::Link,
+    link::{Link, Unfinished},
     plane,
     tls::{self, Verifier},
 };
@@ -191,7 +191,13 @@ impl Endpoint {
         let certificate = admission::leaf(&connection)?;
         let first = connection.open_bi().await?;
         let unfinished_max = plane.bounds().unfinished_at_dialer;
-        let link = Link::new(connection, certificate, Some(first), unfinished_max);
+        let link = Link::new(
+            connection,
+            certificate,
+            Some(first),
+            unfinished_max,
+            Unfinished::new(usize::MAX),
+        );
         Ok(Connection::guarded(link, watched, credentials, judge, ()))
     }
 

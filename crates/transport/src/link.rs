@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -14,6 +14,25 @@ use crate::{Certificate, Error};
 
 /// The code of a close by which nobody is at fault.
 const DONE: VarInt = VarInt::from_u32(0);
+
+/// Bytes of unfinished frames that a connection may hold even when all of them hold too much: what honest
+/// sides have under way.
+const UNFINISHED_FAIR: usize = 512 << 10;
+
+/// Bytes of unfinished frames over all connections of a listener.
+pub(crate) struct Unfinished {
+    held: AtomicUsize,
+    max: usize,
+}
+
+impl Unfinished {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            held: AtomicUsize::new(0),
+            max,
+        })
+    }
+}
 
 /// One live connection. When the last handle of it and of its streams is gone, it is closed.
 pub(crate) struct Link {
@@ -26,6 +45,7 @@ pub(crate) struct Link {
     closed_here: OnceLock<String>,
     unfinished: AtomicUsize,
     unfinished_max: usize,
+    unfinished_of_all: Arc<Unfinished>,
 }
 
 impl Link {
@@ -34,6 +54,7 @@ impl Link {
         certificate: Certificate,
         first: Option<(SendStream, RecvStream)>,
         unfinished_max: usize,
+        unfinished_of_all: Arc<Unfinished>,
     ) -> Self {
         Self {
             remote_address: canonical(quinn.remote_address()),
@@ -43,6 +64,7 @@ impl Link {
             closed_here: OnceLock::new(),
             unfinished: AtomicUsize::new(0),
             unfinished_max,
+            unfinished_of_all,
         }
     }
 
@@ -60,19 +82,27 @@ impl Link {
 
     /// Counts bytes of unfinished frames in, over all streams, and refuses what is too much.
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Error> {
-        let before = self.unfinished.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) <= self.unfinished_max {
+        let all = &self.unfinished_of_all;
+        let own = bytes + self.unfinished.fetch_add(bytes, Ordering::Relaxed);
+        let of_all = bytes + all.held.fetch_add(bytes, Ordering::Relaxed);
+        let max = if of_all > all.max {
+            self.unfinished_max.min(UNFINISHED_FAIR)
+        } else {
+            self.unfinished_max
+        };
+        if own <= max {
             return Ok(());
         }
         Err(Error::Lost(format!(
-            "the other side leaves more than {} bytes of unfinished frames on one connection",
-            self.unfinished_max
+            "the other side leaves more than {max} bytes of unfinished frames on one connection"
         )))
     }
 
     /// Counts them out again.
     pub(crate) fn release(&self, bytes: usize) {
         self.unfinished.fetch_sub(bytes, Ordering::Relaxed);
+        let all = &self.unfinished_of_all;
+        all.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn lost(&self, error: ConnectionError) -> Error {

@@ -36,6 +36,9 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one identity.
     pub connections_per_identity: usize,
+    /// Bytes of frames that are held before they are whole, over all connections. Above it, whoever
+    /// leaves more than half a mebibyte of them is given up.
+    pub unfinished_bytes: usize,
     /// Handshakes under way; more wait for their turn.
     pub handshakes: usize,
     /// Handshakes begun in a second; more wait for their turn. Each costs half a millisecond of a core,
@@ -125,9 +128,10 @@ impl Limits {
             Plane::Peers => Self {
                 connections: 512,
                 connections_per_identity: 16,
+                unfinished_bytes: 256 << 20,
                 handshakes: 128,
-                handshakes_per_second: 100,
-                handshakes_in_a_burst: 64,
+                handshakes_per_second: 250,
+                handshakes_in_a_burst: 128,
                 handshakes_unproven: 32,
                 handshakes_per_origin: 32,
                 arrivals_per_origin: 128,
@@ -135,6 +139,7 @@ impl Limits {
             Plane::Clients => Self {
                 connections: 4_096,
                 connections_per_identity: 1_024,
+                unfinished_bytes: 64 << 20,
                 handshakes: 256,
                 handshakes_per_second: 250,
                 handshakes_in_a_burst: 128,

@@ -138,6 +138,7 @@ mod tests {
         Turnstile::new(Limits {
             connections: 100,
             connections_per_identity: 100,
+            unfinished_bytes: 100,
             handshakes: 3,
             handshakes_per_second: 1_000,
             handshakes_in_a_burst: 1_000,

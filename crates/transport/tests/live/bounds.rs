@@ -266,6 +266,70 @@ async fn unfinished_frames_are_held_within_a_bound_over_all_streams() {
 }
 
 #[tokio::test]
+async fn when_all_hold_too_much_whoever_holds_more_than_a_fair_part_is_given_up() {
+    let cluster = Cluster::new();
+    let limits = Limits {
+        unfinished_bytes: 1 << 20,
+        ..Limits::of(Plane::Clients)
+    };
+    let listener = Endpoint::listen_within(
+        loopback(),
+        Plane::Clients,
+        &cluster.credentials(Role::Node, "n1"),
+        limits,
+    )
+    .expect("a free port");
+    let to = listener.local_address();
+    let dialer = cluster.dialer(Plane::Clients);
+    let mut kept = Vec::new();
+    let mut reading = Vec::new();
+    // Two greedy ones, each within the bound alone, and a modest one.
+    let modest_bytes = 400 << 10;
+    for (whole, bytes) in [
+        (FRAME_MAX, 700 << 10),
+        (FRAME_MAX, 700 << 10),
+        (modest_bytes, 100 << 10),
+    ] {
+        let here = soon("a dial", dialer.connect(to, Expect::AnyNode)).await;
+        let here = here.expect("let in");
+        let there = soon("the dialer", listener.accept()).await.expect("open");
+        let (mut writer, reader) = here.open().await.expect("a stream");
+        let half = frame(whole).slice(..bytes);
+        soon("room", writer.write(half)).await.expect("room");
+        let (_, mut incoming) = soon("a stream", there.accept()).await.expect("a stream");
+        reading.push(tokio::spawn(async move { incoming.next(FRAME_MAX).await }));
+        kept.push((here, there, writer, reader));
+    }
+    let modest = reading.pop().expect("three were pushed");
+    let (one, other) = (reading.remove(0), reading.remove(0));
+    let refused = soon("one is given up", async {
+        tokio::select! {
+            refused = one => refused,
+            refused = other => refused,
+        }
+    })
+    .await
+    .expect("no panic");
+    match refused {
+        Err(Error::Lost(sentence)) => {
+            assert!(
+                sentence.contains("524288 bytes of unfinished frames"),
+                "{sentence}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let rest = frame(modest_bytes).slice(100 << 10..);
+    let (.., writer, _) = kept.last_mut().expect("three were pushed");
+    let finish = async {
+        writer.write(rest).await.expect("room");
+        modest.await.expect("no panic").expect("a frame")
+    };
+    let frame = soon("the modest one's frame", finish).await;
+    assert_eq!(frame.expect("a frame").payload.len(), modest_bytes);
+}
+
+#[tokio::test]
 async fn whoever_comes_when_all_places_are_taken_is_turned_away_until_one_is_free() {
     let cluster = Cluster::new();
     let limits = Limits {
