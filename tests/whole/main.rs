@@ -2,6 +2,7 @@
 
 #[allow(dead_code, reason = "tests/torture uses the rest of it")]
 mod cluster;
+mod damage;
 mod disk;
 mod faults;
 mod history;

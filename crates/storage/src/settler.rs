@@ -449,6 +449,7 @@ impl Settler {
                 reopened.map_err(|why| unfit(group.id, &why))?;
                 self.menders.remove(&group.id);
                 self.command(Command::Reopen(Arc::clone(group), Box::new(recovered)));
+                self.settle(group, WORTH_WRITING_BYTES)?;
                 return Ok(Vec::new());
             }
             let mut mender = Mender::new(Arc::clone(group), Vec::new());

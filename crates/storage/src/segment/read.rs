@@ -420,8 +420,15 @@ fn placed(frames: &mut Frames, (first, last): (Index, Index)) -> Result<Vec<Plac
     }
 }
 
-/// The footer of a segment, if it has a sound one.
+/// The footer of a segment, if it has a sound one that can be read.
 pub(crate) fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
+    match sound_footer(file, size) {
+        Err(error) if error.is_damage() => Ok(None),
+        footer => footer,
+    }
+}
+
+fn sound_footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
     let mut trailer = [0; TRAILER_BYTES];
     let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
         return Ok(None);

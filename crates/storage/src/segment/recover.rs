@@ -368,7 +368,11 @@ impl Recovery<'_> {
         first: Index,
     ) -> Result<Result<SegmentHeader, String>, Error> {
         let mut bytes = [0; HEADER_BYTES];
-        let read = file.read_at(0, &mut bytes)?;
+        let read = match file.read_at(0, &mut bytes) {
+            Ok(read) => read,
+            Err(error) if error.is_damage() => return Ok(Err("it cannot be read".to_owned())),
+            Err(error) => return Err(error),
+        };
         let header = match SegmentHeader::decode(&bytes[..read]) {
             Ok(header) => header,
             Err(what) => return Ok(Err(what.to_owned())),
@@ -479,7 +483,7 @@ impl Recovery<'_> {
             let found = match frames.next() {
                 Ok(None) => break None,
                 Ok(Some(found)) => found,
-                Err(error @ Error::Damaged { .. }) => break Some(error),
+                Err(error) if error.is_damage() => break Some(error),
                 Err(error) => return Err(error),
             };
             if found.header.offset != extent.end_offset {

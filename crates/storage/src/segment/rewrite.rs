@@ -83,7 +83,7 @@ pub(crate) fn rewrite(
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Ok(Rewritten::Contradiction(why)),
             // It was sound a moment ago.
-            Err(error @ Error::Damaged { .. }) => {
+            Err(error) if error.is_damage() => {
                 return Ok(Rewritten::Contradiction(error.to_string()));
             }
             Err(error) => return Err(error),
