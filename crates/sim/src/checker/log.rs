@@ -205,7 +205,8 @@ impl Laying<'_, '_> {
             let count = piece.records.len() as u32;
             self.log.stamps.push((piece.offset, stamp, count));
         }
-        for (offset, seen) in (piece.offset..).zip(&piece.records) {
+        for (more, seen) in piece.records.iter().enumerate() {
+            let offset = piece.offset.saturating_add(more as u64);
             self.put(offset, *seen, source);
         }
     }

@@ -50,30 +50,41 @@ fn writers(log: &Log, values: &Values, violations: &mut Violations<'_>) {
     }
 }
 
+/// What is known of a producer at an offset.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    epoch: u32,
+    next: u64,
+    /// Whatever it has behind this offset is seen.
+    whole: bool,
+}
+
 /// Epochs rise, and within one, sequences follow each other from 0.
 fn headers(log: &Log, violations: &mut Violations<'_>) {
-    let mut known: BTreeMap<ProducerId, (u32, u64)> = BTreeMap::new();
-    let whole = log.end.is_some();
+    let mut known: BTreeMap<ProducerId, Known> = BTreeMap::new();
     for (offset, stamp, count) in &log.stamps {
-        let end = stamp.sequence.saturating_add(u64::from(*count));
-        let before = known.insert(stamp.producer, (stamp.epoch, end));
+        let here = Known {
+            epoch: stamp.epoch,
+            next: stamp.sequence.saturating_add(u64::from(*count)),
+            // Without a complete dump, and below its base, not every batch is seen.
+            whole: log.end.is_some() && *offset >= log.base,
+        };
+        let before = known.insert(stamp.producer, here);
         let follows = match before {
-            // Below, something was trimmed, or was not seen.
-            None if log.base > 0 || !whole => true,
-            None => stamp.sequence == 0,
-            Some((epoch, _)) if stamp.epoch < epoch => false,
-            Some((epoch, _)) if stamp.epoch > epoch => !whole || stamp.sequence == 0,
-            Some((_, next)) if whole => stamp.sequence == next,
-            Some((_, next)) => stamp.sequence >= next,
+            None => stamp.sequence == 0 || log.base > 0 || !here.whole,
+            Some(before) if stamp.epoch < before.epoch => false,
+            Some(before) if stamp.epoch > before.epoch => stamp.sequence == 0 || !before.whole,
+            Some(before) if before.whole => stamp.sequence == before.next,
+            Some(before) => stamp.sequence >= before.next,
         };
         if follows {
             continue;
         }
         violations.add(Code::Session, log.group, &[], || {
+            let (producer, epoch, sequence) = (stamp.producer.0, stamp.epoch, stamp.sequence);
             format!(
-                "producer {:032x} has at {offset} epoch {} and sequence {}, after (epoch, next \
-                 sequence) {before:?}",
-                stamp.producer.0, stamp.epoch, stamp.sequence
+                "producer {producer:032x} has at {offset} epoch {epoch} and sequence {sequence}, \
+                 after {before:?}"
             )
         });
     }
