@@ -158,7 +158,9 @@ async fn subscribers_that_do_not_read_hold_a_bounded_part_of_the_memory() {
         let narrow = Stranger::tuned(&papers, CLIENTS, |transport| {
             transport.stream_receive_window(VarInt::from_u32(1_200));
         });
-        let wide = Stranger::new(&papers, CLIENTS);
+        let wide = Stranger::tuned(&papers, CLIENTS, |transport| {
+            transport.stream_receive_window(VarInt::from_u32(64 << 10));
+        });
         let mut held = Vec::new();
         for nth in 0..crowd.div_ceil(STREAMS) {
             let stranger = if nth % 2 == 0 { &narrow } else { &wide };

@@ -173,7 +173,7 @@ async fn streams_opened_only_to_be_reset_starve_nobody() {
                         break;
                     };
                     // Half of them say something first.
-                    if opened % 2 == 0 {
+                    if opened.is_multiple_of(2) {
                         let _ = send.write_all(b"KT\x01\x01").await;
                     }
                     let _ = send.reset(VarInt::from_u32(1));

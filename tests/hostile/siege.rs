@@ -1,13 +1,12 @@
 //! A cluster with honest clients at work, and what must hold while somebody attacks it.
 
-use std::{
-    env, fs,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{env, fs, time::Duration};
 
 use kontiki_client::{Client, GroupId, TopicName};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep},
+};
 
 use crate::{cluster::Cluster, honest::Honest};
 
@@ -19,26 +18,24 @@ const CALM: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_millis(300);
 
 /// One siege at a time: each is measured.
-static ALONE: Mutex<()> = Mutex::new(());
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 pub(crate) struct Siege {
     pub(crate) cluster: Cluster,
     pub(crate) client: Client,
     pub(crate) topic: TopicName,
-    /// The honest topic's group, who leads it, and in which term.
+    /// The honest topic's group, who leads it, and in which term when the attack begins.
     pub(crate) group: GroupId,
     pub(crate) leader: usize,
     pub(crate) term: u64,
     honest: Honest,
-    /// Honest records a second without an attack.
-    calm: f64,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Siege {
-    /// Three members, a topic, honest clients at work, the calm measured.
+    /// Three members, a topic, honest clients at work.
     pub(crate) async fn start() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = ALONE.lock().await;
         let cluster = Cluster::start_on_first_use(3);
         let client = cluster.client().await;
         let topic: TopicName = "honest".parse().unwrap();
@@ -55,32 +52,32 @@ impl Siege {
         let leader = cluster.leader(&client, &topic).await;
         let group = admin.describe_topic(&topic).await.unwrap().group;
         let honest = Honest::start(&cluster, &topic).await;
-        sleep(SETTLED).await;
-        let mut siege = Self {
-            term: 0,
+        Self {
             cluster,
             client,
             topic,
             group,
             leader,
+            term: 0,
             honest,
-            calm: 0.0,
             _alone: alone,
-        };
-        siege.term = siege.term_now().await;
-        let (before, since) = (siege.honest.acknowledged(), Instant::now());
-        sleep(CALM).await;
-        siege.calm = rate(siege.honest.acknowledged() - before, since);
-        siege
+        }
     }
 
-    /// Measures an attack, and holds it to what must hold: `share` of the calm throughput at least.
+    /// Measures the calm and then an attack, and holds that to what must hold: `share` of the calm
+    /// throughput at least.
     pub(crate) async fn withstands<T>(
         mut self,
         what: &str,
         share: f64,
         attack: impl AsyncFnOnce(&mut Self) -> T,
     ) -> T {
+        sleep(SETTLED).await;
+        self.leader = self.cluster.leader(&self.client, &self.topic).await;
+        self.term = self.term_now().await;
+        let (before, since) = (self.honest.acknowledged(), Instant::now());
+        sleep(CALM).await;
+        let calm = rate(self.honest.acknowledged() - before, since);
         let (before, since) = (self.honest.acknowledged(), Instant::now());
         let done = attack(&mut self).await;
         let during = rate(self.honest.acknowledged() - before, since);
@@ -91,27 +88,23 @@ impl Siege {
         println!(
             "{what}: {took:.1?}, honest {during:.0} of {:.0} records a second, {:.0} %; \
              {acknowledged} records checked; members held at most {memory:?} MiB; elections: {}",
-            self.calm,
-            100.0 * during / self.calm,
+            calm,
+            100.0 * during / calm,
             term - self.term,
         );
-        for at in 0..3 {
+        for (at, memory) in memory.into_iter().enumerate() {
             assert!(
                 self.is_alive(at),
                 "member {at} died:\n{}",
                 self.cluster.said(at)
             );
-            assert!(
-                memory[at] <= MEMORY_MAX,
-                "member {at} held {} MiB",
-                memory[at]
-            );
+            assert!(memory <= MEMORY_MAX, "member {at} held {memory} MiB");
         }
         assert_eq!(term, self.term, "an election was caused");
         assert!(
-            during >= share * self.calm,
+            during >= share * calm,
             "{during:.0} of {:.0} honest records a second, {share} of them was to be held",
-            self.calm
+            calm
         );
         done
     }
