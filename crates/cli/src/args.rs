@@ -10,8 +10,8 @@ use crate::{
     logging::{self, LogFormat},
     output::Output,
     verbs::{
-        append, bench, cert, cluster, completion, context, dev, init, leader, read, serve, topic,
-        verify,
+        append, bench, cert, cluster, completion, context, dev, init, leader, read, serve, sim,
+        topic, verify,
     },
 };
 
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     /// Measure a cluster: throughput, latency and what it costs
     #[command(subcommand)]
     Bench(bench::Verb),
+    /// Break simulated clusters on purpose, repeatably
+    Sim(sim::Args),
     /// Print completions for a shell
     Completion(completion::Args),
 }
@@ -132,6 +134,7 @@ pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exi
         Command::Cert(verb) => cert::run(verb, invocation),
         Command::Context(verb) => context::run(verb, invocation),
         Command::Bench(verb) => bench::run(verb, invocation).await,
+        Command::Sim(args) => sim::run(args, invocation),
         Command::Completion(args) => completion::run::<Cli>(args),
     }
 }

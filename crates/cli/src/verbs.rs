@@ -11,5 +11,6 @@ pub(crate) mod init;
 pub(crate) mod leader;
 pub(crate) mod read;
 pub(crate) mod serve;
+pub(crate) mod sim;
 pub(crate) mod topic;
 pub(crate) mod verify;

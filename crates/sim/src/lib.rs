@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod campaign;
 mod carrying;
 mod chance;
 pub mod checker;
@@ -27,13 +28,16 @@ pub mod planted;
 mod producer;
 mod reader;
 mod script;
+mod shrink;
 mod story;
 mod trace;
 mod tuning;
 mod world;
 
+pub use campaign::{Failure, Sum, run, seeds, tell_guarded, telling};
 pub use faults::{Counts, Fault, Kind};
 pub use plan::{Choice, MEMBERS_MAX, Plan};
 pub use script::Script;
+pub use shrink::shrink;
 pub use story::{Told, tell};
 pub use trace::Trace;
