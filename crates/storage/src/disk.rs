@@ -78,3 +78,21 @@ pub(crate) fn read_whole(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>
     bytes.truncate(read);
     Ok(Some(bytes))
 }
+
+/// Writes what a file shows once more, and syncs it. After a sync that has failed, perhaps in an earlier
+/// life, a system takes what it did not write for written: then a sync alone does nothing.
+pub(crate) fn write_again(file: &dyn File, from: u64, to: u64) -> Result<(), Error> {
+    const PIECE: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < to {
+        bytes.resize((to - at).min(PIECE) as usize, 0);
+        let read = file.read_at(at, &mut bytes)?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(at, &[IoSlice::new(&bytes[..read])])?;
+        at += read as u64;
+    }
+    file.sync()
+}

@@ -7,7 +7,7 @@ use kontiki_wire::GroupId;
 
 use crate::{
     Error, Recovered, RecoveredGroup, Settings,
-    disk::{Disk, Open, read_whole},
+    disk::{Disk, Open, read_whole, write_again},
     fields::{Fields, PutFields},
     group::Group,
     journal::{
@@ -442,6 +442,19 @@ fn unkept(
     Vec::new()
 }
 
+/// The file that is begun next says that everything before it is durable. What an earlier process did
+/// not sync is only seen so far.
+fn make_durable(disk: &dyn Disk, replay: &Replay) -> Result<(), Error> {
+    let (synced, end) = (replay.synced, replay.end.position);
+    let from = if synced.file == end.file {
+        synced.at
+    } else {
+        0
+    };
+    let file = disk.open(&layout::journal_path(end.file), Open::Write)?;
+    write_again(&*file, from, end.at)
+}
+
 /// Begins a new journal file, with everything that is still needed. It is never an old one that is
 /// written on: what a crash left behind its end must not be mixed with what comes now.
 fn begin(
@@ -453,6 +466,9 @@ fn begin(
     reasons: &[String],
 ) -> Result<Journal, Error> {
     let number = replay.files.last().map_or(1, |last| last + 1);
+    if replay.damage.is_empty() && replay.newest > 0 {
+        make_durable(disk, replay)?;
+    }
     let aside = match replay.damage.is_empty() {
         true => Vec::new(),
         false => std::mem::take(&mut replay.files),

@@ -279,6 +279,7 @@ impl Replayer<'_> {
             turned_to = turns.then(|| Fields::new(frame.ops).u32()).flatten();
             end.position.at = frame.header.end();
             end.chain = frame.checksum;
+            self.replay.synced = frame.header.synced;
         };
         let stop = Stop {
             at: end.position.at,

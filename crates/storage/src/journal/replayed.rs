@@ -9,7 +9,7 @@ use kontiki_wire::{GroupId, Offset};
 use crate::{
     journal::{
         begin::End,
-        frame::{self, Frame, Invalid},
+        frame::{self, Frame, Invalid, Position},
         op::{self, Op, Standing},
     },
     planted::{Planted, plants},
@@ -56,6 +56,8 @@ pub(crate) struct Replay {
     pub(crate) torn: Option<String>,
     /// Where the newest file ends; the default if there is none.
     pub(crate) end: End,
+    /// How far the journal was known to be synced when its last frame was written.
+    pub(crate) synced: Position,
     /// The first file that is needed until a new one has taken over everything.
     pub(crate) first_needed: u32,
     /// The newest file that was begun, 0 if none was.

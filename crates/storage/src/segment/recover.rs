@@ -12,7 +12,7 @@ use kontiki_wire::{GroupId, Offset};
 
 use crate::{
     Error,
-    disk::{Disk, File, Open},
+    disk::{Disk, File, Open, write_again},
     layout::{self, segment::HEADER_BYTES},
     segment::{
         broken::Broken,
@@ -124,9 +124,10 @@ fn make_durable(disk: &dyn Disk, expected: &Expected, found: &GroupSegments) -> 
     let sealed = found.sealed.iter().map(|extent| (extent, 0));
     let mut is_durable = true;
     for (extent, from) in sealed.chain(tail) {
-        if extent.last.index > expected.kept {
+        // One that was only begun has no entry yet.
+        if extent.last.index.max(extent.first) > expected.kept {
             let path = layout::segment_path(expected.group, extent.first);
-            write_again(&*disk.open(&path, Open::Write)?, from)?;
+            write_again(&*disk.open(&path, Open::Write)?, from, u64::MAX)?;
             is_durable = false;
         }
     }
@@ -134,19 +135,6 @@ fn make_durable(disk: &dyn Disk, expected: &Expected, found: &GroupSegments) -> 
         write::sync_names(disk, expected.group)?;
     }
     Ok(())
-}
-
-fn write_again(file: &dyn File, from: u64) -> Result<(), Error> {
-    let mut bytes = vec![0; READ_BYTES];
-    let mut at = from;
-    loop {
-        let read = file.read_at(at, &mut bytes)?;
-        if read == 0 {
-            return file.sync();
-        }
-        file.write_at(at, &[IoSlice::new(&bytes[..read])])?;
-        at += read as u64;
-    }
 }
 
 /// What a directory's names tell: with which entries segments begin.
