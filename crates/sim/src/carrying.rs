@@ -240,7 +240,7 @@ impl World {
     }
 
     /// A topic is gone from a member.
-    pub(crate) fn end_deliveries(&mut self, number: usize, group: GroupId) {
+    pub(crate) fn end_deliveries(&mut self, number: usize, group: GroupId, end: &StreamEnd) {
         let Some(host) = &self.members[number].host else {
             return;
         };
@@ -251,7 +251,7 @@ impl World {
             if let Some(host) = &mut self.members[number].host {
                 host.deliveries.remove(&pipe);
             }
-            self.down(pipe, Down::End(StreamEnd::Deleted { group }));
+            self.down(pipe, Down::End(end.clone()));
         }
     }
 

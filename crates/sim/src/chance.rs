@@ -48,7 +48,7 @@ impl Chance {
         let a = self.next() % 1024;
         let b = self.next() % 1024;
         // The mean of the product of two independent dice of 0 to 1023 is 2^18.
-        (u128::from(mean) * u128::from(a * b) >> 18) as u64
+        ((u128::from(mean) * u128::from(a * b)) >> 18) as u64
     }
 
     /// So many different numbers below `count`, in random order.

@@ -36,7 +36,9 @@ impl World {
                         self.history.dumps.push(dump);
                     }
                     Err(why) => {
-                        failure.get_or_insert(format!("{} cannot be read: {why}", member.name));
+                        failure.get_or_insert_with(|| {
+                            format!("{} cannot be read: {why}", member.name)
+                        });
                     }
                 }
             }

@@ -54,6 +54,12 @@ pub enum Kind {
     FullDisk,
     /// The small state of a member is lost while it is down.
     StateLost,
+    /// A segment is damaged while its member is down: flipped bits, zeros, a cut, another's bytes, gone.
+    SegmentDamaged,
+    /// The same of a journal.
+    JournalDamaged,
+    /// A member loses its whole disk.
+    Wiped,
     /// A wall clock is set by hours or years, forward or back.
     WallJump,
     /// A clock runs too fast or too slow.
@@ -68,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::SlowLinks,
         Self::LostMessages,
         Self::DoubledMessages,
@@ -92,6 +98,9 @@ impl Kind {
         Self::FailingDisk,
         Self::FullDisk,
         Self::StateLost,
+        Self::SegmentDamaged,
+        Self::JournalDamaged,
+        Self::Wiped,
         Self::WallJump,
         Self::Drift,
         Self::TopicMade,
@@ -126,6 +135,9 @@ impl Kind {
             Self::FailingDisk => "failing disk",
             Self::FullDisk => "full disk",
             Self::StateLost => "small state lost",
+            Self::SegmentDamaged => "segment damaged",
+            Self::JournalDamaged => "journal damaged",
+            Self::Wiped => "disk lost",
             Self::WallJump => "wall clock set",
             Self::Drift => "clock drift",
             Self::TopicMade => "topic made",

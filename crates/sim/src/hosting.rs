@@ -3,7 +3,7 @@
 use kontiki_broker::{Broker, Effect, Input};
 use kontiki_raft::{Micros, Role};
 use kontiki_storage::Event as Told;
-use kontiki_wire::{AppendRefused, Offset, PeerLane, Refusal, Response};
+use kontiki_wire::{AppendRefused, Offset, PeerLane, Refusal, Response, StreamEnd};
 
 use crate::{
     event::{Event, Process},
@@ -60,7 +60,9 @@ impl World {
         let Some(host) = &self.members[number].host else {
             return;
         };
-        if let Some(damage) = host.damage.first().cloned() {
+        if !self.members[number].is_harmed
+            && let Some(damage) = host.damage.first().cloned()
+        {
             self.find(|| format!("n{} finds damage that nobody did: {damage}", number + 1));
         }
     }
@@ -134,7 +136,7 @@ impl World {
         let mut handle = |broker: &mut Broker, input: Input| {
             let took = Observation::Took { input: &input };
             let seen = self.invariants.observe(Micros(seen), member.me, &took);
-            finding = finding.take().or(seen.err());
+            finding = finding.take().or_else(|| seen.err());
             broker.handle(now, input);
         };
         while taken < INPUTS_PER_TURN_MAX
@@ -243,12 +245,12 @@ impl World {
             Effect::TopicRemoved(group) => {
                 host.topics.remove(&group);
                 host.storage.remove(group);
-                self.end_deliveries(number, group);
+                self.end_deliveries(number, group, &StreamEnd::Deleted { group });
                 self.plan_settle(number);
             }
             Effect::TopicClosed(group) => {
                 host.topics.remove(&group);
-                self.end_deliveries(number, group);
+                self.end_deliveries(number, group, &StreamEnd::Moving);
             }
             Effect::Ask { to, missing } => {
                 let from = self.members[number].me;
@@ -341,7 +343,7 @@ impl World {
         }
     }
 
-    fn plan_settle(&mut self, number: usize) {
+    pub(crate) fn plan_settle(&mut self, number: usize) {
         let delay = self.members[number].chance.between(100, 3_000);
         let Some(host) = &mut self.members[number].host else {
             return;
@@ -442,7 +444,11 @@ impl World {
                     missing,
                     what,
                 } => {
-                    self.find(|| format!("n{} reads damage that nobody did: {what}", number + 1));
+                    if !self.members[number].is_harmed {
+                        self.find(|| {
+                            format!("n{} reads damage that nobody did: {what}", number + 1)
+                        });
+                    }
                     let damaged = Input::Damaged {
                         group,
                         missing,

@@ -4,8 +4,10 @@ use kontiki_storage::{Disk, Fault as DiskFault};
 
 use crate::{
     chance::Chance,
+    damage,
     event::{Event, Process},
     faults::{Fault, Kind},
+    invariants::Observation,
     member::Host,
     network::Quality,
     plan::{Load, Topic},
@@ -73,6 +75,9 @@ impl World {
             Kind::Pause => self.stand_still(fault.until, chance),
             Kind::Kill | Kind::RestartAll | Kind::Stop | Kind::StateLost => {
                 self.end_processes(fault.kind, chance, injury)
+            }
+            Kind::SegmentDamaged | Kind::JournalDamaged | Kind::Wiped => {
+                self.harm(fault.kind, chance, injury)
             }
             Kind::PowerOne | Kind::PowerMinority | Kind::PowerMajority | Kind::PowerAll => {
                 self.cut_power(fault.kind, chance, injury)
@@ -251,6 +256,42 @@ impl World {
         let told = self.names(&members);
         injury.held_down = members;
         Some(told)
+    }
+
+    /// A member's disk is damaged while it is down.
+    fn harm(&mut self, kind: Kind, chance: &mut Chance, injury: &mut Injury) -> Option<String> {
+        let harm = self.plan.harm;
+        let allowed = |number: &usize| harm.allows(kind, *number);
+        let allowed: Vec<usize> = (0..self.members.len()).filter(allowed).collect();
+        if allowed.is_empty() {
+            return None;
+        }
+        let number = *chance.pick(&allowed);
+        if self.members[number].disk.has_ended() {
+            return None;
+        }
+        self.end_process(number, true);
+        let member = &mut self.members[number];
+        let what = match kind {
+            Kind::SegmentDamaged => self.atlas.damage_segment(number, &member.disk, chance),
+            Kind::JournalDamaged => damage::damage_journal(&member.disk, chance),
+            _ => {
+                member.disk = damage::wipe(chance);
+                member.has_lost_all = true;
+                Some("everything is lost".to_owned())
+            }
+        };
+        self.members[number].held_down += 1;
+        injury.held_down = vec![number];
+        if let Some(what) = what {
+            self.members[number].is_harmed = true;
+            self.observe(number, &Observation::Harmed);
+            return Some(format!("{}: {what}", self.members[number].name));
+        }
+        Some(format!(
+            "{}: there was nothing to damage",
+            self.members[number].name
+        ))
     }
 
     /// The disk is left as a clean stop leaves it.

@@ -9,6 +9,7 @@ mod chance;
 pub mod checker;
 mod clock;
 mod consumer;
+mod damage;
 mod delivery;
 mod dump;
 mod event;

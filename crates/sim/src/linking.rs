@@ -217,6 +217,11 @@ impl World {
 
     /// A member cannot read what it holds.
     pub(crate) fn unreadable(&mut self, number: usize, why: &str) {
+        if self.members[number].is_harmed {
+            // The background looks what is wrong.
+            self.plan_settle(number);
+            return;
+        }
         self.find(|| format!("n{} cannot read its log: {why}", number + 1));
     }
 }

@@ -34,6 +34,10 @@ pub(crate) struct Member {
     pub(crate) paused_until: u64,
     /// Until then its disk takes so much longer.
     pub(crate) slow_disk: (u64, u64),
+    /// Its disk was damaged at some time.
+    pub(crate) is_harmed: bool,
+    /// Its whole disk was lost at some time.
+    pub(crate) has_lost_all: bool,
     /// Faults that keep its process from starting.
     pub(crate) held_down: u32,
     /// Why its process stopped itself, if it did: for the trace.
@@ -107,6 +111,8 @@ impl Member {
             host: None,
             paused_until: 0,
             slow_disk: (0, 0),
+            is_harmed: false,
+            has_lost_all: false,
             held_down: 0,
             chance,
         }
@@ -151,8 +157,13 @@ impl Member {
                 )
             }));
         }
-        if !damage.is_empty() {
-            return Err(NoStart::Broker(damage.join("; ")));
+        if !damage.is_empty() && !self.is_harmed {
+            let damage = damage.join("; ");
+            return Err(NoStart::Broker(format!("nobody damaged it, and {damage}")));
+        }
+        let mut damage = recovered.damage.clone();
+        if self.has_lost_all {
+            damage.push("the data directory was lost".to_owned());
         }
         let settings = Settings {
             cluster: ClusterId(7),
@@ -167,7 +178,7 @@ impl Member {
             damage: (!damage.is_empty()).then(|| damage.join("; ")),
             seed: self.chance.next(),
         };
-        let boots = boots(self.me, recovered, self.started);
+        let boots = boots(self.me, recovered, self.started, !damage.is_empty());
         let broker = Broker::new(settings, boots.clone(), self.clock.now(at));
         let broker = broker.map_err(NoStart::Broker)?;
         self.started = true;
@@ -191,6 +202,30 @@ impl Member {
             damage,
         });
         Ok(boots)
+    }
+
+    /// What of the topics that it is to keep cannot be read, if there is any.
+    pub(crate) fn unread(&self) -> Option<String> {
+        let Some(host) = &self.host else {
+            return Some(format!("{} is up", self.name));
+        };
+        let topics = host.broker.cluster().topics.iter();
+        let kept = topics.filter(|topic| topic.replicas.contains(&self.me.id.0));
+        let groups = kept.map(|topic| topic.group).chain([GroupId::CLUSTER]);
+        groups.into_iter().find_map(|group| {
+            let Some((applied, _)) = host.broker.state(group) else {
+                return Some(format!("{} has mended group {group}", self.name));
+            };
+            let log = host.storage.log(group)?;
+            let mut first = Index(1);
+            while first <= applied.index {
+                match log.entries(first, applied.index, 64 << 10) {
+                    Ok(entries) => first = entries.last()?.id.index.next(),
+                    Err(error) => return Some(format!("{} can read: {error}", self.name)),
+                }
+            }
+            None
+        })
     }
 
     /// What a power cut leaves of the disk: of what was not synced anything or nothing.
@@ -235,8 +270,7 @@ fn lock(
 }
 
 /// What a broker starts from, as the server makes it of what storage recovered.
-fn boots(me: NodeRef, recovered: Recovered, started: bool) -> Vec<GroupBoot> {
-    let forgot = !recovered.damage.is_empty();
+fn boots(me: NodeRef, recovered: Recovered, started: bool, forgot: bool) -> Vec<GroupBoot> {
     let groups = recovered.groups.into_iter();
     let mut boots: Vec<_> = groups.map(|group| from_disk(me, group)).collect();
     if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {

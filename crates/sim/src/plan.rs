@@ -3,6 +3,7 @@
 
 use crate::{
     chance::Chance,
+    damage::Harm,
     faults::{self, Fault},
     network::Quality,
     tuning::Tuning,
@@ -24,6 +25,7 @@ pub struct Plan {
     /// A disk's sync takes about so long.
     pub(crate) sync: u64,
     pub(crate) topics: Vec<Topic>,
+    pub(crate) harm: Harm,
     /// All the chance that is left for what happens in it.
     pub(crate) chance: u64,
 }
@@ -81,6 +83,7 @@ impl Plan {
         };
         let sync = *of_network.pick(&[200, 700, 2_000]);
         let topics = topics(&mut chance.fork(3), members);
+        let harm = Harm::draw(&mut chance.fork(5), members);
         let faults = faults::draw(&mut chance.fork(4), suffers, members);
         Self {
             seed,
@@ -91,6 +94,7 @@ impl Plan {
             network,
             sync,
             topics,
+            harm,
             chance: chance.next(),
         }
     }

@@ -90,12 +90,35 @@ impl World {
                     && world.orders.iter().all(|order| order.is_done)
             },
         );
+        self.read_everything();
         self.until("all replicas are equal", EQUAL_WITHIN, Self::are_equal);
         self.until(
             "all consumers have everything",
             EQUAL_WITHIN,
             Self::have_consumed,
         );
+    }
+
+    /// What is damaged and was not looked at yet is found, and mended.
+    fn read_everything(&mut self) {
+        let end = self.now + EQUAL_WITHIN;
+        while self.finding.is_none() {
+            let mut unread: Option<String> = None;
+            for number in 0..self.members.len() {
+                if let Some(what) = self.members[number].unread() {
+                    unread.get_or_insert(what);
+                    self.plan_settle(number);
+                }
+                self.hear_storage(number);
+            }
+            let Some(unread) = unread else { return };
+            if self.now >= end {
+                self.find(|| format!("not within {} s: {unread}", EQUAL_WITHIN / 1_000_000));
+                return;
+            }
+            let next = self.now + 10 * LOOK;
+            self.run_to(next);
+        }
     }
 
     fn until(&mut self, what: &str, within: u64, holds: impl Fn(&Self) -> bool) {

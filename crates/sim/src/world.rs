@@ -9,6 +9,7 @@ use crate::{
     agenda::Agenda,
     chance::Chance,
     consumer::Consumer,
+    damage::Atlas,
     event::{Event, PipeId, Process},
     faults::{Counts, Kind},
     history::History,
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     /// What faults have done and will undo at their end.
     pub(crate) injuries: BTreeMap<usize, crate::injury::Injury>,
+    /// Which damage there is.
+    pub(crate) atlas: Atlas,
     /// No fault is to set in any more.
     pub(crate) is_healed: bool,
     /// The first thing that was found to be wrong.
@@ -75,6 +78,7 @@ impl World {
             trace: Trace::new(keeps_lines),
             counts: Counts::new(),
             injuries: BTreeMap::new(),
+            atlas: Atlas::default(),
             is_healed: false,
             finding: None,
             plan: Arc::new(plan),

@@ -20,6 +20,12 @@ struct Reached {
 
 impl Promise for TermsNeverGoBack {
     fn observe(&mut self, seen: Sighting<'_>, _before: &Ledger) -> Result<(), String> {
+        if matches!(seen.what, Observation::Harmed) {
+            // What it forgets, it says: it counts for nothing until it has heard of a later term.
+            for (_, reached) in self.0.range_mut(lives(seen.member)) {
+                *reached = Reached::default();
+            }
+        }
         let Observation::Does { effect } = seen.what else {
             if matches!(seen.what, Observation::Died | Observation::Started { .. }) {
                 // What was written and not synced may be gone, and was promised to nobody.

@@ -23,6 +23,8 @@ impl Promise for WhatWasSyncedIsKept {
                 continue;
             }
             match groups.iter().find(|boot| boot.group == group) {
+                // Entries that the disk does not give are fetched before anything else.
+                Some(boot) if !boot.missing.is_empty() => {}
                 Some(boot) => kept(replica, boot)?,
                 None if replica.durable.0 == 0 && replica.durable_hard.term.0 == 0 => {}
                 None => {
