@@ -36,7 +36,7 @@ pub(crate) struct Member {
     pub(crate) slow_disk: (u64, u64),
     /// Its disk was damaged at some time.
     pub(crate) is_harmed: bool,
-    /// Its whole disk was lost at some time.
+    /// Its whole disk was lost, and storage does not know yet.
     pub(crate) has_lost_all: bool,
     /// Faults that keep its process from starting.
     pub(crate) held_down: u32,
@@ -143,10 +143,13 @@ impl Member {
         let disk = Arc::new(self.disk.clone());
         let storage = kontiki_storage::Settings {
             begun: self.started,
+            lost: (self.started && self.has_lost_all).then(|| "the disk is another one".to_owned()),
             ..tuning.storage.clone()
         };
         let opened = Storage::open_by_hand(disk, storage, tell);
         let (storage, hands, recovered) = opened.map_err(NoStart::Disk)?;
+        // From now on storage knows.
+        self.has_lost_all = false;
         let mut damage = recovered.damage.clone();
         for group in &recovered.groups {
             damage.extend(group.damage.iter().cloned());
@@ -161,10 +164,7 @@ impl Member {
             let damage = damage.join("; ");
             return Err(NoStart::Broker(format!("nobody damaged it, and {damage}")));
         }
-        let mut damage = recovered.damage.clone();
-        if self.has_lost_all {
-            damage.push("the data directory was lost".to_owned());
-        }
+        let damage = recovered.damage.clone();
         let settings = Settings {
             cluster: ClusterId(7),
             me: self.me,
