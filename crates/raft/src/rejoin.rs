@@ -28,7 +28,8 @@
 //! 4. *Acknowledgements of R that are still under way* were true when they were sent. Until R is whole
 //!    it is as good as crashed, and when it is whole, 3 holds for them too. So a leader may count them
 //!    whenever they come: but never as more than they say, and what R said since it forgot not at all.
-//!    Hence `counted` beside `matched` in [`crate::progress::Progress`], and no flag that a late message could turn.
+//!    Hence `counted` beside `matched` in
+//!    [`crate::progress::Progress`], and no flag that a late message could turn.
 //!
 //! Several members may forget one after the other, as long as there is a quorum without those that
 //! have not come back. Where there is none, as in a group of two, X is never committed and R stays
@@ -72,10 +73,10 @@ impl Raft {
         }
     }
 
-    /// A leader was heard: if it has not said yet how to come back, it is asked, now and then.
+    /// A leader was heard: if it has not said yet how to come back, it is asked, once a beat.
     pub(crate) fn ask_home(&mut self, leader: NodeRef) {
         let (now, life) = (self.now, self.life);
-        let again_at = now.after(self.settings.election_timeout);
+        let again_at = now.after(self.settings.beat_interval);
         let State::Follower(follower) = &mut self.state else {
             return;
         };

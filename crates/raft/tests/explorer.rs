@@ -41,6 +41,7 @@ const ELECTIONS: Bounds = Bounds {
     renewals: 0,
     quorum_losses: false,
     append_bytes_max: 1 << 20,
+    elected: false,
     logs: [&[]; 3],
     thrifty: true,
     states: 100_000_000,
@@ -53,6 +54,14 @@ const REPLICATION: Bounds = Bounds {
     campaigns: 1,
     proposals: 1,
     renewals: 1,
+    ..ELECTIONS
+};
+
+/// While 1 leads, 3 loses its disk at any moment, and 2 may take over.
+const FORGETTING: Bounds = Bounds {
+    crashes: 0,
+    forgets: 3,
+    elected: true,
     ..ELECTIONS
 };
 
@@ -71,6 +80,34 @@ fn no_promise_is_broken_as_far_as_we_go() {
 #[test]
 fn no_promise_is_broken_while_entries_are_taken() {
     holds(REPLICATION);
+}
+
+#[test]
+fn no_promise_is_broken_by_a_member_that_forgets() {
+    let alone = Bounds {
+        candidates: 1,
+        elected: false,
+        ..FORGETTING
+    };
+    holds(alone);
+    holds(Bounds {
+        forgets: 1,
+        ..alone
+    });
+    holds(Bounds {
+        terms: 1,
+        elected: false,
+        ..FORGETTING
+    });
+}
+
+#[test]
+fn no_promise_is_broken_by_a_member_that_forgets_while_two_lead_as_far_as_time_goes() {
+    let outcome = run(Bounds {
+        states: 150_000,
+        ..FORGETTING
+    });
+    assert!(outcome.broken.is_none(), "found within 150,000 states");
 }
 
 #[test]
@@ -118,6 +155,12 @@ fn holds(bounds: Bounds) {
 
 /// Finds a way to break a promise without a safeguard, and none with it.
 fn breaks(bounds: Bounds, planted: Planted, promise: &str) {
+    finds(bounds, planted, promise);
+    holds(bounds);
+}
+
+/// Finds a way to break a promise without a safeguard.
+fn finds(bounds: Bounds, planted: Planted, promise: &str) {
     let planted = Some(planted);
     let found = run(Bounds { planted, ..bounds }).broken;
     let broken = found.unwrap_or_else(|| panic!("{planted:?} goes unnoticed within {bounds}"));
@@ -126,7 +169,6 @@ fn breaks(bounds: Bounds, planted: Planted, promise: &str) {
         broken.promise, broken.length, broken.way
     );
     assert!(broken.promise.starts_with(promise), "not {promise}");
-    holds(bounds);
 }
 
 fn run(bounds: Bounds) -> Outcome {
@@ -212,4 +254,14 @@ fn an_entry_of_an_earlier_term_committed_by_count_is_replaced() {
         ..ELECTIONS
     };
     breaks(bounds, Planted::CommitOldTermByCount, "leader completeness");
+}
+
+#[test]
+fn what_a_recovering_member_acknowledges_is_lost_if_it_is_counted() {
+    finds(FORGETTING, Planted::CountRecovering, "leader completeness");
+}
+
+#[test]
+fn a_member_that_rejoins_without_an_entry_of_its_own_votes_in_vain() {
+    finds(FORGETTING, Planted::RejoinAtOnce, "leader completeness");
 }

@@ -27,6 +27,8 @@ pub(crate) struct Bounds {
     pub(crate) quorum_losses: bool,
     /// Bytes in one append, of which an empty entry has 64.
     pub(crate) append_bytes_max: u64,
+    /// Whether it begins with 1 elected, by 2, and with what it said to 3 still under way.
+    pub(crate) elected: bool,
     /// The terms of the logs that the members begin with.
     pub(crate) logs: [&'static [u64]; 3],
     /// Whether states that another covers are passed over.
@@ -79,6 +81,7 @@ impl fmt::Display for Bounds {
             renewals,
             quorum_losses,
             append_bytes_max,
+            elected,
             logs,
             thrifty,
             states: _,
@@ -91,6 +94,9 @@ impl fmt::Display for Bounds {
              crashes={crashes} forgets={forgets} renewals={renewals} quorum_losses={quorum_losses} \
              append_bytes_max={append_bytes_max} from {logs:?}"
         )?;
+        if *elected {
+            f.write_str(", 1 elected")?;
+        }
         if !thrifty {
             f.write_str(", plain")?;
         }

@@ -25,16 +25,49 @@ pub(crate) struct Past {
 }
 
 impl World {
-    /// Nothing has happened.
+    /// Nothing has happened, or nothing but an election.
     pub(crate) fn new(catalogue: &mut Catalogue) -> Self {
         let (members, history) = catalogue.birth();
-        Self {
+        let mut world = Self {
             members,
             past: Past {
                 history,
                 ..Past::default()
             },
+        };
+        if catalogue.bounds.elected {
+            world.take(catalogue, 0, Act::Campaign);
+            world.settle(catalogue);
         }
+        world
+    }
+
+    /// Everything reaches its disk, and everything that 1 and 2 say to each other arrives.
+    fn settle(&mut self, catalogue: &mut Catalogue) {
+        loop {
+            let acts = self.acts(catalogue).into_iter();
+            let ours =
+                |(at, act): &(u8, Act)| *at < 2 && matches!(act, Act::Persist | Act::Arrive(_));
+            let mut changed = false;
+            for (at, act) in acts.filter(ours) {
+                let writes = catalogue.glance(self.members[usize::from(at)]).writes;
+                changed |= (act != Act::Persist || writes) && self.take(catalogue, at, act);
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// Whether it changed anything.
+    fn take(&mut self, catalogue: &mut Catalogue, at: u8, act: Act) -> bool {
+        let Some(next) = self.after(catalogue, at, act) else {
+            return false;
+        };
+        *self = next;
+        let seen = catalogue.observe(self.members, self.past.history);
+        self.past.history = seen.expect("an election breaks no promise");
+        true
     }
 
     /// Everything that can happen now, and to whom.
