@@ -434,4 +434,19 @@ mod tests {
         peer.rejected(Index(15), Index(3));
         assert_eq!(peer.next, Index(11), "a late refusal changes nothing");
     }
+
+    #[test]
+    fn what_came_before_it_forgot_counts_as_it_was_said_and_what_came_since_does_not() {
+        let mut peer = streaming();
+        peer.forgot(Life(1), Index(21), Session(2));
+        assert!(!peer.counts && peer.holds(LOG.last));
+        assert_eq!((peer.matched, peer.counted), (Index(0), Index(10)));
+        assert!(!peer.appended(Index(21), false, Micros(1)));
+        assert_eq!((peer.matched, peer.counted), (Index(21), Index(10)));
+        // A late acknowledgement of the life before, as if it had come under this session.
+        assert!(peer.appended(Index(15), true, Micros(2)));
+        assert_eq!(peer.counted, Index(15), "no more than it says");
+        assert!(peer.appended(Index(21), true, Micros(3)));
+        assert_eq!(peer.counted, Index(21));
+    }
 }
