@@ -143,6 +143,23 @@ fn a_stopped_member_is_looked_over_and_nothing_is_written() {
 }
 
 #[test]
+fn a_running_cluster_is_looked_over_by_its_members() {
+    let one = One::start();
+    let said = one.run(&["-c", "one", "verify"]).ends(0, &[]);
+    for text in ["orders", "n1", "sound, and its replicas are the same"] {
+        assert!(said.out.contains(text), "{text:?} is not in {}", said.out);
+    }
+    let json = one
+        .run(&["-c", "one", "verify", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(json["sound"], true);
+    assert_eq!(json["replicas"][1]["topic"], "orders");
+    assert_eq!(json["replicas"][1]["member"], "n1");
+    assert_eq!(json["replicas"][1]["damage"], serde_json::json!([]));
+}
+
+#[test]
 fn damage_is_named_with_its_file_its_byte_and_its_records() {
     let mut one = One::start();
     one.stop();

@@ -197,7 +197,7 @@ async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
         }
         let mut blocks = Vec::new();
         while let Some(walked) = walks.join_next().await {
-            let Ok((at, mut walked)) = walked else {
+            let Ok((at, walked)) = walked else {
                 continue;
             };
             let found = &mut replicas[at].found;
@@ -209,8 +209,9 @@ async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
                 digest: walked.digest,
                 whole: walked.damage.is_empty() && walked.unread.is_none(),
             });
-            let room = DAMAGE_LISTED_MAX.saturating_sub(found.damage.len());
-            found.damage.extend(walked.damage.drain(..).take(room));
+            for damage in walked.damage {
+                add_damage(&mut found.damage, damage);
+            }
             found.unread = walked.unread;
             progress(border - first + 1);
         }
@@ -304,13 +305,28 @@ impl Range {
         self.digest = walked.digest;
         self.entries += walked.entries;
         self.bytes += walked.bytes;
-        let room = DAMAGE_LISTED_MAX.saturating_sub(self.damage.len());
-        let damage = walked.damage.into_iter().map(|damage| EntriesDamaged {
-            first: damage.first,
-            last: damage.last,
-            what: damage.what,
-        });
-        self.damage.extend(damage.take(room));
+        for damage in walked.damage {
+            add_damage(
+                &mut self.damage,
+                EntriesDamaged {
+                    first: damage.first,
+                    last: damage.last,
+                    what: damage.what,
+                },
+            );
+        }
+    }
+}
+
+/// Lists one more damaged stretch. A member that meets damage tells where it begins before it knows how
+/// far it goes.
+fn add_damage(listed: &mut Vec<EntriesDamaged>, damage: EntriesDamaged) {
+    if let Some(last) = listed.last_mut()
+        && last.first == damage.first
+    {
+        last.last = last.last.max(damage.last);
+    } else if listed.len() < DAMAGE_LISTED_MAX {
+        listed.push(damage);
     }
 }
 

@@ -101,34 +101,23 @@ impl Found {
 
     fn told(self, log: &Log) -> kontiki_wire::Walked {
         let walked = self.walked;
-        let mut damage: Vec<_> = walked
-            .missing
-            .iter()
-            .map(|&(first, last)| WalkedDamage {
-                first: first.0,
-                last: last.0,
-                what: "cannot be read, and is fetched from another member".to_owned(),
-            })
-            .collect();
-        damage.truncate(WALK_DAMAGE_MAX);
-        if let Some((at, mut what)) = self.damage {
-            while what.len() > TEXT_BYTES_MAX {
-                what.pop();
-            }
-            match damage.first_mut().filter(|damage| damage.first == at.0) {
-                Some(damage) => damage.what = what,
-                // It was mended while it was looked for.
-                None => damage.insert(
-                    0,
-                    WalkedDamage {
-                        first: at.0,
-                        last: at.0,
-                        what,
-                    },
-                ),
-            }
-            damage.truncate(WALK_DAMAGE_MAX);
+        let mut damage = Vec::new();
+        if let Some((first, what)) = self.damage {
+            // It may have been mended while it was looked for.
+            let exact = walked.missing.iter().find(|range| range.0 == first);
+            damage.push(told(first, exact.map_or(first, |range| range.1), what));
         }
+        for &(first, last) in &walked.missing {
+            if damage.first().is_none_or(|known| known.first != first.0) {
+                let what = "cannot be read, and is fetched from another member".to_owned();
+                damage.push(told(first, last, what));
+            }
+        }
+        if let Some(what) = walked.met {
+            let first = walked.upto.next();
+            damage.push(told(first, first, what));
+        }
+        damage.truncate(WALK_DAMAGE_MAX);
         kontiki_wire::Walked {
             placed: log.placed_upto().0,
             upto: walked.upto.0,
@@ -137,5 +126,16 @@ impl Found {
             bytes: walked.bytes,
             damage,
         }
+    }
+}
+
+fn told(first: Index, last: Index, mut what: String) -> WalkedDamage {
+    while what.len() > TEXT_BYTES_MAX {
+        what.pop();
+    }
+    WalkedDamage {
+        first: first.0,
+        last: last.0,
+        what,
     }
 }

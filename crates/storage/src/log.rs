@@ -167,6 +167,11 @@ impl Log {
                 let walk = self.walk_in(&stretch, (next, last), bytes_max, &mut walked);
                 match walk {
                     Err(error) if walked.upto < first => return Err(error),
+                    Err(error) if error.is_damage() => {
+                        walked.met = Some(error.to_string());
+                        break;
+                    }
+                    // If it lasts, the next walk fails with it.
                     Err(_) => break,
                     Ok(()) => {}
                 }
@@ -216,13 +221,11 @@ impl Log {
                     segment.frames(disk, &self.node.indexes, target, WALK_READ_BYTES)?
                 }
             };
-            while walked.bytes < bytes_max
+            while walked.upto < last
+                && walked.bytes < bytes_max
                 && let Some(found) = frames.next()?
             {
                 let header = found.header;
-                if header.id.index > last {
-                    break;
-                }
                 if header.id.index < first {
                     continue;
                 }

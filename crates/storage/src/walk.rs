@@ -16,6 +16,9 @@ pub struct Walked {
     pub bytes: u64,
     /// Entries that cannot be read, the first and the last one, ascending.
     pub missing: Vec<(Index, Index)>,
+    /// Damage that nobody knew of and that ended the walk: the entry behind `upto` cannot be read. It is
+    /// looked into.
+    pub met: Option<String>,
 }
 
 impl Walked {

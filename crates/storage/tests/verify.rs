@@ -314,6 +314,7 @@ fn a_walk_over_a_log_that_is_open_finds_what_is_missing() {
         .unwrap();
     let before = walk(1, 29).unwrap();
     assert_eq!((before.upto, before.entries), (Index(2), 2));
+    assert!(before.met.is_some());
     assert!(walk(3, 29).unwrap_err().is_damage());
     let mut by_hand = by_hand;
     by_hand.hands.work();

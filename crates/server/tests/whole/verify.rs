@@ -1,6 +1,6 @@
 //! The members of a running cluster read their own logs, and their replicas are held against each other.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::FileExt, path::PathBuf};
 
 use kontiki_client::ReplicaVerified;
 use kontiki_transport::Role;
@@ -133,6 +133,50 @@ async fn replica_that_differs_is_named_with_the_first_entry_that_does() {
     assert_eq!(replica.topic.as_deref(), Some("t"));
     assert_eq!(replica.differs_from, Some(index));
     assert_eq!(replica.damage, []);
+}
+
+#[tokio::test]
+async fn damage_under_a_running_member_is_found_and_mended_by_it() {
+    let mut cluster = grown().await;
+    // What is committed goes to segments when a member stops, and nothing of it is in the journal once
+    // it has started again.
+    for at in 0..3 {
+        cluster.stop(at).await;
+    }
+    for at in 0..3 {
+        cluster.start_member(at).await;
+    }
+    let client = client(&cluster).await;
+    until("the cluster is sound", async || {
+        client.admin().verify(|_, _| {}).await.unwrap().sound
+    })
+    .await;
+    let (path, at) = holding(&cluster, 1, 17);
+    let before = fs::read(&path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[!before[at]], at as u64).unwrap();
+
+    let verified = client.admin().verify(|_, _| {}).await.unwrap();
+    assert!(!verified.sound);
+    let mut wrong = verified.replicas.iter().filter(|one| !one.is_sound());
+    let replica = wrong.next().unwrap();
+    assert_eq!(wrong.next(), None);
+    assert_eq!(replica.member, "n2");
+    let [damage] = &replica.damage[..] else {
+        panic!("one damage is told once: {replica:#?}")
+    };
+    assert_eq!(damage.first, damage.last);
+    assert!(
+        damage.what.contains("segment is damaged at byte"),
+        "{damage:?}"
+    );
+    assert_eq!((replica.differs_from, &replica.unread), (None, &None));
+
+    until("it is mended", async || {
+        client.admin().verify(|_, _| {}).await.unwrap().sound
+    })
+    .await;
+    assert!(fs::read(&path).unwrap() == before, "it is what it was");
 }
 
 #[tokio::test]

@@ -67,7 +67,14 @@ fn render(verified: &ClusterVerified, output: Output) -> String {
     let mut text = table.render(output);
     if !details.is_empty() {
         text.push_str(&format!("\n{details}"));
-        text.push_str("What is damaged its member fetches from another one by itself.\n");
+        let first = verified.replicas.first().map(|replica| &replica.member);
+        let mut members = verified.replicas.iter().map(|replica| &replica.member);
+        let alone = members.all(|member| Some(member) == first);
+        text.push_str(if alone {
+            "No other member has it: bring back a copy of the file.\n"
+        } else {
+            "Its member fetches it from another one by itself.\n"
+        });
     }
     let verdict = if verified.sound {
         output.paint(Paint::Good, "sound, and its replicas are the same")
