@@ -28,7 +28,10 @@ impl Exit {
             Self::Done,
             "done; an interrupted read or tail ends with it too",
         ),
-        (Self::Failed, "refused or failed, with the reason on stderr"),
+        (
+            Self::Failed,
+            "refused or failed, with the reason on stderr; or damage was found (verify)",
+        ),
         (Self::Usage, "the command line could not be understood"),
         (Self::NoQuorum, "no quorum or no leader within the deadline"),
         (

@@ -154,7 +154,7 @@ fn member(dir: &Path, findings: &mut Vec<Found>) -> Option<MemberFile> {
             StartError::Io { source, .. } => source.to_string(),
             error => error.to_string(),
         };
-        findings.push(beside(file, what, Outlook::Refused));
+        findings.push(beside(file, what, Outlook::Refused, 0));
     };
     if let Err(error) = Config::load(dir) {
         refused(dir.join("kontiki.toml"), error);
@@ -182,6 +182,7 @@ fn owner(data: &Path, member: Option<&MemberFile>, findings: &mut Vec<Found>) {
     let Some(member) = member else {
         return;
     };
+    let members = member.members.len();
     match fs::read_to_string(&path) {
         Ok(owner) if owner == owner_of(member) => {}
         Ok(owner) => {
@@ -190,19 +191,19 @@ fn owner(data: &Path, member: Option<&MemberFile>, findings: &mut Vec<Found>) {
                 owner.trim_end(),
                 owner_of(member).trim_end()
             );
-            findings.push(beside(path, what, Outlook::Refused));
+            findings.push(beside(path, what, Outlook::Refused, members));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if member.started {
                 let what = "the data is lost: the member has started before".to_owned();
-                findings.push(beside(path, what, Outlook::Rejoins));
+                findings.push(beside(path, what, Outlook::Rejoins, members));
             }
         }
-        Err(error) => findings.push(beside(path, error.to_string(), Outlook::Refused)),
+        Err(error) => findings.push(beside(path, error.to_string(), Outlook::Refused, members)),
     }
 }
 
-fn beside(file: PathBuf, what: String, outlook: Outlook) -> Found {
+fn beside(file: PathBuf, what: String, outlook: Outlook, replicas: usize) -> Found {
     Found {
         damage: true,
         file,
@@ -212,7 +213,7 @@ fn beside(file: PathBuf, what: String, outlook: Outlook) -> Found {
         group: None,
         entries: None,
         offsets: None,
-        next_start: next_start(outlook, true).to_owned(),
+        next_start: next_start(outlook, replicas).to_owned(),
     }
 }
 
@@ -238,8 +239,7 @@ fn report(
             group: finding.group.map(|group| group.0),
             entries: finding.entries.map(|(first, last)| (first.0, last.0)),
             offsets: finding.offsets.map(|(first, end)| (first.0, end.0 - 1)),
-            // A directory whose cluster is not known is taken for one of several.
-            next_start: next_start(finding.outlook, replicas != 1).to_owned(),
+            next_start: next_start(finding.outlook, replicas).to_owned(),
         }
     };
     findings.extend(verified.findings.into_iter().map(found));
@@ -275,22 +275,23 @@ fn names(member: Option<&MemberFile>, verified: &Verified) -> ClusterState {
         .unwrap_or(birth)
 }
 
-/// What becomes of a finding, as a sentence.
-fn next_start(outlook: Outlook, has_others: bool) -> &'static str {
-    match (outlook, has_others) {
+/// What becomes of a finding, as a sentence; `replicas` are those of the topic, 0 if nobody knows.
+fn next_start(outlook: Outlook, replicas: usize) -> &'static str {
+    match (outlook, replicas) {
         (Outlook::Cut, _) => "it is cut off at the next start: nothing of it had been acknowledged",
         (Outlook::Rebuilt, _) => "it is made again from what is sound in this directory",
-        (Outlook::Mended, true) => {
-            "the entries are fetched from another member, at the next start or when they are first read"
-        }
-        (Outlook::Mended, false) => {
+        (Outlook::Mended, 1) => {
             "no other member has these entries: bring back a copy of the file, or they are lost"
         }
-        (Outlook::Rejoins, true) => {
-            "at its next start the member copies from the leaders, and does not vote before it is whole"
+        (Outlook::Mended, _) => {
+            "the entries are fetched from another member, at the next start or when they are first read"
         }
-        (Outlook::Rejoins, false) => {
-            "no other member has what is lost: bring back a copy of the file"
+        (Outlook::Rejoins, 1 | 2) => {
+            "without this member there is no majority that could give back what it may have promised: \
+             bring back a copy of the file"
+        }
+        (Outlook::Rejoins, _) => {
+            "at its next start the member copies from the leaders, and does not vote before it is whole"
         }
         (Outlook::Ignored, _) => "nothing needs it",
         (Outlook::Unseen, _) => {

@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
 };
 
+use kontiki_raft::Index;
 use kontiki_wire::GroupId;
 
 use crate::{
@@ -60,10 +61,12 @@ pub fn verify_on(disk: Arc<dyn Disk>, progress: Progress) -> Result<Verified, Er
             None
         }
     };
+    let seen = replay.as_ref().map(|replay| replay.seen.clone());
     let groups = groups(disk, replay, &mut out)?;
     for (id, known) in &groups {
         segments::group(disk, *id, known, &mut out)?;
     }
+    behind_damage(disk, seen.unwrap_or_default(), &mut out);
     for (group, at) in said.checkpoints {
         let walked = out.groups.iter().find(|walked| walked.group == group);
         if walked.is_some_and(|walked| walked.last < at.index) {
@@ -77,6 +80,20 @@ pub fn verify_on(disk: Arc<dyn Disk>, progress: Progress) -> Result<Verified, Er
     }
     progress(total, total);
     Ok(out)
+}
+
+/// Names the entries that are in the journal behind its damage, or in it: a start does not take them.
+fn behind_damage(disk: &dyn Disk, seen: BTreeMap<GroupId, Index>, out: &mut Verified) {
+    let path = disk.full_path(Path::new(layout::JOURNAL_DIR));
+    for (group, seen) in seen {
+        let walked = out.groups.iter().find(|walked| walked.group == group);
+        let last = walked.map_or(Index(0), |walked| walked.last);
+        if last < seen && is_plausible(seen) {
+            let what = "these entries, and perhaps more, are in what is damaged or behind it";
+            let finding = Finding::damage(&path, what, Outlook::Rejoins).of(group);
+            out.add(finding.entries(last.next(), seen));
+        }
+    }
 }
 
 /// Counts the files of a directory.

@@ -283,6 +283,13 @@ fn journal_damage_is_named_with_its_file_and_byte() {
             };
             assert_eq!((&found.path, found.at), (&path, Some(at as u64)));
             assert_eq!(found.outlook, Outlook::Rejoins, "{findings:?}");
+            for lost in findings.iter().filter(|found| found.group == Some(GROUP)) {
+                assert_eq!(
+                    lost.entries.map(|(_, last)| last),
+                    Some(Index(30)),
+                    "{lost:?}"
+                );
+            }
             named += 1;
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct Replay {
     pub(crate) reasons: Vec<String>,
     /// Where the damage found just now is.
     pub(crate) spots: Vec<Spot>,
+    /// After damage: the last entry of each group in whatever frames are still valid.
+    pub(crate) seen: BTreeMap<GroupId, Index>,
     /// Only what is said of entries is wanted, not their bodies.
     pub(crate) bodiless: bool,
     /// What was cut.
@@ -147,6 +149,12 @@ impl Replay {
             return;
         }
         for op in op::decode(frame.ops, frame.bodies).unwrap_or_default() {
+            if let Op::Persist { group, entries, .. } = &op
+                && let Some(last) = entries.last()
+            {
+                let seen = self.seen.entry(*group).or_default();
+                *seen = last.id.index.max(*seen);
+            }
             let (group, hard) = match op {
                 Op::Persist {
                     group,

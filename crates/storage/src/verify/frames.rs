@@ -486,7 +486,7 @@ pub(crate) fn is_plausible(index: Index) -> bool {
 
 /// What becomes of a damaged entry: the journal has it still, or others do.
 pub(crate) fn outlook(known: &ReplayedGroup, index: Index) -> Outlook {
-    if index >= known.in_journal_from() {
+    if (known.in_journal_from()..=known.last).contains(&index) {
         Outlook::Rebuilt
     } else {
         Outlook::Mended
