@@ -46,7 +46,7 @@ fn is_noticed(planted: kontiki_raft::Planted) -> bool {
         world.plant(planted);
         world.suffer();
     };
-    (0..150).any(|seed| std::panic::catch_unwind(|| life(seed)).is_err())
+    (0..600).any(|seed| std::panic::catch_unwind(|| life(seed)).is_err())
 }
 
 #[cfg(feature = "planted")]

@@ -33,7 +33,6 @@ impl Disk {
     }
 
     /// Everything is lost but the first entries, and the knowledge that there was more.
-    #[allow(dead_code, reason = "turmoil has disks that forget nothing")]
     pub(crate) fn lose(&mut self, kept: usize) {
         self.log.truncate(kept);
         self.hard = Hard::default();
@@ -49,7 +48,6 @@ impl Disk {
     }
 
     /// Whether it may have held more than it does.
-    #[allow(dead_code, reason = "turmoil has disks that forget nothing")]
     pub(crate) fn is_forgetful(&self) -> bool {
         self.forgot || self.hard.recovering
     }

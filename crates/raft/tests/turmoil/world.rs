@@ -216,7 +216,8 @@ impl World {
                 self.turn(at, Input::PersistFailed);
                 self.crash(at, 0);
             }
-            903..950 => {
+            903..912 => self.forget(at),
+            912..950 => {
                 let peer = NodeId(1 + self.dice.below(self.members.len() as u64));
                 let open = self.dice.percent(80);
                 self.turn(at, Input::Reachable { peer, open });
@@ -311,6 +312,18 @@ impl World {
         }
         member.raft = None;
         self.oracle.crashed(member.me.id);
+    }
+
+    /// A member dies and loses most of its disk, unless another has not come home from that yet: with two
+    /// of three nobody would know what was agreed.
+    fn forget(&mut self, at: usize) {
+        let alone = self.members.iter().all(|one| !one.disk.is_forgetful());
+        if self.members.len() < 3 || !alone {
+            return;
+        }
+        self.crash(at, 0);
+        let kept = self.dice.below(self.members[at].disk.log.len() as u64 + 1);
+        self.members[at].disk.lose(kept as usize);
     }
 
     /// Starts a member that is down.
