@@ -57,7 +57,7 @@ const LINES_MAX: usize = 120;
 /// Does it.
 pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let output = invocation.output;
-    panic::set_hook(Box::new(move |fault| last_words(fault)));
+    panic::set_hook(Box::new(last_words));
     let choice = Choice {
         members: args.members.map(|members| members as usize),
         suffers: args.seed.and(args.minutes).map(|minutes| minutes * MINUTE),
