@@ -13,6 +13,7 @@ mod answered_once;
 mod committed_is_durable_on_a_majority;
 mod committed_is_never_cut;
 mod committed_never_changes;
+mod leaders_commit_in_their_term;
 mod leaders_hold_what_is_committed;
 mod leaders_never_cut;
 mod leaders_without_a_quorum_fall_silent;
@@ -22,6 +23,7 @@ mod one_leader_a_term;
 mod promises_wait_for_the_disk;
 mod replicas_are_identical;
 mod silent_after_the_end;
+mod terms_are_asked_for_first;
 mod terms_never_go_back;
 mod the_forgetful_promise_nothing;
 mod times_never_go_back;
@@ -110,6 +112,8 @@ impl Default for Invariants {
                 times_never_go_back: TimesNeverGoBack,
                 leaders_hold_what_is_committed: LeadersHoldWhatIsCommitted,
                 leaders_never_cut: LeadersNeverCut,
+                leaders_commit_in_their_term: LeadersCommitInTheirTerm,
+                terms_are_asked_for_first: TermsAreAskedForFirst,
                 committed_is_never_cut: CommittedIsNeverCut,
                 committed_is_durable_on_a_majority: CommittedIsDurableOnAMajority,
                 committed_never_changes: CommittedNeverChanges,
