@@ -134,3 +134,10 @@ fn there_are_no_contexts_at_first() {
         .json();
     assert_eq!(json, serde_json::json!({ "contexts": [] }));
 }
+
+#[test]
+fn what_cannot_plant_mistakes_says_how_to_build_what_can() {
+    Shell::new()
+        .run(&["sim", "--planted"])
+        .ends(1, &["cargo run --profile planted --features planted"]);
+}

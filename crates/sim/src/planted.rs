@@ -31,7 +31,7 @@ pub struct Mistake {
     pub place: &'static str,
     /// What a story must have for it to matter.
     pub takes: &'static str,
-    /// Whether it takes minutes to find.
+    /// Whether a hunt takes long: more than a few seconds of a processor, or longer than was tried.
     pub is_rare: bool,
     plant: Plant,
 }

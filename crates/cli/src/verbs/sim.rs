@@ -1,5 +1,7 @@
 //! `kontiki sim`: breaks simulated clusters on purpose, repeatably.
 
+mod planted;
+
 use std::{
     io::{self, Write as _},
     panic,
@@ -45,6 +47,15 @@ pub(crate) struct Args {
     /// Print what happens, line by line
     #[arg(long, requires = "seed")]
     trace: bool,
+
+    /// Plant mistakes that others have made, one after the other, and see how soon each is found; in a
+    /// program that was built for it
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "members", "trace"])]
+    planted: bool,
+
+    /// Only this one of them
+    #[arg(long, value_name = "NAME", requires = "planted")]
+    only: Option<String>,
 }
 
 /// A minute in microseconds.
@@ -57,6 +68,9 @@ const LINES_MAX: usize = 120;
 /// Does it.
 pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let output = invocation.output;
+    if args.planted {
+        return planted::run(args.only.as_deref(), output);
+    }
     panic::set_hook(Box::new(last_words));
     let choice = Choice {
         members: args.members.map(|members| members as usize),

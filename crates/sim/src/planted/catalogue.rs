@@ -96,7 +96,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/following.rs",
         takes: "lost messages",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::AppendUnchecked),
     },
     Mistake {
@@ -123,7 +123,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/election.rs",
         takes: "leaders that are cut off",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::VoteByLength),
     },
     Mistake {
@@ -141,7 +141,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/raft.rs",
         takes: "late messages, restarts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::CountStaleVote),
     },
     Mistake {
@@ -159,7 +159,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd and Consul in their first years"),
         place: "raft/beat.rs",
         takes: "pauses, leadership handed over",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::ReadUnconfirmed),
     },
     Mistake {
@@ -168,7 +168,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd"),
         place: "raft/beat.rs",
         takes: "leaders that die",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::ReadBeforeNoop),
     },
     Mistake {
@@ -177,7 +177,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("openraft"),
         place: "raft/beat.rs",
         takes: "one way cut",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::LeadWithoutQuorum),
     },
     Mistake {
@@ -186,7 +186,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd, in the outage at Cloudflare in 2020"),
         place: "raft/election.rs",
         takes: "isolated member",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::CampaignWithoutPreVote),
     },
     Mistake {
@@ -195,7 +195,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/progress.rs",
         takes: "lost messages",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::WindowStaysShut),
     },
     Mistake {
@@ -204,7 +204,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/replication.rs",
         takes: "damage of journals, wiped disks",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::CountRecovering),
     },
     Mistake {
@@ -213,7 +213,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/rejoin.rs",
         takes: "damage of journals, wiped disks",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::RejoinAtOnce),
     },
     Mistake {
@@ -249,7 +249,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("Kafka's transactions"),
         place: "broker/producers.rs",
         takes: "producers that give up",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::EpochIgnored),
     },
     Mistake {
@@ -267,7 +267,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/producers.rs",
         takes: "restarts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::SilenceNotKept),
     },
     Mistake {
@@ -285,7 +285,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("NATS"),
         place: "broker/cluster.rs",
         takes: "topics deleted",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::DeletedTopicKept),
     },
     Mistake {
@@ -294,7 +294,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/cluster.rs",
         takes: "topics deleted and made",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::GroupReused),
     },
     Mistake {
@@ -303,7 +303,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("NATS, for consumers"),
         place: "broker/cluster.rs",
         takes: "topics made twice",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::CreateReplaces),
     },
     Mistake {
@@ -321,7 +321,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/outbox.rs",
         takes: "power cuts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::ConfirmedEarly),
     },
     Mistake {
@@ -330,7 +330,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/turn.rs",
         takes: "leaders that die",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Broker(Broker::ReadBeforeApplied),
     },
     Mistake {
@@ -357,7 +357,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("PostgreSQL until 2018"),
         place: "storage/journal/append.rs",
         takes: "failing disk, power cuts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::SyncRetried),
     },
     Mistake {
@@ -375,7 +375,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("LogCabin, ZooKeeper, fjall"),
         place: "storage/journal/replay.rs",
         takes: "damage of journals",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::DamageTakenForTorn),
     },
     Mistake {
@@ -429,7 +429,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "storage/writer.rs",
         takes: "topics deleted, restarts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::RemovalNotLogged),
     },
     Mistake {
@@ -456,7 +456,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "storage/group.rs",
         takes: "slow disk, power cuts",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::SegmentAheadOfJournal),
     },
     Mistake {
@@ -501,7 +501,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "storage/segment/read.rs",
         takes: "damage of segments",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::ReadsUnverified),
     },
     Mistake {
@@ -510,7 +510,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "producers that give up",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Client(Client::AmbiguousSentAnew),
     },
     Mistake {
@@ -519,7 +519,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "producers that give up",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Client(Client::UnknownToldAsFailed),
     },
     Mistake {
@@ -528,7 +528,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "tight bounds",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Client(Client::AcknowledgedByCount),
     },
     Mistake {
@@ -537,7 +537,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "producers that give up",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Client(Client::EpochNotRaised),
     },
 ];

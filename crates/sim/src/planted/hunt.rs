@@ -2,8 +2,6 @@
 //! something.
 
 use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -12,9 +10,9 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
+    campaign::tell_guarded,
     plan::{Choice, Plan},
     planted::Mistake,
-    story,
 };
 
 /// How a mistake is looked for.
@@ -100,16 +98,10 @@ impl Hunt {
 pub fn tell(seed: u64, mistake: Option<&Mistake>) -> (u64, Option<String>) {
     let mut plan = Plan::draw(seed, Choice::default());
     let _planting = mistake.map(|mistake| mistake.plant(&mut plan));
-    match catch_unwind(AssertUnwindSafe(|| story::tell(plan, false))) {
+    match tell_guarded(&plan, false) {
         Ok(told) => (told.lasted, told.finding),
-        Err(panic) => (0, Some(format!("panicked: {}", said(&*panic)))),
+        Err(panic) => (0, Some(panic)),
     }
-}
-
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a word")
 }
 
 /// What this thread has had of a processor.
