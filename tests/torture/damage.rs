@@ -43,8 +43,8 @@ fn damage_one(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     }
     report.round();
     let folder = stage.cluster.members[victim].data.clone();
-    let sound = Copy::of(&folder);
     let other = stage.cluster.members[other].data.clone();
+    let sound = Copy::of(&folder);
     let (part, what) = loop {
         let (part, how) = (Part::any(random), random.of(&Wound::ALL));
         if let Some(what) = wound(&folder, &other, part, how, random) {
@@ -53,36 +53,29 @@ fn damage_one(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     };
     report.fault(part.name());
     stage.cluster.launch(victim, Command::new(kontiki()));
-    match stage.cluster.ready(victim) {
-        Ok(()) => {
-            stage.next_acknowledgement();
-            if !stage.is_home(victim) {
-                report.fault("not at home by itself");
-                stage.cluster.kill(victim);
-                sound.restore(&folder);
-                stage.start(&[victim]);
-            }
-        }
+    let started = stage.cluster.ready(victim);
+    stage.next_acknowledgement();
+    let home = match started {
+        Ok(()) => stage.comes_home(victim),
         Err(status) => {
             let said = stage.cluster.said_lately(victim);
             assert_eq!(status.code(), Some(1), "{what}: {status}\n{said}");
-            assert!(
-                said.contains("error: "),
-                "{what}: it does not say why it does not start\n{said}"
-            );
-            if !part.is_identity() {
-                report.fault("not at home by itself");
-            }
-            say(format_args!(
-                "  {what}: {}",
-                said.lines().last().unwrap_or_default()
-            ));
-            report.fault("refused to start");
-            sound.restore(&folder);
-            stage.start(&[victim]);
+            Err(said.lines().last().unwrap_or_default().to_owned())
         }
+    };
+    if let Err(why) = home {
+        assert!(!why.is_empty(), "{what}: it says nothing");
+        if part.is_identity() {
+            report.fault("for a person to put right");
+        } else {
+            report.fault("not at home by itself");
+            say(format_args!("  NOT AT HOME: {what}: {why}"));
+        }
+        stage.cluster.end(victim);
+        sound.restore(&folder);
+        stage.start(&[victim]);
+        stage.heal();
     }
-    stage.heal();
     stage.examine(&[victim]);
 }
 

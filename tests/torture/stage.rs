@@ -36,21 +36,46 @@ pub(crate) struct Stage {
     pub(crate) topic: TopicName,
     group: GroupId,
     pub(crate) cluster: Cluster,
+    /// What each member is started with.
+    programs: Vec<Vec<String>>,
     pub(crate) hands: Hands,
 }
 
 impl Stage {
     /// Starts a cluster that was born, and its load.
-    pub(crate) fn set(mut cluster: Cluster, random: &mut Random) -> Self {
-        for at in 0..SIZE {
+    pub(crate) fn set(cluster: Cluster, random: &mut Random) -> Self {
+        Self::set_with(Hands::new(), cluster, random)
+    }
+
+    /// The same, with hands that hold something already.
+    pub(crate) fn set_with(hands: Hands, cluster: Cluster, random: &mut Random) -> Self {
+        let binary = kontiki().to_str().expect("a path in words").to_owned();
+        Self::set_whole(hands, cluster, vec![vec![binary]; SIZE], random)
+    }
+
+    /// The same, with words before the arguments of each member that run the binary.
+    pub(crate) fn set_as(
+        cluster: Cluster,
+        programs: Vec<Vec<String>>,
+        random: &mut Random,
+    ) -> Self {
+        Self::set_whole(Hands::new(), cluster, programs, random)
+    }
+
+    fn set_whole(
+        hands: Hands,
+        mut cluster: Cluster,
+        programs: Vec<Vec<String>>,
+        random: &mut Random,
+    ) -> Self {
+        for (at, program) in programs.iter().enumerate() {
             let file = cluster.members[at].data.join("kontiki.toml");
             std::fs::write(file, SETTINGS).expect("a member's folder");
-            cluster.launch(at, Command::new(kontiki()));
+            cluster.launch(at, command(program));
         }
         for at in 0..SIZE {
             cluster.ready(at).expect("a new member serves");
         }
-        let hands = Hands::new();
         let topic: TopicName = "orders".parse().expect("a name");
         let (client, group, examiner) = hands.wait(async {
             let client = cluster.client().await;
@@ -68,6 +93,7 @@ impl Stage {
             topic,
             group,
             cluster,
+            programs,
             hands,
         }
     }
@@ -81,7 +107,7 @@ impl Stage {
     /// Starts members and waits until they serve.
     pub(crate) fn start(&mut self, members: &[usize]) {
         for at in members {
-            self.cluster.launch(*at, Command::new(kontiki()));
+            self.cluster.launch(*at, command(&self.programs[*at]));
         }
         for at in members {
             if let Err(status) = self.cluster.ready(*at) {
@@ -119,24 +145,23 @@ impl Stage {
         }
     }
 
-    /// Whether, within a while, a member is as good as the others.
-    pub(crate) fn is_home(&self, at: usize) -> bool {
+    /// Whether, within a while, a member that was started is as good as the others; if not, why not.
+    pub(crate) fn comes_home(&mut self, at: usize) -> Result<(), String> {
         let start = Instant::now();
-        let name = &self.cluster.members[at].name;
-        while start.elapsed() < HOME_WITHIN {
-            if let Ok(status) = self.hands.wait(self.client.admin().status())
-                && status.healthy
-            {
-                return true;
+        loop {
+            let status = self.hands.wait(self.client.admin().status());
+            let why = match status {
+                Ok(status) if status.healthy => return Ok(()),
+                Ok(status) => status.reasons.join("; "),
+                Err(error) => error.to_string(),
+            };
+            if let Some(status) = self.cluster.ended(at) {
+                return Err(format!("it ended: {status}"));
             }
-            if self.cluster.said_lately(at).contains("not to be trusted") {
-                return false;
+            if start.elapsed() > HOME_WITHIN {
+                return Err(why);
             }
         }
-        panic!(
-            "{name} is neither damaged nor well:\n{}",
-            self.cluster.said_lately(at)
-        );
     }
 
     /// Reads all that these members have, and compares it with all that was told so far.
@@ -189,6 +214,14 @@ impl Stage {
         );
         verdict.report
     }
+}
+
+/// These words as a command.
+fn command(words: &[String]) -> Command {
+    let (program, arguments) = words.split_first().expect("a program");
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
 }
 
 /// Where a topic ends, as its leader knows it.

@@ -71,7 +71,7 @@ pub(crate) struct Cluster {
 }
 
 /// A loopback address that no other test of this process or of one running beside it uses.
-fn address() -> Ipv4Addr {
+pub(crate) fn address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let process = std::process::id();
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +84,7 @@ fn address() -> Ipv4Addr {
 }
 
 /// Ports that are free at `address`.
-fn ports(address: Ipv4Addr, count: usize) -> Vec<u16> {
+pub(crate) fn ports(address: Ipv4Addr, count: usize) -> Vec<u16> {
     let sockets: Vec<UdpSocket> = (0..count)
         .map(|_| UdpSocket::bind(SocketAddr::from((address, 0))).expect("a free port"))
         .collect();
