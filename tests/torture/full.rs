@@ -90,11 +90,14 @@ impl SmallDisk {
     /// Takes all the room that is left.
     fn fill(&self) {
         let file = std::fs::File::create(self.ballast()).expect("room for a name");
-        let free = rustix::fs::statvfs(&self.0).expect("a mounted disk");
-        let bytes = free.f_bavail * free.f_frsize;
         let mode = rustix::fs::FallocateFlags::empty();
-        // What the member takes in between makes this fail; what matters is that nothing is left.
-        let _ = rustix::fs::fallocate(&file, mode, 0, bytes);
+        let mut bytes = 0;
+        // One reservation is whole or not at all, and the member takes its share meanwhile.
+        for piece in [1 << 20, 4 << 10] {
+            while rustix::fs::fallocate(&file, mode, bytes, piece).is_ok() {
+                bytes += piece;
+            }
+        }
     }
 
     fn free(&self) {

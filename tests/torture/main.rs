@@ -2,10 +2,12 @@
 //! rounds, from a seed that it prints; `TORTURE="only=kills rounds=500"` is a longer run of one.
 
 mod calls;
+mod clocks;
 #[allow(dead_code, reason = "tests/whole uses the rest of it")]
 #[path = "../whole/cluster.rs"]
 mod cluster;
 mod damage;
+mod full;
 mod kills;
 mod load;
 mod namespaces;

@@ -57,8 +57,8 @@ impl Plan {
 
 /// Says it where nothing captures it: what did not run must not look like what passed.
 pub(crate) fn say(what: std::fmt::Arguments<'_>) {
-    // A closed stderr has no reader to be told.
-    let _ = writeln!(std::io::stderr(), "{what}");
+    // At once, or the lines of tests beside this one come between; a closed stderr has no reader.
+    let _ = std::io::stderr().write_all(format!("{what}\n").as_bytes());
 }
 
 /// Says that a kind of torture does not run here, and why.
