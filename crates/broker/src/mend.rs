@@ -87,12 +87,12 @@ impl Broker {
             damage: what,
             forgot: false,
         };
-        self.await_mending(now, lost, resume);
+        self.begin_mending(now, lost, resume);
         self.outbox.topic_closed(id);
     }
 
     /// A group is kept here that cannot be started before it is mended.
-    pub(crate) fn await_mending(&mut self, now: Now, lost: Lost, resume: Option<Resume>) {
+    pub(crate) fn begin_mending(&mut self, now: Now, lost: Lost, resume: Option<Resume>) {
         let id = lost.group;
         let mending = Mending {
             pursuit: Pursuit::new(lost.missing),

@@ -35,7 +35,7 @@ impl Broker {
             None => self.take_up(own, &founders, now)?,
             Some(lost) => {
                 let applied = own.checkpoint.map_or(Index(0), |(at, _)| at.index);
-                self.await_mending(now, lost, Some(Resume::cluster(applied)));
+                self.begin_mending(now, lost, Some(Resume::cluster(applied)));
             }
         }
         for topic in self.cluster.state().topics.clone() {
@@ -89,7 +89,7 @@ impl Broker {
             return Ok(false);
         }
         if let Some(lost) = boot.as_ref().and_then(Lost::of) {
-            self.await_mending(now, lost, None);
+            self.begin_mending(now, lost, None);
             return Ok(false);
         }
         let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));

@@ -18,7 +18,10 @@ mod signals;
 mod stdout;
 mod verbs;
 
-use std::{panic, process::ExitCode};
+use std::{
+    panic,
+    process::{self, ExitCode},
+};
 
 use clap::Parser;
 
@@ -28,8 +31,10 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    // A member with a fault of its own must stop whole, not go on with one thread less.
     panic::set_hook(Box::new(|fault| {
         eprintln!("error: this is a fault of kontiki itself, please report it: {fault}");
+        process::abort();
     }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -360,7 +360,7 @@ fn mend_alone(
 }
 
 /// A group's segments, with the entries after its checkpoint, and the checkpoint if the segments have
-/// the entry that it says it includes. While some are damaged, nobody can tell whether they do.
+/// the entry that it says it includes. While some are damaged, what they are known to have kept counts.
 pub(crate) fn open_segments(
     disk: &dyn Disk,
     expected: Expected,
@@ -376,7 +376,12 @@ pub(crate) fn open_segments(
                 ..expected
             },
         )?;
-        if !segments.broken.is_empty() || includes(&segments, expected.base, at) {
+        let fits = match segments.broken.is_empty() {
+            true => includes(&segments, expected.base, at),
+            // What segments had not kept is placed again, and so applied again.
+            false => at.index <= expected.kept,
+        };
+        if fits {
             return Ok((segments, Some((at, state))));
         }
         let group = expected.group;

@@ -81,7 +81,6 @@ pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> 
         Some(seed) => one(seed, choice, args.trace)?,
         None => many(args.minutes.unwrap_or(MINUTES), choice, output)?,
     };
-    let _ = panic::take_hook();
     let shown = Shown::of(&sum, begun.elapsed());
     for failure in sum.failures.iter().take(FAILURES_SHOWN_MAX) {
         tell_failure(
@@ -91,6 +90,7 @@ pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> 
             output,
         );
     }
+    let _ = panic::take_hook();
     output.say(&shown, |output| shown.text(output))?;
     Ok(if sum.failures.is_empty() {
         Exit::Done
