@@ -2,7 +2,7 @@
 //! for each promise, named for it.
 //!
 //! Whoever runs members tells what each takes in and what it does, as it happens; from that alone a
-//! [`Ledger`] keeps what every disk must hold, and each promise is held against it. Nothing here asks
+//! ledger keeps what every disk must hold, and each promise is held against it. Nothing here asks
 //! the members: a member that is wrong about itself would be believed.
 
 mod ledger;

@@ -49,13 +49,14 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
     let mut checkpoints = state.checkpoints()?;
     let mut groups = Vec::new();
     for (id, group) in std::mem::take(&mut replay.groups) {
-        groups.push(open_group(
-            disk,
-            id,
-            group,
-            checkpoints.remove(&id),
-            &mut replay.damage,
-        )?);
+        let kept = checkpoints.remove(&id);
+        let was_kept = kept.is_some();
+        let opened = open_group(disk, id, group, kept, &mut replay.damage)?;
+        if was_kept && opened.recovered.checkpoint.is_none() {
+            // What was not told now must not be told when the group is mended.
+            state.remove(id)?;
+        }
+        groups.push(opened);
     }
     if !replay.damage.is_empty() {
         groups.iter_mut().for_each(OpenedGroup::forget);
