@@ -184,12 +184,22 @@ impl Stage {
         let mut dumps = Vec::new();
         for at in members {
             let member = &self.cluster.members[*at];
-            let read = self.examiner.read(&member.name, member.address, end);
-            let read = async { tokio::time::timeout(PATIENCE, read).await };
-            let read = self.hands.wait(read);
-            let pieces = read
-                .unwrap_or_else(|_| panic!("{} does not show all it has", member.name))
-                .unwrap_or_else(|why| panic!("{} does not show all it has: {why}", member.name));
+            let start = Instant::now();
+            let pieces = loop {
+                let read = self.examiner.read(&member.name, member.address, end);
+                let read = async { tokio::time::timeout(PATIENCE, read).await };
+                let why = match self.hands.wait(read) {
+                    Ok(Ok(pieces)) => break pieces,
+                    Ok(Err(why)) => why.to_string(),
+                    Err(_) => "it takes too long".to_owned(),
+                };
+                // What it finds damaged on the way, it fetches from the others first.
+                let name = &member.name;
+                assert!(
+                    start.elapsed() < PATIENCE,
+                    "{name} does not show all it has: {why}"
+                );
+            };
             dumps.push(Dump {
                 holder: Holder::Member(*at as u64 + 1),
                 group: self.group,
