@@ -98,7 +98,7 @@ pub enum VerifyError {
     Running(PathBuf),
     /// It is nobody's.
     #[error(
-        "{} is neither a member's directory nor the data directory in one",
+        "{} is neither a member's directory nor the data directory in one; name the one that `kontiki serve --data` was given",
         .0.display()
     )]
     NotAMember(PathBuf),
