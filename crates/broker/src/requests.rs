@@ -13,6 +13,7 @@ use crate::{
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
+    tickets::Sought,
 };
 
 /// What a request comes to now.
@@ -30,6 +31,7 @@ impl Broker {
             _ if self.tickets.count() > TICKETS_MAX => Err(Refusal::Busy),
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
             Request::Topic { name } => self.describe(now, ticket, name),
+            Request::Topics => self.list(now, ticket),
             Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
             Request::CreateTopic { name, settings } => self.create(now, ticket, name, settings),
             Request::DeleteTopic { name } => self.delete(now, ticket, name),
@@ -47,7 +49,7 @@ impl Broker {
         self.check(|broker| broker.tickets.answer(ticket, response, &mut broker.outbox));
     }
 
-    fn metadata(&self) -> Response {
+    pub(crate) fn metadata(&self) -> Response {
         let state = self.cluster.state();
         let topics = state.topics.iter().map(|topic| self.topic_info(topic));
         Response::Metadata {
@@ -68,10 +70,21 @@ impl Broker {
         if self.lead(topic.group).is_err() {
             return Ok(Outcome::Answered(Response::Topic(topic)));
         }
+        Ok(self.read(now, topic.group, Sought::Topic(name), ticket))
+    }
+
+    /// The list that a member has may lack what the others have agreed on while it was away. So only
+    /// the leader answers, once a quorum has confirmed that it is the leader still.
+    fn list(&mut self, now: Now, ticket: Ticket) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        Ok(self.read(now, GroupId::CLUSTER, Sought::Topics, ticket))
+    }
+
+    fn read(&mut self, now: Now, group: GroupId, sought: Sought, ticket: Ticket) -> Outcome {
         let id = ReadId(self.next_proposal().0);
-        self.tickets.wait_for_read(id, topic.group, name, ticket);
-        self.feed(now, topic.group, kontiki_raft::Input::Read { id });
-        Ok(Outcome::Waits)
+        self.tickets.wait_for_read(id, group, sought, ticket);
+        self.feed(now, group, kontiki_raft::Input::Read { id });
+        Outcome::Waits
     }
 
     fn create(

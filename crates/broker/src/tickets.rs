@@ -1,5 +1,5 @@
 //! Requests that wait: for a command to be committed, for a leader to be followed by another, or for a
-//! quorum to confirm that a topic's end is as new as any.
+//! quorum to confirm that what a leader knows is as new as any answer that was given.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,20 @@ pub(crate) struct Tickets {
     reads: BTreeMap<ReadId, Read>,
 }
 
-/// A question for a topic's end, asked of its leader.
+/// What a read of a group is to show.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Sought {
+    /// A topic, and how far its log goes.
+    Topic(TopicName),
+    /// Which topics there are.
+    Topics,
+}
+
+/// A question asked of a group's leader.
 #[derive(Clone, Debug)]
 struct Read {
     group: GroupId,
-    name: TopicName,
+    sought: Sought,
     ticket: Ticket,
     /// What must be applied before it is answered, once a quorum has confirmed it.
     confirmed: Option<Index>,
@@ -127,12 +136,12 @@ impl Tickets {
         &mut self,
         id: ReadId,
         group: GroupId,
-        name: TopicName,
+        sought: Sought,
         ticket: Ticket,
     ) {
         let read = Read {
             group,
-            name,
+            sought,
             ticket,
             confirmed: None,
         };
@@ -155,7 +164,7 @@ impl Tickets {
     }
 
     /// The reads of a group that may be answered now that it has applied this far.
-    pub(crate) fn end_reads(&mut self, group: GroupId, applied: Index) -> Vec<(Ticket, TopicName)> {
+    pub(crate) fn end_reads(&mut self, group: GroupId, applied: Index) -> Vec<(Ticket, Sought)> {
         let ready = |read: &Read| {
             read.group == group && read.confirmed.is_some_and(|index| index <= applied)
         };
@@ -163,15 +172,15 @@ impl Tickets {
     }
 
     /// The group is no more: all its reads.
-    pub(crate) fn drop_reads(&mut self, group: GroupId) -> Vec<(Ticket, TopicName)> {
+    pub(crate) fn drop_reads(&mut self, group: GroupId) -> Vec<(Ticket, Sought)> {
         self.take_reads(|read| read.group == group)
     }
 
-    fn take_reads(&mut self, taken: impl Fn(&Read) -> bool) -> Vec<(Ticket, TopicName)> {
+    fn take_reads(&mut self, taken: impl Fn(&Read) -> bool) -> Vec<(Ticket, Sought)> {
         let ids = self.reads.iter().filter(|(_, read)| taken(read));
         let ids: Vec<ReadId> = ids.map(|(id, _)| *id).collect();
         let reads = ids.into_iter().filter_map(|id| self.reads.remove(&id));
-        reads.map(|read| (read.ticket, read.name)).collect()
+        reads.map(|read| (read.ticket, read.sought)).collect()
     }
 
     /// Whatever was taken was answered or waits for something.

@@ -11,6 +11,7 @@ use crate::{
     effect::{Effect, Placed},
     input::Now,
     planted::{Planted, plants},
+    tickets::Sought,
 };
 
 impl Broker {
@@ -156,12 +157,19 @@ impl Broker {
         group.settle(&mut self.outbox)?;
         let applied = match plants(Planted::ReadBeforeApplied) {
             true => Index(u64::MAX),
-            false => group.log().map_or(Index(0), TopicLog::applied),
+            false => match group.log() {
+                Some(log) => log.applied(),
+                None if id == GroupId::CLUSTER => self.cluster.applied().index,
+                None => Index(0),
+            },
         };
-        for (ticket, name) in self.tickets.end_reads(id, applied) {
-            let response = match self.topic(&name) {
-                Some(topic) => Response::Topic(topic),
-                None => Response::Refused(no_such_topic(&name)),
+        for (ticket, sought) in self.tickets.end_reads(id, applied) {
+            let response = match sought {
+                Sought::Topics => self.metadata(),
+                Sought::Topic(name) => match self.topic(&name) {
+                    Some(topic) => Response::Topic(topic),
+                    None => Response::Refused(no_such_topic(&name)),
+                },
             };
             self.tickets.answer(ticket, response, &mut self.outbox)?;
         }

@@ -12,8 +12,8 @@ use kontiki_raft::{
 };
 use kontiki_wire::{
     Answer, Batch, BatchBuilder, ClusterCommand, ClusterId, ClusterState, GroupId, GroupMessage,
-    Member, Offset, ProducerId, Record, Refusal, Request, Response, Topic, TopicSettings,
-    TopicState, limits::CONTROL_BYTES_MAX,
+    Member, Offset, ProducerId, Record, Refusal, Request, Response, Topic, TopicName,
+    TopicSettings, TopicState, limits::CONTROL_BYTES_MAX,
 };
 
 fn node(id: u64) -> NodeRef {
@@ -383,11 +383,34 @@ fn nobody_says_that_there_is_no_topic_before_it_has_heard_a_leader() {
         restarted.request(topic()),
         Response::Refused(Refusal::Unavailable { .. })
     ));
+    assert_eq!(
+        restarted.request(Request::Topics),
+        Response::Refused(Refusal::NotLeader { leader: None })
+    );
     let mut alone = Hand::alone();
     assert!(matches!(
         alone.request(topic()),
         Response::Refused(Refusal::NoSuchTopic { .. })
     ));
+}
+
+#[test]
+fn list_of_topics_has_every_one_that_was_made() {
+    let mut alone = Hand::alone();
+    let listed = |hand: &mut Hand| match hand.request(Request::Topics) {
+        Response::Metadata { topics, .. } => topics.into_iter().map(|topic| topic.name).collect(),
+        other => panic!("{other:?}"),
+    };
+    let none: Vec<TopicName> = listed(&mut alone);
+    assert_eq!(none, []);
+    let name: TopicName = "a".parse().unwrap();
+    let settings = TopicSettings { replicas: 1 };
+    let create = Request::CreateTopic {
+        name: name.clone(),
+        settings,
+    };
+    assert!(matches!(alone.request(create), Response::Topic(_)));
+    assert_eq!(listed(&mut alone), [name]);
 }
 
 #[test]

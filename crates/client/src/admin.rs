@@ -9,7 +9,7 @@ use crate::{
     connections::NoAnswer,
     error::AdminError,
     routing::{NoRoute, Routing, Unanswered},
-    status::{ClusterStatus, Witness},
+    status::{ClusterStatus, Listed, Witness},
     verify::{ClusterVerified, verify},
 };
 
@@ -68,9 +68,10 @@ impl Admin {
         self.ask_leader(None, &request).await
     }
 
-    /// All topics, by name.
+    /// All topics, by name: every one that was made by now, so somebody has to lead the cluster's own
+    /// group. [`status`](Self::status) tells what is known without.
     pub async fn list_topics(&self) -> Result<Vec<TopicInfo>, AdminError> {
-        let metadata = self.routing.refresh(self.until()).await;
+        let metadata = self.routing.topics(self.until()).await;
         let mut topics = metadata.map_err(|why| self.no_answer(why, false))?.topics;
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
@@ -129,10 +130,10 @@ impl Admin {
             .refresh(self.until())
             .await
             .map_err(|why| self.no_answer(why, false))?;
-        let answers = self
-            .routing
-            .ask_all(&Request::Status, STATUS_TIME_MAX)
-            .await;
+        let (answers, confirmed) = tokio::join!(
+            self.routing.ask_all(&Request::Status, STATUS_TIME_MAX),
+            self.routing.topics(Instant::now() + STATUS_TIME_MAX),
+        );
         let witnesses = answers.into_iter().map(|(member, answer)| Witness {
             name: member.name().to_string(),
             said: match answer {
@@ -142,10 +143,13 @@ impl Admin {
                 Err(why) => Err(why.to_string()),
             },
         });
+        let listed = Listed {
+            confirmed: confirmed.is_ok(),
+            known: confirmed.unwrap_or(metadata),
+        };
         Ok(ClusterStatus::join(
             self.routing.cluster(),
-            &metadata.members,
-            &metadata.topics,
+            &listed,
             witnesses.collect(),
         ))
     }
@@ -158,8 +162,14 @@ impl Admin {
         &self,
         progress: impl FnMut(u64, u64),
     ) -> Result<ClusterVerified, AdminError> {
-        let metadata = self.routing.refresh(self.until()).await;
-        let metadata = metadata.map_err(|why| self.no_answer(why, false))?;
+        let metadata = match self.routing.topics(Instant::now() + STATUS_TIME_MAX).await {
+            Ok(confirmed) => confirmed,
+            // Nobody leads: what one of them knows can be read all the same.
+            Err(_) => {
+                let metadata = self.routing.refresh(self.until()).await;
+                metadata.map_err(|why| self.no_answer(why, false))?
+            }
+        };
         let mut topics = metadata.topics;
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         verify(&self.routing, &metadata.members, &topics, progress).await

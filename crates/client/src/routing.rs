@@ -92,7 +92,7 @@ impl Route {
     }
 }
 
-/// What `Metadata` says.
+/// What `Metadata` and `Topics` say.
 pub(crate) struct Metadata {
     pub(crate) members: Vec<MemberInfo>,
     pub(crate) topics: Vec<TopicInfo>,
@@ -142,6 +142,13 @@ impl Routing {
     /// Asks any member for the members and topics, and takes note.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<Metadata, NoRoute> {
         let response = self.ask_in_rounds(&Request::Metadata, deadline).await?;
+        self.note(response).map_err(NoRoute::NoAnswer)
+    }
+
+    /// Members and topics as the leader of the cluster's own group knows them, confirmed by a quorum:
+    /// every topic that was made by now is among them.
+    pub(crate) async fn topics(&self, deadline: Instant) -> Result<Metadata, NoRoute> {
+        let response = self.ask_any(&Request::Topics, deadline).await?;
         self.note(response).map_err(NoRoute::NoAnswer)
     }
 

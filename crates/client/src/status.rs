@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use kontiki_wire::{ClusterId, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, TopicInfo};
 use serde::Serialize;
 
+use crate::routing::Metadata;
+
 /// The state of a cluster, as its members tell it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
@@ -85,14 +87,16 @@ pub(crate) struct Witness {
     pub(crate) said: Result<MemberStatus, String>,
 }
 
+/// Which members and topics there are.
+pub(crate) struct Listed {
+    /// Whether it is the leader of the cluster's own group that says so, or only some member.
+    pub(crate) confirmed: bool,
+    pub(crate) known: Metadata,
+}
+
 impl ClusterStatus {
     /// Joins what the members say.
-    pub(crate) fn join(
-        cluster: ClusterId,
-        members: &[MemberInfo],
-        topics: &[TopicInfo],
-        witnesses: Vec<Witness>,
-    ) -> Self {
+    pub(crate) fn join(cluster: ClusterId, listed: &Listed, witnesses: Vec<Witness>) -> Self {
         let said: HashMap<String, Result<MemberStatus, String>> = witnesses
             .into_iter()
             .map(|witness| (witness.name, witness.said))
@@ -102,7 +106,13 @@ impl ClusterStatus {
         let council = groups.get(&GroupId::CLUSTER).copied();
         if council.is_none_or(|council| council.leader.is_none()) {
             reasons.push("the cluster's own group has no leader".to_owned());
+        } else if !listed.confirmed {
+            reasons.push(
+                "the leader of the cluster's own group did not confirm in time which topics there are"
+                    .to_owned(),
+            );
         }
+        let Metadata { members, topics } = &listed.known;
         let mut members: Vec<_> = members
             .iter()
             .map(|info| member_health(info, said.get(&info.name), council, &mut reasons))

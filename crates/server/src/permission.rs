@@ -32,7 +32,7 @@ impl Act {
 
     pub(crate) fn of_request(request: &Request) -> Self {
         match request {
-            Request::Metadata => Self::FindMembers,
+            Request::Metadata | Request::Topics => Self::FindMembers,
             Request::Topic { .. } => Self::FindTopic,
             Request::OffsetAt { .. } => Self::FindOffset,
             Request::CreateTopic { .. } => Self::CreateTopic,

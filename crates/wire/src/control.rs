@@ -80,13 +80,16 @@ pub enum Request {
         /// The running checksum of the entries before.
         digest: u32,
     },
+    /// Members and topics as the leader of the cluster's own group knows them: every topic that was made
+    /// before this was asked is among them.
+    Topics,
 }
 
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[non_exhaustive]
 pub enum Response {
-    /// To `Metadata`.
+    /// To `Metadata` and `Topics`.
     Metadata {
         /// Which cluster this is.
         cluster: ClusterId,

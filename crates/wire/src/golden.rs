@@ -299,6 +299,7 @@ fn requests() -> Vec<Sample> {
             last: 20,
             digest: 0x0d19_e570,
         };
+        "topics" Request::Topics => Request::Topics;
     }
 }
 

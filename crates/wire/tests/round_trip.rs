@@ -199,6 +199,7 @@ fn request() -> impl Strategy<Value = Request> {
             last,
             digest,
         }),
+        Just(Request::Topics),
     ]
 }
 

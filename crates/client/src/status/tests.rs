@@ -79,8 +79,14 @@ fn all_well() -> Vec<Witness> {
 }
 
 fn join(witnesses: Vec<Witness>) -> ClusterStatus {
-    let members = [member(3), member(1), member(2)];
-    ClusterStatus::join(ClusterId(0xab), &members, &[topic()], witnesses)
+    let listed = Listed {
+        confirmed: true,
+        known: Metadata {
+            members: vec![member(3), member(1), member(2)],
+            topics: vec![topic()],
+        },
+    };
+    ClusterStatus::join(ClusterId(0xab), &listed, witnesses)
 }
 
 #[test]
@@ -185,6 +191,21 @@ fn topic_and_cluster_without_a_leader_are_reported() {
             .all(|replica| replica.state == "unknown")
     );
     assert!(status.members.iter().all(|member| member.voter));
+}
+
+#[test]
+fn topics_that_only_a_member_knows_of_may_not_be_all() {
+    let listed = Listed {
+        confirmed: false,
+        known: Metadata {
+            members: vec![member(1), member(2), member(3)],
+            topics: Vec::new(),
+        },
+    };
+    let status = ClusterStatus::join(ClusterId(0xab), &listed, all_well());
+    assert!(!status.healthy);
+    assert_eq!(status.reasons.len(), 1);
+    assert!(status.reasons[0].contains("did not confirm in time which topics there are"));
 }
 
 #[test]

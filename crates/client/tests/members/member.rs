@@ -90,7 +90,12 @@ impl Member {
             })
         };
         match request {
-            Request::Metadata => Response::Metadata {
+            // The cluster's own group is led by the last member.
+            Request::Topics if !self.leads_the_cluster(state) => {
+                let leader = state.infos.last().map(|last| last.name.clone());
+                Response::Refused(Refusal::NotLeader { leader })
+            }
+            Request::Metadata | Request::Topics => Response::Metadata {
                 cluster: self.connection_cluster(),
                 members: state.infos.clone(),
                 topics: state
@@ -104,12 +109,8 @@ impl Member {
                 Some(info) => Response::Topic(info),
                 None => unknown(&name),
             },
-            // The cluster's own group is led by the last member.
             Request::CreateTopic { .. } | Request::DeleteTopic { .. }
-                if state
-                    .infos
-                    .last()
-                    .is_some_and(|last| last.name != self.name) =>
+                if !self.leads_the_cluster(state) =>
             {
                 let leader = state.infos.last().map(|last| last.name.clone());
                 Response::Refused(Refusal::NotLeader { leader })
@@ -133,6 +134,13 @@ impl Member {
             Request::Status => Response::Status(self.status(state)),
             other => panic!("{other:?} is not in the script"),
         }
+    }
+
+    fn leads_the_cluster(&self, state: &State) -> bool {
+        state
+            .infos
+            .last()
+            .is_some_and(|last| last.name == self.name)
     }
 
     fn connection_cluster(&self) -> kontiki_wire::ClusterId {
