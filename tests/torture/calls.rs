@@ -1,10 +1,7 @@
 //! System calls that fail once, the k-th of their kind: the member says why, stops itself, is not
 //! missed, and starts again as if nothing had been.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use crate::{
     cluster::{Cluster, kontiki},
@@ -132,7 +129,10 @@ fn fail_a_call(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     strace.arg(kontiki());
     stage.cluster.launch(victim, strace);
     let started = stage.cluster.ready(victim);
-    let status = started.err().or_else(|| ends(stage, victim));
+    let cluster = &mut stage.cluster;
+    let status = started
+        .err()
+        .or_else(|| cluster.ends_within(victim, REACHED_WITHIN));
     let Some(status) = status else {
         // It may not have come so far, or it could do without.
         report.fault("not reached, or borne");
@@ -159,16 +159,4 @@ fn fail_a_call(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     report.fault(failure.named);
     stage.next_acknowledgement();
     stage.start(&[victim]);
-}
-
-/// The status of a member that ends by itself, if it does.
-fn ends(stage: &mut Stage, at: usize) -> Option<std::process::ExitStatus> {
-    let start = Instant::now();
-    while start.elapsed() < REACHED_WITHIN {
-        if let Some(status) = stage.cluster.ended(at) {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    None
 }

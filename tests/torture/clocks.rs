@@ -7,7 +7,7 @@ use crate::{
     cluster::{Cluster, kontiki},
     plan::{Plan, Random, not_run, say},
     report::Report,
-    stage::{SIZE, Stage},
+    stage::{SIZE, Scene, Stage},
 };
 
 /// Rounds on one cluster.
@@ -34,7 +34,11 @@ fn jumping_clocks_change_nothing() {
         let cluster = Cluster::born(SIZE);
         let clocks: Vec<_> = (0..SIZE).map(|at| Clock::beside(&cluster, at)).collect();
         let programs = clocks.iter().map(|clock| clock.program(&library)).collect();
-        let mut stage = Stage::set_as(cluster, programs, &mut plan.random);
+        let scene = Scene {
+            programs,
+            ..Scene::from(cluster)
+        };
+        let mut stage = Stage::set(scene, &mut plan.random);
         stage.progress(100);
         for _ in 0..rounds {
             jump(&mut stage, &clocks, &mut plan.random, &mut report);

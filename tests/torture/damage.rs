@@ -1,105 +1,218 @@
-//! Damage at rest: one member is down, one of its files is wrong when it starts again. It may not show
-//! or acknowledge anything wrong, it says what it found, and it comes home.
+//! Damage at rest: members are down, some of their files are wrong or gone when they start again. They
+//! may not show or acknowledge anything wrong, and they come home by themselves.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::{Duration, Instant},
+};
 
 use crate::{
     cluster::{Cluster, kontiki},
-    plan::{Plan, Random, say},
+    plan::{Deck, Plan, Random, say},
     report::Report,
     stage::{SIZE, Stage},
-    wounds::{Part, Wound, wound},
+    wounds::{Part, Wound, files, helical, wound},
 };
 
 /// Rounds on one cluster.
 const ROUNDS_OF_A_CLUSTER: u32 = 50;
+/// How long damaged members may take, from their start, until all is well and they have shown all they
+/// have.
+const HOME_WITHIN: Duration = Duration::from_secs(30);
+/// Of a hundred rounds on one file, how many go on to a second and perhaps a third.
+const ONE_MORE: u64 = 30;
+
+/// What is done in a round.
+#[derive(Clone, Copy)]
+enum Blow {
+    /// To one member's files, of this kind first.
+    Files(Part),
+    /// One of those that say who the member is.
+    Identity,
+    /// One member's data directory is gone.
+    Wiped,
+    /// Every member's segments, so that each range is sound in one of them only.
+    Helical,
+}
+
+const DECK: [Blow; 12] = [
+    Blow::Files(Part::Journal),
+    Blow::Files(Part::Journal),
+    Blow::Files(Part::Journal),
+    Blow::Files(Part::Segment),
+    Blow::Files(Part::Segment),
+    Blow::Files(Part::State),
+    Blow::Files(Part::State),
+    Blow::Files(Part::Index),
+    Blow::Files(Part::Salt),
+    Blow::Identity,
+    Blow::Wiped,
+    Blow::Helical,
+];
 
 #[test]
-fn a_member_with_a_damaged_file_shows_nothing_wrong_and_comes_home() {
-    let Some(mut plan) = Plan::of("damage", 8) else {
+fn damaged_members_show_nothing_wrong_and_come_home_by_themselves() {
+    let Some(mut plan) = Plan::of("damage", DECK.len() as u32) else {
         return;
     };
     let mut report = Report::new(&plan);
+    let mut deck = Deck::of(&DECK);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let mut stage = Stage::set(Cluster::born(SIZE), &mut plan.random);
         // Some segments and some journal files.
         stage.progress(3000);
         for _ in 0..rounds {
-            damage_one(&mut stage, &mut plan.random, &mut report);
+            report.round();
+            let random = &mut plan.random;
+            match deck.draw(random) {
+                Blow::Files(part) => damage_files(&mut stage, part, random, &mut report),
+                Blow::Identity => damage_identity(&mut stage, random, &mut report),
+                Blow::Wiped => wipe_one(&mut stage, random, &mut report),
+                Blow::Helical => damage_all(&mut stage, random, &mut report),
+            }
         }
         stage.finish(&mut report);
     }
     say(format_args!("{report}"));
 }
 
-fn damage_one(stage: &mut Stage, random: &mut Random, report: &mut Report) {
+fn damage_files(stage: &mut Stage, part: Part, random: &mut Random, report: &mut Report) {
+    let victim = take_down_one(stage, random);
+    let mut wounds = vec![damage_one(stage, victim, part, random, report)];
+    while random.percent(ONE_MORE) && wounds.len() < 3 {
+        let part = random.of(&Part::REPAIRED);
+        wounds.push(damage_one(stage, victim, part, random, report));
+    }
+    let wounds = wounds.join(", ");
+    if let Err(status) = start(stage, victim) {
+        let said = stage.cluster.said_lately(victim);
+        panic!("it does not start after {wounds} ({status}):\n{said}");
+    }
+    come_home(stage, &[victim], &wounds, report);
+}
+
+fn damage_identity(stage: &mut Stage, random: &mut Random, report: &mut Report) {
+    let victim = take_down_one(stage, random);
+    let folder = stage.cluster.members[victim].data.clone();
+    let part = random.of(&Part::IDENTITY);
+    let kept = Kept::of(&folder, part);
+    let what = damage_one(stage, victim, part, random, report);
+    match start(stage, victim) {
+        Ok(()) => come_home(stage, &[victim], &what, report),
+        Err(status) => {
+            let said = stage.cluster.said_lately(victim);
+            assert_eq!(status.code(), Some(1), "after {what}:\n{said}");
+            let names_it = said.contains(&*folder.to_string_lossy());
+            assert!(names_it, "after {what}, it does not say where:\n{said}");
+            report.fault("for a person to put right");
+            stage.next_acknowledgement();
+            kept.put_back();
+            stage.start(&[victim]);
+            stage.examine(&[victim]);
+        }
+    }
+}
+
+fn wipe_one(stage: &mut Stage, random: &mut Random, report: &mut Report) {
+    let victim = take_down_one(stage, random);
+    let data = stage.cluster.members[victim].data.join("data");
+    fs::remove_dir_all(data).expect("a data directory to remove");
+    report.fault("wiped");
+    stage.start(&[victim]);
+    come_home(stage, &[victim], "the loss of all it had", report);
+}
+
+/// What is committed is in segments after an orderly stop, so that damage to them is damage to it.
+fn damage_all(stage: &mut Stage, random: &mut Random, report: &mut Report) {
+    stage.heal();
+    for at in 0..SIZE {
+        stage.cluster.stop(at);
+    }
+    let members = stage.cluster.members.iter();
+    let folders: Vec<_> = members.map(|member| member.data.clone()).collect();
+    let ranges = helical(&folders, random);
+    assert!(ranges > 0, "members have nothing in common to damage");
+    report.fault("helical");
+    stage.start(&[0, 1, 2]);
+    let what = format!("helical damage to {ranges} ranges");
+    come_home(stage, &[0, 1, 2], &what, report);
+}
+
+/// Any one, killed or stopped in order.
+fn take_down_one(stage: &mut Stage, random: &mut Random) -> usize {
     stage.heal();
     let victim = random.below(SIZE as u64) as usize;
-    let other = (victim + random.within(1..=2) as usize) % SIZE;
     if random.percent(70) {
         stage.cluster.kill(victim);
     } else {
         stage.cluster.stop(victim);
     }
-    report.round();
-    let folder = stage.cluster.members[victim].data.clone();
-    let other = stage.cluster.members[other].data.clone();
-    let sound = Copy::of(&folder);
-    let (part, what) = loop {
-        let (part, how) = (Part::any(random), random.of(&Wound::ALL));
-        if let Some(what) = wound(&folder, &other, part, how, random) {
-            break (part, what);
-        }
-    };
-    report.fault(part.name());
-    stage.cluster.launch(victim, Command::new(kontiki()));
-    let started = stage.cluster.ready(victim);
-    stage.next_acknowledgement();
-    let home = match started {
-        Ok(()) => stage.comes_home(victim),
-        Err(status) => {
-            let said = stage.cluster.said_lately(victim);
-            assert_eq!(status.code(), Some(1), "{what}: {status}\n{said}");
-            Err(said.lines().last().unwrap_or_default().to_owned())
-        }
-    };
-    if let Err(why) = home {
-        assert!(!why.is_empty(), "{what}: it says nothing");
-        if part.is_identity() {
-            report.fault("for a person to put right");
-        } else {
-            report.fault("not at home by itself");
-            say(format_args!("  NOT AT HOME: {what}: {why}"));
-        }
-        stage.cluster.end(victim);
-        sound.restore(&folder);
-        stage.start(&[victim]);
-        stage.heal();
-    }
-    stage.examine(&[victim]);
+    victim
 }
 
-/// A member's folder as it was, to go back to.
-struct Copy(std::path::PathBuf);
+/// Wounds a file of such a part, somehow, and says how.
+fn damage_one(
+    stage: &Stage,
+    victim: usize,
+    part: Part,
+    random: &mut Random,
+    report: &mut Report,
+) -> String {
+    let other = (victim + random.within(1..=2) as usize) % SIZE;
+    let folder = |at: usize| &stage.cluster.members[at].data;
+    report.fault(part.name());
+    loop {
+        let how = random.of(&Wound::ALL);
+        if let Some(what) = wound(folder(victim), folder(other), part, how, random) {
+            return what;
+        }
+    }
+}
 
-impl Copy {
-    fn of(folder: &Path) -> Self {
-        let copy = Self(folder.with_extension("sound"));
-        copy.over(folder, &copy.0);
-        copy
+fn start(stage: &mut Stage, victim: usize) -> Result<(), ExitStatus> {
+    stage.cluster.launch(victim, Command::new(kontiki()));
+    stage.cluster.ready(victim)
+}
+
+/// They are as good as the others, before and after they have shown all they have: damage that nobody
+/// has met is found then.
+fn come_home(stage: &mut Stage, victims: &[usize], what: &str, report: &mut Report) {
+    let started = Instant::now();
+    stage.next_acknowledgement();
+    let other = (victims[0] + 1) % SIZE;
+    let home = stage.heals_by(started + HOME_WITHIN).and_then(|()| {
+        match victims {
+            [one] => stage.examine(&[*one, other]),
+            all => stage.examine(all),
+        }
+        stage.heals_by(started + HOME_WITHIN)
+    });
+    if let Err(why) = home {
+        panic!("not home within {HOME_WITHIN:?} of {what}: {why}");
+    }
+    report.returns.push(started.elapsed());
+}
+
+/// Files as they were.
+struct Kept(Vec<(PathBuf, Vec<u8>)>);
+
+impl Kept {
+    fn of(folder: &Path, part: Part) -> Self {
+        let paths = files(folder, part)
+            .into_iter()
+            .map(|name| folder.join(name));
+        let read = |path: PathBuf| {
+            let bytes = fs::read(&path).expect("a file to keep");
+            (path, bytes)
+        };
+        Self(paths.map(read).collect())
     }
 
-    fn restore(&self, folder: &Path) {
-        self.over(&self.0, folder);
-    }
-
-    fn over(&self, from: &Path, to: &Path) {
-        let _ = std::fs::remove_dir_all(to);
-        let mut cp = Command::new("cp");
-        cp.args(["-a", "--sparse=always"]).arg(from).arg(to);
-        assert!(
-            cp.status().expect("cp runs").success(),
-            "a folder is copied"
-        );
+    fn put_back(self) {
+        for (path, bytes) in self.0 {
+            fs::write(path, bytes).expect("a file to put back");
+        }
     }
 }

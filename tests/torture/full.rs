@@ -8,9 +8,8 @@ use std::{
 use crate::{
     cluster::Cluster,
     plan::{Plan, Random, may_touch_the_machine, not_run, say},
-    power::run,
     report::Report,
-    stage::{SIZE, Stage},
+    stage::{SIZE, Stage, run},
 };
 
 /// Rounds on one cluster.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     cluster::Cluster,
-    plan::{Plan, say},
+    plan::{Deck, Plan, Random, say},
     report::Report,
     stage::{SIZE, Stage},
 };
@@ -14,17 +14,36 @@ const ROUNDS_OF_A_CLUSTER: u32 = 100;
 /// Rounds after which everything is examined while the load goes on.
 const ROUNDS_BETWEEN_LOOKS: u32 = 25;
 
+#[derive(Clone, Copy)]
+enum Victims {
+    Leader,
+    AnyOne,
+    Two,
+    All,
+}
+
+const DECK: [Victims; 6] = [
+    Victims::Leader,
+    Victims::Leader,
+    Victims::Leader,
+    Victims::AnyOne,
+    Victims::Two,
+    Victims::All,
+];
+
 #[test]
 fn killed_members_lose_nothing_under_load() {
     let Some(mut plan) = Plan::of("kills", 6) else {
         return;
     };
     let mut report = Report::new(&plan);
+    let mut deck = Deck::of(&DECK);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let mut stage = Stage::set(Cluster::born(SIZE), &mut plan.random);
         stage.progress(200);
         for round in 1..=rounds {
-            kill_some(&mut stage, &mut plan, &mut report);
+            let victims = deck.draw(&mut plan.random);
+            kill_some(&mut stage, victims, &mut plan.random, &mut report);
             if round % ROUNDS_BETWEEN_LOOKS == 0 {
                 stage.heal();
                 stage.examine(&[0, 1, 2]);
@@ -35,35 +54,34 @@ fn killed_members_lose_nothing_under_load() {
     say(format_args!("{report}"));
 }
 
-fn kill_some(stage: &mut Stage, plan: &mut Plan, report: &mut Report) {
-    let random = &mut plan.random;
-    let (choice, one, other) = (random.below(100), random.below(3), random.within(1..=2));
-    let (one, other) = (one as usize, ((one + other) % 3) as usize);
+fn kill_some(stage: &mut Stage, victims: Victims, random: &mut Random, report: &mut Report) {
+    let one = random.below(SIZE as u64) as usize;
+    let other = (one + random.within(1..=2) as usize) % SIZE;
     std::thread::sleep(random.millis(0..=200));
     report.round();
-    let victims = match choice {
-        0..60 => {
+    let victims = match victims {
+        Victims::Leader => {
             stage.heal();
             let leader = stage.leader();
             report.fault("leader killed");
-            stage.cluster.kill(leader);
             let killed = Instant::now();
-            let next = stage.load.acknowledged_since(&stage.hands, killed);
+            stage.cluster.kill(leader);
+            let next = stage.load.acknowledged_since(&stage.hands, Instant::now());
             report.outages.push(next - killed);
             vec![leader]
         }
-        60..75 => {
+        Victims::AnyOne => {
             report.fault("any one killed");
             stage.cluster.kill(one);
             vec![one]
         }
-        75..88 => {
+        Victims::Two => {
             report.fault("two killed");
             stage.cluster.kill(one);
             stage.cluster.kill(other);
             vec![one, other]
         }
-        _ => {
+        Victims::All => {
             report.fault("all killed");
             stage.cluster.kill_all();
             vec![0, 1, 2]

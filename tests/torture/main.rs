@@ -19,4 +19,5 @@ mod replica;
 mod report;
 mod router;
 mod stage;
+mod stops;
 mod wounds;

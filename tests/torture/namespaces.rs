@@ -11,9 +11,8 @@ use std::{
 use crate::{
     cluster::{Cluster, kontiki},
     plan::{Plan, Random, may_touch_the_machine, not_run, say},
-    power::run,
     report::Report,
-    stage::{SIZE, Stage},
+    stage::{SIZE, Scene, Stage, run},
 };
 
 /// Rounds on one cluster.
@@ -40,7 +39,11 @@ fn what_a_kernel_does_to_a_network_loses_nothing_and_passes() {
         });
         let cluster = Cluster::born_at(&addresses.collect::<Vec<_>>(), &[]);
         let programs = (0..SIZE).map(|at| network.program(at)).collect();
-        let mut stage = Stage::set_as(cluster, programs, &mut plan.random);
+        let scene = Scene {
+            programs,
+            ..Scene::from(cluster)
+        };
+        let mut stage = Stage::set(scene, &mut plan.random);
         stage.progress(100);
         for _ in 0..rounds {
             trouble(&mut stage, &network, &mut plan.random, &mut report);

@@ -6,7 +6,7 @@ use crate::{
     plan::{Plan, Random, say},
     report::Report,
     router::{End, Router, Weather},
-    stage::{SIZE, Stage},
+    stage::{SIZE, Scene, Stage},
 };
 
 /// Rounds on one cluster.
@@ -21,7 +21,11 @@ fn partitions_and_bad_lines_lose_nothing_and_pass() {
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let hands = crate::load::Hands::new();
         let (router, cluster) = Router::around(SIZE, &hands, &mut plan.random);
-        let mut stage = Stage::set_with(hands, cluster, &mut plan.random);
+        let scene = Scene {
+            hands,
+            ..Scene::from(cluster)
+        };
+        let mut stage = Stage::set(scene, &mut plan.random);
         stage.progress(100);
         for _ in 0..rounds {
             trouble(&mut stage, &router, &mut plan.random, &mut report);

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::{
     cluster::Cluster,
-    plan::{Plan, say},
+    plan::{Deck, Plan, Random, say},
     report::Report,
     stage::{SIZE, Stage},
 };
@@ -12,40 +12,58 @@ use crate::{
 /// Rounds on one cluster.
 const ROUNDS_OF_A_CLUSTER: u32 = 100;
 
+#[derive(Clone, Copy)]
+enum Sleepers {
+    Leader,
+    AnyOne,
+    Two,
+    All,
+}
+
+const DECK: [Sleepers; 6] = [
+    Sleepers::Leader,
+    Sleepers::Leader,
+    Sleepers::Leader,
+    Sleepers::AnyOne,
+    Sleepers::Two,
+    Sleepers::All,
+];
+
 #[test]
 fn members_that_sleep_and_wake_acknowledge_and_show_nothing_stale() {
-    let Some(mut plan) = Plan::of("pauses", 5) else {
+    let Some(mut plan) = Plan::of("pauses", 6) else {
         return;
     };
     let mut report = Report::new(&plan);
+    let mut deck = Deck::of(&DECK);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let mut stage = Stage::set(Cluster::born(SIZE), &mut plan.random);
         stage.progress(100);
         for _ in 0..rounds {
-            pause_some(&mut stage, &mut plan, &mut report);
+            let sleepers = deck.draw(&mut plan.random);
+            pause_some(&mut stage, sleepers, &mut plan.random, &mut report);
         }
         stage.finish(&mut report);
     }
     say(format_args!("{report}"));
 }
 
-fn pause_some(stage: &mut Stage, plan: &mut Plan, report: &mut Report) {
-    let random = &mut plan.random;
-    let (choice, any) = (random.below(100), random.below(SIZE as u64) as usize);
-    let sleepers = match choice {
-        0..50 => {
+fn pause_some(stage: &mut Stage, sleepers: Sleepers, random: &mut Random, report: &mut Report) {
+    let any = random.below(SIZE as u64) as usize;
+    let sleepers = match sleepers {
+        Sleepers::Leader => {
             report.fault("leader asleep");
             vec![stage.leader()]
         }
-        50..70 => {
+        Sleepers::AnyOne => {
             report.fault("any one asleep");
             vec![any]
         }
-        70..85 => {
+        Sleepers::Two => {
             report.fault("two asleep");
             vec![any, (any + 1) % SIZE]
         }
-        _ => {
+        Sleepers::All => {
             report.fault("all asleep");
             vec![0, 1, 2]
         }

@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     cluster::{Cluster, PATIENCE},
-    plan::{Plan, may_touch_the_machine, not_run, say},
+    plan::{Deck, Plan, Random, may_touch_the_machine, not_run, say},
     report::Report,
-    stage::{SIZE, Stage},
+    stage::{SIZE, Stage, run},
 };
 
 /// Rounds on one cluster.
@@ -22,6 +22,15 @@ const ROUNDS_BETWEEN_LOOKS: u32 = 10;
 const DISK_BYTES: u64 = 1 << 30;
 
 const KIND: &str = "power";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victims {
+    Leader,
+    AnyOne,
+    All,
+}
+
+const DECK: [Victims; 4] = [Victims::Leader, Victims::AnyOne, Victims::All, Victims::All];
 
 #[test]
 fn power_cuts_of_one_and_of_all_lose_nothing() {
@@ -37,6 +46,7 @@ fn power_cuts_of_one_and_of_all_lose_nothing() {
         }
     }
     let mut report = Report::new(&plan);
+    let mut deck = Deck::of(&DECK);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let cluster = Cluster::born(SIZE);
         let disks: Vec<_> = cluster
@@ -51,7 +61,14 @@ fn power_cuts_of_one_and_of_all_lose_nothing() {
         let mut stage = Stage::set(cluster, &mut plan.random);
         stage.progress(100);
         for round in 1..=rounds {
-            cut_some(&mut stage, &mut disks, &mut plan, &mut report);
+            let victims = deck.draw(&mut plan.random);
+            cut_some(
+                &mut stage,
+                &mut disks,
+                victims,
+                &mut plan.random,
+                &mut report,
+            );
             if round % ROUNDS_BETWEEN_LOOKS == 0 {
                 stage.heal();
                 stage.examine(&[0, 1, 2]);
@@ -62,22 +79,28 @@ fn power_cuts_of_one_and_of_all_lose_nothing() {
     say(format_args!("{report}"));
 }
 
-fn cut_some(stage: &mut Stage, disks: &mut [Disk], plan: &mut Plan, report: &mut Report) {
-    let random = &mut plan.random;
-    let (choice, any) = (random.below(100), random.below(SIZE as u64) as usize);
+fn cut_some(
+    stage: &mut Stage,
+    disks: &mut [Disk],
+    victims: Victims,
+    random: &mut Random,
+    report: &mut Report,
+) {
+    let any = random.below(SIZE as u64) as usize;
     std::thread::sleep(random.millis(0..=300));
     report.round();
-    let victims = match choice {
-        0..35 => {
+    let of_leader = victims == Victims::Leader;
+    let victims = match victims {
+        Victims::Leader => {
             stage.heal();
             report.fault("leader's power cut");
             vec![stage.leader()]
         }
-        35..55 => {
+        Victims::AnyOne => {
             report.fault("any one's power cut");
             vec![any]
         }
-        _ => {
+        Victims::All => {
             report.fault("everybody's power cut");
             vec![0, 1, 2]
         }
@@ -92,12 +115,9 @@ fn cut_some(stage: &mut Stage, disks: &mut [Disk], plan: &mut Plan, report: &mut
     for at in &victims {
         stage.cluster.end(*at);
     }
-    if let [leader] = victims[..]
-        && choice < 35
-    {
+    if of_leader {
         let next = stage.load.acknowledged_since(&stage.hands, dark);
         report.outages.push(next - dark);
-        assert!(!stage.cluster.is_up(leader));
     }
     for at in &victims {
         disks[*at].come_back();
@@ -171,18 +191,4 @@ fn cut(disks: &[&Disk]) {
     perl.args(["-e", SHUTDOWN]);
     perl.args(disks.iter().map(|disk| &disk.at));
     run(&mut perl).expect("it is a mounted ext4");
-}
-
-/// What it wrote, or the command and what it complained of.
-pub(crate) fn run(command: &mut Command) -> Result<String, String> {
-    match command.output() {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Ok(output) => Err(format!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        )),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
 }

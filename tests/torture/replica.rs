@@ -3,13 +3,30 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kontiki_sim::history::Piece;
 use kontiki_transport::{Credentials, Endpoint, Expect, Plane};
 use kontiki_wire::{
     Batch, ClientStream, Deliver, FrameKind, From, GroupId, Offset, StreamEnd, Subscribe,
     TopicName, Until, limits::CLIENT_FRAME_BYTES_MAX,
 };
+
+/// What a member has: batches, as what they say and as they are.
+#[derive(Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) pieces: Vec<Piece>,
+    bytes: Vec<Bytes>,
+}
+
+impl Held {
+    /// Where the bytes of two begin to differ, if they do: the offset, or the lesser end.
+    pub(crate) fn differs(&self, other: &Self) -> Option<u64> {
+        let pairs = self.bytes.iter().zip(&other.bytes);
+        let same = pairs.take_while(|(one, other)| one == other).count();
+        let next = |held: &Self| held.pieces.get(same).map(|piece| piece.offset);
+        next(self).or_else(|| next(other))
+    }
+}
 
 /// One who reads from members of his choice.
 pub(crate) struct Examiner {
@@ -38,13 +55,13 @@ impl Examiner {
         }
     }
 
-    /// All batches from the first to `end`, which the member is to reach, or why not.
+    /// All that the member has from the first record to `end`, which it is to reach, or why not.
     pub(crate) async fn read(
         &self,
         member: &str,
         address: SocketAddr,
         end: u64,
-    ) -> Result<Vec<Piece>, String> {
+    ) -> Result<Held, String> {
         let expect = Expect::Node(member.to_owned());
         let connection = self.endpoint.connect(address, expect).await;
         let connection = connection.map_err(|error| error.to_string())?;
@@ -61,7 +78,7 @@ impl Examiner {
             .write(out.freeze())
             .await
             .map_err(|e| e.to_string())?;
-        let mut pieces = Vec::new();
+        let mut held = Held::default();
         loop {
             let frame = reader.next(CLIENT_FRAME_BYTES_MAX).await;
             let frame = frame
@@ -69,7 +86,7 @@ impl Examiner {
                 .ok_or("the member ended the stream without a word")?;
             if frame.kind == FrameKind::End {
                 return match StreamEnd::decode(&frame) {
-                    Ok(StreamEnd::Reached) => Ok(pieces),
+                    Ok(StreamEnd::Reached) => Ok(held),
                     other => Err(format!("{other:?}")),
                 };
             }
@@ -77,7 +94,8 @@ impl Examiner {
             for delivered in deliver.batches {
                 let batch = Batch::verify(delivered.batch).map_err(|error| error.to_string())?;
                 let piece = Piece::of(delivered.offset.0, &batch);
-                pieces.push(piece.map_err(|error| error.to_string())?);
+                held.pieces.push(piece.map_err(|error| error.to_string())?);
+                held.bytes.push(batch.bytes().clone());
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Report {
     faults: BTreeMap<String, u32>,
     /// From the death of the leader to the next acknowledgement.
     pub(crate) outages: Vec<Duration>,
+    /// From the start of damaged members until they were as good as the others.
+    pub(crate) returns: Vec<Duration>,
     /// Of all histories.
     pub(crate) figures: checker::Report,
 }
@@ -32,6 +34,7 @@ impl Report {
             rounds: 0,
             faults: BTreeMap::new(),
             outages: Vec::new(),
+            returns: Vec::new(),
             figures: checker::Report::default(),
         }
     }
@@ -59,13 +62,21 @@ impl fmt::Display for Report {
         let faults: Vec<_> = faults.map(|(kind, n)| format!("{kind} {n}")).collect();
         writeln!(f, "  {}", faults.join(", "))?;
         write!(f, "  {}", self.figures)?;
-        if !self.outages.is_empty() {
-            let at = |percent| percentile(&self.outages, percent).as_secs_f64();
+        for (what, times) in [
+            (
+                "the leader's end to the next acknowledgement",
+                &self.outages,
+            ),
+            ("start of damaged members until all is well", &self.returns),
+        ] {
+            if times.is_empty() {
+                continue;
+            }
+            let at = |percent| percentile(times, percent).as_secs_f64();
             write!(
                 f,
-                "\n  the leader's end to the next acknowledgement, {} times: p50 {:.3} s, \
-                 p99 {:.3} s, longest {:.3} s",
-                self.outages.len(),
+                "\n  {what}, {} times: p50 {:.3} s, p99 {:.3} s, longest {:.3} s",
+                times.len(),
                 at(50),
                 at(99),
                 at(100)

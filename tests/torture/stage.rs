@@ -15,18 +15,39 @@ use kontiki_wire::GroupId;
 
 use crate::{
     cluster::{Cluster, PATIENCE, kontiki},
-    load::{Hands, Load},
+    load::{Hands, Load, TIMEOUTS},
     plan::Random,
-    replica::Examiner,
+    replica::{Examiner, Held},
     report::Report,
 };
 
 /// Files so small that there are many of them within seconds.
 const SETTINGS: &str = "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
-/// How long a damaged member may take to be as good as the others.
-const HOME_WITHIN: Duration = Duration::from_secs(30);
 /// How many members a cluster has here.
 pub(crate) const SIZE: usize = 3;
+
+/// What a stage is set with.
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
+    pub(crate) hands: Hands,
+    /// What each member is started with: the binary, perhaps with words before it that run it.
+    pub(crate) programs: Vec<Vec<String>>,
+    /// How long each producer waits for an acknowledgement.
+    pub(crate) timeouts: &'static [Duration],
+}
+
+impl From<Cluster> for Scene {
+    /// A cluster that was born and not started.
+    fn from(cluster: Cluster) -> Self {
+        let binary = kontiki().to_str().expect("a path in words").to_owned();
+        Self {
+            cluster,
+            hands: Hands::new(),
+            programs: vec![vec![binary]; SIZE],
+            timeouts: &TIMEOUTS,
+        }
+    }
+}
 
 /// The cluster, its load, and who looks at both. Dropped in this order.
 pub(crate) struct Stage {
@@ -36,38 +57,19 @@ pub(crate) struct Stage {
     pub(crate) topic: TopicName,
     group: GroupId,
     pub(crate) cluster: Cluster,
-    /// What each member is started with.
     programs: Vec<Vec<String>>,
     pub(crate) hands: Hands,
 }
 
 impl Stage {
-    /// Starts a cluster that was born, and its load.
-    pub(crate) fn set(cluster: Cluster, random: &mut Random) -> Self {
-        Self::set_with(Hands::new(), cluster, random)
-    }
-
-    /// The same, with hands that hold something already.
-    pub(crate) fn set_with(hands: Hands, cluster: Cluster, random: &mut Random) -> Self {
-        let binary = kontiki().to_str().expect("a path in words").to_owned();
-        Self::set_whole(hands, cluster, vec![vec![binary]; SIZE], random)
-    }
-
-    /// The same, with words before the arguments of each member that run the binary.
-    pub(crate) fn set_as(
-        cluster: Cluster,
-        programs: Vec<Vec<String>>,
-        random: &mut Random,
-    ) -> Self {
-        Self::set_whole(Hands::new(), cluster, programs, random)
-    }
-
-    fn set_whole(
-        hands: Hands,
-        mut cluster: Cluster,
-        programs: Vec<Vec<String>>,
-        random: &mut Random,
-    ) -> Self {
+    /// Starts the cluster and its load.
+    pub(crate) fn set(scene: impl Into<Scene>, random: &mut Random) -> Self {
+        let Scene {
+            mut cluster,
+            hands,
+            programs,
+            timeouts,
+        } = scene.into();
         for (at, program) in programs.iter().enumerate() {
             let file = cluster.members[at].data.join("kontiki.toml");
             std::fs::write(file, SETTINGS).expect("a member's folder");
@@ -85,7 +87,7 @@ impl Stage {
             let examiner = Examiner::new(&cluster.folder(), topic.clone(), group);
             (client, group, examiner)
         });
-        let load = Load::start(&hands, &client, &topic, group, random);
+        let load = Load::start(&hands, &client, &topic, group, timeouts, random);
         Self {
             load,
             examiner,
@@ -132,22 +134,13 @@ impl Stage {
     }
 
     /// Waits until every member is up, sound, and has what the others have.
-    pub(crate) fn heal(&self) {
-        let start = Instant::now();
-        loop {
-            let status = self.hands.wait(self.client.admin().status());
-            let why = match status {
-                Ok(status) if status.healthy => return,
-                Ok(status) => status.reasons.join("; "),
-                Err(error) => error.to_string(),
-            };
-            assert!(start.elapsed() < PATIENCE, "it does not heal: {why}");
-        }
+    pub(crate) fn heal(&mut self) {
+        let healed = self.heals_by(Instant::now() + PATIENCE);
+        healed.unwrap_or_else(|why| panic!("it does not heal: {why}"));
     }
 
-    /// Whether, within a while, a member that was started is as good as the others; if not, why not.
-    pub(crate) fn comes_home(&mut self, at: usize) -> Result<(), String> {
-        let start = Instant::now();
+    /// The same, or why it has not come to that by then.
+    pub(crate) fn heals_by(&mut self, deadline: Instant) -> Result<(), String> {
         loop {
             let status = self.hands.wait(self.client.admin().status());
             let why = match status {
@@ -155,58 +148,64 @@ impl Stage {
                 Ok(status) => status.reasons.join("; "),
                 Err(error) => error.to_string(),
             };
-            if let Some(status) = self.cluster.ended(at) {
-                return Err(format!("it ended: {status}"));
+            for at in 0..SIZE {
+                if self.cluster.is_up(at)
+                    && let Some(status) = self.cluster.ends_within(at, Duration::ZERO)
+                {
+                    let said = self.cluster.said_lately(at);
+                    return Err(format!("member {at} ended ({status}):\n{said}"));
+                }
             }
-            if start.elapsed() > HOME_WITHIN {
+            if Instant::now() > deadline {
                 return Err(why);
             }
         }
     }
 
-    /// Reads all that these members have, and compares it with all that was told so far.
+    /// Reads all that these members have, and compares it with all that was told so far, and byte for
+    /// byte with each other.
     pub(crate) fn examine(&self, members: &[usize]) {
         let end = end_of(&self.hands, &self.client, &self.topic);
         self.judge(members, end, false);
     }
 
-    /// Ends the load, waits until all is well, and compares what everybody has with all that was told.
-    pub(crate) fn finish(mut self, report: &mut Report) {
+    /// Ends the load, waits until all is well, and compares what everybody has with all that was told,
+    /// and with what is on the disks.
+    pub(crate) fn finish(mut self, report: &mut Report) -> checker::Report {
         self.heal();
         let (hands, client, topic) = (&self.hands, &self.client, &self.topic);
         let end = self.load.end(hands, || end_of(hands, client, topic));
         self.load.told.history().settled = true;
         let figures = self.judge(&[0, 1, 2], end, true);
         report.figures.merge(&figures);
+        for at in 0..SIZE {
+            self.cluster.stop(at);
+            let mut verify = Command::new(kontiki());
+            verify.arg("verify").arg("--data");
+            verify.arg(&self.cluster.members[at].data);
+            let found = run(&mut verify);
+            found.unwrap_or_else(|why| panic!("what member {at} leaves is not sound: {why}"));
+        }
+        figures
     }
 
     fn judge(&self, members: &[usize], end: u64, complete: bool) -> checker::Report {
         let mut dumps = Vec::new();
+        let mut first: Option<Held> = None;
         for at in members {
-            let member = &self.cluster.members[*at];
-            let start = Instant::now();
-            let pieces = loop {
-                let read = self.examiner.read(&member.name, member.address, end);
-                let read = async { tokio::time::timeout(PATIENCE, read).await };
-                let why = match self.hands.wait(read) {
-                    Ok(Ok(pieces)) => break pieces,
-                    Ok(Err(why)) => why.to_string(),
-                    Err(_) => "it takes too long".to_owned(),
-                };
-                // What it finds damaged on the way, it fetches from the others first.
-                let name = &member.name;
-                assert!(
-                    start.elapsed() < PATIENCE,
-                    "{name} does not show all it has: {why}"
-                );
-            };
+            let held = self.all_of(*at, end);
+            let first = first.get_or_insert_with(|| held.clone());
+            if let Some(offset) = held.differs(first) {
+                let (one, other) = (members[0], at);
+                panic!("members {one} and {other} have other bytes from offset {offset} on");
+            }
             dumps.push(Dump {
                 holder: Holder::Member(*at as u64 + 1),
                 group: self.group,
                 at: self.load.told.now(),
                 complete,
                 first: 0,
-                pieces,
+                pieces: held.pieces,
                 marks: Vec::new(),
                 state: None,
             });
@@ -224,6 +223,27 @@ impl Stage {
         );
         verdict.report
     }
+
+    /// All that a member has up to `end`, which it is to reach.
+    fn all_of(&self, at: usize, end: u64) -> Held {
+        let member = &self.cluster.members[at];
+        let start = Instant::now();
+        loop {
+            let read = self.examiner.read(&member.name, member.address, end);
+            let read = async { tokio::time::timeout(PATIENCE, read).await };
+            let why = match self.hands.wait(read) {
+                Ok(Ok(held)) => return held,
+                Ok(Err(why)) => why,
+                Err(_) => "it takes too long".to_owned(),
+            };
+            // What it finds damaged on the way, it fetches from the others first.
+            let name = &member.name;
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{name} does not show all it has: {why}"
+            );
+        }
+    }
 }
 
 /// These words as a command.
@@ -232,6 +252,19 @@ fn command(words: &[String]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+/// What a command wrote, or what it was and what it complained of.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {said}{}", complaint.trim_end()))
 }
 
 /// Where a topic ends, as its leader knows it.

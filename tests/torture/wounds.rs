@@ -21,19 +21,16 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// One of them, those that change all the time more often.
-    pub(crate) fn any(random: &mut Random) -> Self {
-        match random.below(100) {
-            0..28 => Self::Journal,
-            28..54 => Self::Segment,
-            54..76 => Self::State,
-            76..84 => Self::Index,
-            84..88 => Self::Salt,
-            88..92 => Self::Owner,
-            92..96 => Self::MemberFile,
-            _ => Self::Certificate,
-        }
-    }
+    /// Those that a member puts right by itself.
+    pub(crate) const REPAIRED: [Self; 5] = [
+        Self::Journal,
+        Self::Salt,
+        Self::Segment,
+        Self::Index,
+        Self::State,
+    ];
+    /// Those that only a person can put right: they say who the member is, and nobody else knows.
+    pub(crate) const IDENTITY: [Self; 3] = [Self::Owner, Self::MemberFile, Self::Certificate];
 
     /// The part of a member's folder that a path in it belongs to.
     fn of(path: &Path) -> Option<Self> {
@@ -64,11 +61,6 @@ impl Part {
             Self::MemberFile => "member.toml",
             Self::Certificate => "certificate",
         }
-    }
-
-    /// Whether only a person can put it right: it says who the member is, and nobody else knows.
-    pub(crate) fn is_identity(self) -> bool {
-        matches!(self, Self::Owner | Self::MemberFile | Self::Certificate)
     }
 }
 
@@ -161,6 +153,39 @@ pub(crate) fn wound(
         }
     }
     Some(what)
+}
+
+/// Wounds every member's segments wherever all of them have the same bytes, so that each range is left
+/// sound in one member only. Says in how many ranges.
+pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
+    let range = random.of(&[16 << 10, 64 << 10, 256 << 10]);
+    let (mut nth, first) = (0, random.below(folders.len() as u64) as usize);
+    for name in files(&folders[0], Part::Segment) {
+        let read = |folder: &PathBuf| fs::read(folder.join(&name)).unwrap_or_default();
+        let mut all: Vec<_> = folders.iter().map(read).collect();
+        let of_all = |at: usize| {
+            all[1..]
+                .iter()
+                .all(|other| other.get(at) == Some(&all[0][at]))
+        };
+        let same = (0..all[0].len()).take_while(|at| of_all(*at)).count();
+        for start in (0..same).step_by(range) {
+            let end = (start + range).min(same);
+            for (at, bytes) in all.iter_mut().enumerate() {
+                if at != (first + nth) % folders.len() {
+                    let one = start + random.below((end - start) as u64) as usize;
+                    bytes[one] ^= 1 << random.below(8);
+                }
+            }
+            nth += 1;
+        }
+        for (folder, bytes) in folders.iter().zip(all) {
+            if same > 0 {
+                fs::write(folder.join(&name), bytes).expect("a file to wound");
+            }
+        }
+    }
+    nth
 }
 
 /// Wounds bytes where they say something: what follows the last that is not zero is reserved room.

@@ -20,10 +20,16 @@ use tempfile::TempDir;
 /// How long anything may take before a test says that it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Names another binary to test: a long run is of one build, whatever becomes of the sources meanwhile.
+const VARIABLE: &str = "KONTIKI_BINARY";
+
 /// The binary under test, of the same profile as the tests; built if it is not fresh.
 pub(crate) fn kontiki() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os(VARIABLE) {
+            return named.into();
+        }
         let mut build = Command::new(env!("CARGO"));
         build.args([
             "build",
@@ -59,7 +65,8 @@ pub(crate) struct Member {
     /// What else `kontiki serve` is told.
     pub(crate) options: Vec<String>,
     process: Option<Child>,
-    is_ready: Option<mpsc::Receiver<()>>,
+    /// Hears that it says to be ready, and then only that it says nothing any more.
+    heard: Option<mpsc::Receiver<()>>,
     /// Where in the file of all that it ever said the latest start begins.
     said_from: u64,
 }
@@ -156,7 +163,7 @@ impl Cluster {
                 address: *address,
                 options: Vec::new(),
                 process: None,
-                is_ready: None,
+                heard: None,
                 said_from: 0,
             })
             .collect();
@@ -209,7 +216,7 @@ impl Cluster {
             .open(said)
             .expect("a log");
         member.said_from = log.metadata().expect("an open file").len();
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, heard) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 writeln!(log, "{line}").ok();
@@ -219,16 +226,14 @@ impl Cluster {
             }
         });
         member.process = Some(process);
-        member.is_ready = Some(is_ready);
+        member.heard = Some(heard);
     }
 
     /// Waits until a launched member says that it serves, or gives its status if it ends instead.
     pub(crate) fn ready(&mut self, at: usize) -> Result<(), ExitStatus> {
-        let is_ready = self.members[at].is_ready.take();
-        let is_ready = is_ready.expect("launched, and not awaited");
-        match is_ready.recv_timeout(PATIENCE) {
+        match self.hear(at, PATIENCE) {
             Ok(()) => Ok(()),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.wait(at)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.reap(at)),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 panic!(
                     "{} does not start:\n{}",
@@ -237,6 +242,18 @@ impl Cluster {
                 )
             }
         }
+    }
+
+    fn hear(&self, at: usize, patience: Duration) -> Result<(), mpsc::RecvTimeoutError> {
+        let heard = self.members[at].heard.as_ref().expect("it was launched");
+        heard.recv_timeout(patience)
+    }
+
+    /// The status of a member that has closed its stderr, and so ends or has ended.
+    fn reap(&mut self, at: usize) -> ExitStatus {
+        let process = self.members[at].process.take();
+        let mut process = process.expect("a process not waited for");
+        process.wait().expect("a process to wait for")
     }
 
     fn said_file(&self, at: usize) -> PathBuf {
@@ -315,29 +332,22 @@ impl Cluster {
 
     /// Waits for a member's process to end by itself.
     pub(crate) fn wait(&mut self, at: usize) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.ended(at) {
-                return status;
-            }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{} does not end",
-                self.members[at].name
-            );
-            std::thread::yield_now();
-        }
+        let ended = self.ends_within(at, PATIENCE);
+        ended.unwrap_or_else(|| panic!("{} does not end", self.members[at].name))
     }
 
-    /// How a member's process ended, if it did.
-    pub(crate) fn ended(&mut self, at: usize) -> Option<ExitStatus> {
-        let process = &mut self.members[at].process;
-        let running = process.as_mut().expect("a running member");
-        let status = running.try_wait().expect("a process to wait for");
-        if status.is_some() {
-            *process = None;
+    /// How a member's process ended by itself, if it does within that time.
+    pub(crate) fn ends_within(&mut self, at: usize, patience: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.hear(at, left) {
+                // It was ready before that.
+                Ok(()) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Some(self.reap(at)),
+                Err(mpsc::RecvTimeoutError::Timeout) => return None,
+            }
         }
-        status
     }
 
     /// Which member leads a topic, once one does.

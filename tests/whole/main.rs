@@ -4,7 +4,5 @@
 mod cluster;
 mod damage;
 mod disk;
-mod faults;
-mod history;
 mod readme;
 mod subscribers;

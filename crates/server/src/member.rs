@@ -86,10 +86,22 @@ impl MemberFile {
             members: self.members.iter().map(TextMember::from_info).collect(),
         };
         let body = toml::to_string(&text).expect("strings, numbers and booleans only");
-        format!("# Written at the birth of the cluster. Not to be edited.\n{body}")
+        let text = format!("# Written at the birth of the cluster. Not to be edited.\n{body}");
+        let sum = crc32c::crc32c(text.as_bytes());
+        format!("{text}{CHECKSUM}{sum:08x}\n")
     }
 
     fn parse(text: &str) -> Result<Self, String> {
+        let sealed = text.rsplit_once(CHECKSUM).is_some_and(|(above, sum)| {
+            sum == format!("{:08x}\n", crc32c::crc32c(above.as_bytes()))
+        });
+        if !sealed {
+            return Err(
+                "its last line is not the checksum of what is above: it is damaged or was edited, and \
+                 only a copy of it says who this member is"
+                    .to_owned(),
+            );
+        }
         let text: Text = toml::from_str(text).map_err(|error| error.to_string())?;
         let members = text
             .members
@@ -190,6 +202,9 @@ impl TextMember {
 
 /// The name of the file.
 pub(crate) const MEMBER_FILE: &str = "member.toml";
+/// What its last line says before eight hexadecimal digits, CRC-32C. A file cut short between two members
+/// would otherwise be a sound one of a smaller cluster, whose majority is smaller too.
+const CHECKSUM: &str = "# Checksum of all above: ";
 
 #[cfg(test)]
 mod tests {
@@ -240,5 +255,21 @@ mod tests {
         member.name = "n3".to_owned();
         let refused = MemberFile::parse(&member.to_text()).unwrap_err();
         assert!(refused.contains("\"n3\" is not among"), "{refused}");
+    }
+
+    #[test]
+    fn file_that_is_not_whole_to_the_byte_is_refused() {
+        let text = file().to_text();
+        let refuses = |text: &str| {
+            let refused = MemberFile::parse(text).unwrap_err();
+            assert!(refused.contains("damaged or was edited"), "{refused}");
+        };
+        for end in 0..text.len() {
+            refuses(&text[..end]);
+            let mut bytes = text.clone().into_bytes();
+            bytes[end] ^= 1;
+            refuses(std::str::from_utf8(&bytes).unwrap());
+        }
+        refuses(&format!("{text}\n"));
     }
 }
