@@ -11,11 +11,14 @@ use crate::{
 };
 
 impl Raft {
-    /// A leader of an earlier term still speaks: it learns of the later one.
+    /// A leader of an earlier term still speaks: it learns of the later one, but from no answer to a beat
+    /// that one gives who is recovering.
     pub(crate) fn refuse_stale(&mut self, from: NodeRef, body: Body) {
         match body {
             Body::Append { head, .. } => self.reject(from, head.session, head.prev, LogId::ORIGIN),
-            Body::Beat { beat, .. } => self.send(from, Body::BeatReply { beat }),
+            Body::Beat { beat, .. } if self.is_whole() => {
+                self.send(from, Body::BeatReply { beat });
+            }
             _ => {}
         }
     }
@@ -173,8 +176,8 @@ impl Raft {
         self.commit_to(commit);
     }
 
-    /// Answers beats at once unless it is recovering, and appends as far as they are durable: the first one in a conversation
-    /// when all of it is, later ones as the disk goes along.
+    /// Answers beats at once unless it is recovering, and appends as far as they are durable: the first
+    /// one in a conversation when all of it is, later ones as the disk goes along.
     pub(crate) fn send_answers(&mut self, out: &mut Vec<Effect>) {
         let term = self.hard.term;
         let gated = !self.settings.plants(Planted::UngatedAppended);
