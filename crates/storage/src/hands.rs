@@ -1,6 +1,6 @@
 //! The work of storage's two threads, done one step at a time.
 
-use std::{fmt, sync::mpsc::Receiver};
+use std::{collections::VecDeque, fmt, sync::mpsc::Receiver};
 
 use crate::{
     Error,
@@ -14,6 +14,8 @@ use crate::{
 pub struct Hands {
     pub(crate) writer: Writer,
     pub(crate) commands: Receiver<Command>,
+    /// Taken off the queue, to be written next.
+    taken: VecDeque<Command>,
     pub(crate) settler: Settler,
     pub(crate) tasks: Receiver<Task>,
 }
@@ -28,17 +30,29 @@ impl Hands {
         Self {
             writer,
             commands,
+            taken: VecDeque::new(),
             settler,
             tasks,
         }
     }
 
-    /// Writes everything that is queued to the journal, with one sync. False if nothing was.
+    /// Takes off the queue what the next write is to have: what is queued from then on waits for the
+    /// write after it. False if there is nothing to write.
+    pub fn take(&mut self) -> bool {
+        self.taken.extend(self.commands.try_iter());
+        !self.taken.is_empty()
+    }
+
+    /// Writes what was taken to the journal, with one sync; everything that is queued if nothing was
+    /// taken. False if there was nothing.
     pub fn write(&mut self) -> bool {
-        let Ok(command) = self.commands.try_recv() else {
+        if self.taken.is_empty() {
+            self.take();
+        }
+        let Some(command) = self.taken.pop_front() else {
             return false;
         };
-        self.writer.turn(command, &self.commands);
+        self.writer.turn(command, || self.taken.pop_front());
         true
     }
 

@@ -73,6 +73,7 @@ impl Storage {
             commands,
             settler,
             tasks,
+            ..
         } = hands;
         storage
             .running

@@ -110,7 +110,7 @@ impl Writer {
             let end = match first {
                 Ok(command) => {
                     self.node.wait_for_segments();
-                    self.turn(command, commands)
+                    self.turn(command, || commands.try_recv().ok())
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.rest();
@@ -131,7 +131,11 @@ impl Writer {
     }
 
     /// Takes in everything that is queued and syncs once. Gives back the end if the queue has it.
-    pub(crate) fn turn(&mut self, first: Command, commands: &Receiver<Command>) -> Option<End> {
+    pub(crate) fn turn(
+        &mut self,
+        first: Command,
+        mut queued: impl FnMut() -> Option<Command>,
+    ) -> Option<End> {
         let mut taken = Taken::default();
         let mut next = Some(first);
         let mut end = None;
@@ -145,7 +149,7 @@ impl Writer {
                 command => self.guarded(|writer| writer.take(command, &mut taken)),
             }
             let more = taken.bytes < SYNC_BYTES_MAX;
-            next = more.then(|| commands.try_recv().ok()).flatten();
+            next = more.then(&mut queued).flatten();
         }
         self.guarded(|writer| writer.commit(&mut taken));
         self.node
