@@ -294,9 +294,12 @@ impl Flight {
     /// Gives the first batch up, with all that may be in the log, and begins another epoch with the
     /// rest. The stream must be gone.
     pub fn fail_first(&mut self, why: &str, verdict: &AppendError) {
-        if let Some(first) = self.queue.front_mut()
-            && !first.ambiguous
-        {
+        let ambiguous = self.ambiguous(why);
+        if let Some(first) = self.queue.front_mut() {
+            let verdict = match first.ambiguous {
+                true => &ambiguous,
+                false => verdict,
+            };
             first.decided = true;
             self.settled
                 .fail(&first.fate, first.charged, verdict.clone());
@@ -323,11 +326,7 @@ impl Flight {
         self.stream_ended();
         (self.producer, self.epoch, self.sequence) = (producer, epoch, 0);
         self.acknowledged = None;
-        let (topic, why) = (self.topic.clone(), why.into());
-        let ambiguous = match plants(Planted::UnknownToldAsFailed) {
-            true => AppendError::NotAppended { topic, why },
-            false => AppendError::Ambiguous { topic, why },
-        };
+        let ambiguous = self.ambiguous(why);
         for mut sent in std::mem::take(&mut self.queue) {
             if sent.decided {
                 self.settled.bytes += sent.charged;
@@ -339,6 +338,15 @@ impl Flight {
                 self.sequence += u64::from(sent.batch.header().count);
                 self.queue.push_back(sent);
             }
+        }
+    }
+
+    /// What is said of a batch that may be in the log.
+    fn ambiguous(&self, why: &str) -> AppendError {
+        let (topic, why) = (self.topic.clone(), why.into());
+        match plants(Planted::UnknownToldAsFailed) {
+            true => AppendError::NotAppended { topic, why },
+            false => AppendError::Ambiguous { topic, why },
         }
     }
 
