@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
@@ -30,7 +31,8 @@ pub struct Sum {
     pub counts: Counts,
     /// The figures of what was asked for.
     pub report: Report,
-    /// Equal for two campaigns of the same stories, in whatever order they were told.
+    /// Equal for two campaigns of the same stories, in whatever order they were told; of one story
+    /// alone it is another number than its trace's.
     pub hash: u64,
     /// Stories in which something was found, by seed.
     pub failures: Vec<Failure>,
@@ -84,8 +86,13 @@ pub fn tell_guarded(plan: &Plan, keeps_lines: bool) -> Result<Told, String> {
 }
 
 /// Tells these stories with so many threads. `progress` is called after each, by whichever thread told
-/// it.
-pub fn run(seeds: &[u64], choice: Choice, threads: usize, progress: impl Fn(&Sum) + Sync) -> Sum {
+/// it; once it says [`ControlFlow::Break`], no more are begun.
+pub fn run(
+    seeds: &[u64],
+    choice: Choice,
+    threads: usize,
+    progress: impl Fn(&Sum) -> ControlFlow<()> + Sync,
+) -> Sum {
     let next = AtomicUsize::new(0);
     let sum = Mutex::new(Sum::default());
     let work = || {
@@ -93,7 +100,9 @@ pub fn run(seeds: &[u64], choice: Choice, threads: usize, progress: impl Fn(&Sum
             let told = tell_guarded(&Plan::draw(*seed, choice), false);
             let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
             sum.add(*seed, told);
-            progress(&sum);
+            if progress(&sum).is_break() {
+                next.store(seeds.len(), Ordering::Relaxed);
+            }
         }
     };
     thread::scope(|scope| {
@@ -151,10 +160,25 @@ mod tests {
         };
         let seeds = seeds(40, choice, 36_000_000);
         assert_eq!(seeds.len(), 6);
-        let one = run(&seeds, choice, 1, |_| {});
-        let many = run(&seeds, choice, 3, |_| {});
+        let one = run(&seeds, choice, 1, |_| ControlFlow::Continue(()));
+        let many = run(&seeds, choice, 3, |_| ControlFlow::Continue(()));
         assert_eq!((one.hash, one.lasted), (many.hash, many.lasted));
         assert_eq!(one.counts, many.counts);
         assert_eq!(one.failures, []);
+    }
+
+    #[test]
+    fn a_campaign_that_is_stopped_tells_of_what_it_has_done() {
+        let choice = Choice {
+            suffers: Some(4_000_000),
+            ..Choice::default()
+        };
+        let enough = |sum: &Sum| match sum.stories {
+            0..2 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        };
+        let sum = run(&seeds(40, choice, 40_000_000), choice, 1, enough);
+        assert_eq!(sum.stories, 2);
+        assert!(sum.report.attempted > 0);
     }
 }

@@ -1,9 +1,11 @@
 //! `kontiki sim`: breaks simulated clusters on purpose, repeatably.
 
+mod interrupted;
 mod planted;
 
 use std::{
     io::{self, Write as _},
+    ops::ControlFlow,
     panic,
     sync::Mutex,
     thread,
@@ -18,6 +20,7 @@ use crate::{
     exit::{Exit, Failure},
     invocation::Invocation,
     output::{Output, Paint},
+    verbs::sim::interrupted::Interrupted,
 };
 
 const HOW: &str = "A seed is a story: it decides how large the cluster is, how it is tuned, what is \
@@ -77,18 +80,17 @@ pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> 
         suffers: args.seed.and(args.minutes).map(|minutes| minutes * MINUTE),
     };
     let begun = Instant::now();
-    let sum = match args.seed {
-        Some(seed) => one(seed, choice, args.trace)?,
+    let (sum, shortens) = match args.seed {
+        Some(seed) => (one(seed, choice, args.trace)?, true),
         None => many(args.minutes.unwrap_or(MINUTES), choice, output)?,
     };
     let shown = Shown::of(&sum, begun.elapsed());
     for failure in sum.failures.iter().take(FAILURES_SHOWN_MAX) {
-        tell_failure(
-            failure,
-            choice,
-            args.minutes.filter(|_| args.seed.is_some()),
-            output,
-        );
+        let minutes = args.minutes.filter(|_| args.seed.is_some());
+        tell_failure(failure, choice, minutes, output);
+        if shortens {
+            shorten(failure, choice, output);
+        }
     }
     let _ = panic::take_hook();
     output.say(&shown, |output| shown.text(output))?;
@@ -116,6 +118,7 @@ fn last_words(fault: &panic::PanicHookInfo<'_>) {
 
 fn one(seed: u64, choice: Choice, trace: bool) -> Result<Sum, Failure> {
     let told = tell_guarded(&Plan::draw(seed, choice), trace);
+    let hash = told.as_ref().map_or(0, |told| told.trace.hash());
     if let Ok(told) = &told {
         let mut lines = String::new();
         for line in told.trace.lines() {
@@ -126,10 +129,12 @@ fn one(seed: u64, choice: Choice, trace: bool) -> Result<Sum, Failure> {
     }
     let mut sum = Sum::default();
     sum.add(seed, told);
-    Ok(sum)
+    Ok(Sum { hash, ..sum })
 }
 
-fn many(minutes: u64, choice: Choice, output: Output) -> Result<Sum, Failure> {
+/// Tells many, until somebody interrupts it; then nothing takes any more time.
+fn many(minutes: u64, choice: Choice, output: Output) -> Result<(Sum, bool), Failure> {
+    let interrupted = Interrupted::watch()?;
     let first =
         getrandom::u64().map_err(|error| Failure::new(format!("cannot draw a seed: {error}")))?;
     // Short enough to be read out.
@@ -155,14 +160,22 @@ fn many(minutes: u64, choice: Choice, output: Output) -> Result<Sum, Failure> {
             }
             bar.set_position(sum.stories);
         }
+        match interrupted.is_set() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     if let Ok(bar) = bar.into_inner() {
         bar.finish_and_clear();
     }
-    Ok(sum)
+    if interrupted.is_set() {
+        let (told, all) = (sum.stories, seeds.len());
+        output.note(format_args!("interrupted after {told} of {all} stories"));
+    }
+    Ok((sum, !interrupted.is_set()))
 }
 
-/// The seed first, then how to repeat it, then the shortest trace that was found.
+/// The seed first, then how to repeat it.
 fn tell_failure(failure: &Found, choice: Choice, minutes: Option<u64>, output: Output) {
     let Found { seed, finding } = failure;
     let seed_painted = output.paint_note(Paint::Bad, &format!("seed {seed}:"));
@@ -175,9 +188,13 @@ fn tell_failure(failure: &Found, choice: Choice, minutes: Option<u64>, output: O
         command += &format!(" --members {members}");
     }
     output.note(format_args!("repeat it with: {command}"));
-    let plan = Plan::draw(*seed, choice);
+}
+
+/// The shortest trace that was found in which the same is wrong.
+fn shorten(failure: &Found, choice: Choice, output: Output) {
+    let plan = Plan::draw(failure.seed, choice);
     let before = plan.faults.len();
-    let short = shrink(plan);
+    let short = shrink(plan, &failure.finding);
     let faults = short.faults.len();
     match tell_guarded(&short, true) {
         Ok(told) => {
