@@ -184,25 +184,100 @@ pub type Counts = BTreeMap<Kind, u64>;
 /// Faults begin at this time: the first topics are there by then.
 pub(crate) const FIRST_AT: u64 = 3_000_000;
 
+/// Kinds that together bring out one weakness. A story about one of these has them often.
+const THEMES: [&[Kind]; 6] = [
+    // Elections that follow each other, among members whose logs differ.
+    &[
+        Kind::Isolated,
+        Kind::Split,
+        Kind::Kill,
+        Kind::PowerOne,
+        Kind::Transfer,
+        Kind::SlowLinks,
+        Kind::LostMessages,
+    ],
+    // Leaders that have not heard yet that they are none.
+    &[
+        Kind::Pause,
+        Kind::OneWay,
+        Kind::Bridge,
+        Kind::Isolated,
+        Kind::Clog,
+        Kind::Drift,
+    ],
+    // Disks that lag behind what their members know to be committed, and then are cut short.
+    &[
+        Kind::SlowDisk,
+        Kind::Kill,
+        Kind::PowerOne,
+        Kind::PowerMinority,
+        Kind::FailingDisk,
+    ],
+    // Members that forget, while others are away.
+    &[
+        Kind::JournalDamaged,
+        Kind::Wiped,
+        Kind::SegmentDamaged,
+        Kind::StateLost,
+        Kind::Pause,
+        Kind::Isolated,
+        Kind::SlowDisk,
+    ],
+    // Topics that come and go, and clients that try again.
+    &[
+        Kind::TopicMade,
+        Kind::TopicDeleted,
+        Kind::Transfer,
+        Kind::ClientsCut,
+        Kind::BrokenLinks,
+        Kind::Kill,
+    ],
+    // Everything off, again and again.
+    &[
+        Kind::PowerAll,
+        Kind::PowerMajority,
+        Kind::RestartAll,
+        Kind::Stop,
+        Kind::SlowDisk,
+        Kind::TopicMade,
+    ],
+];
+
+/// How much more often a story has what it is about.
+const THEME_WEIGHT: u64 = 8;
+/// A misfortune that does not come alone comes with the next one after this long, at most.
+const BURST: u64 = 700_000;
+
+/// How often each kind is to come about in a story, compared with the others.
+fn weights(chance: &mut Chance) -> Vec<u64> {
+    let theme = match chance.permille(500) {
+        true => *chance.pick(&THEMES),
+        false => &[],
+    };
+    let mut weigh = |kind: &Kind| {
+        let plain = match chance.permille(550) {
+            true => 0,
+            false => 1 + chance.next() % 4,
+        };
+        plain + THEME_WEIGHT * u64::from(theme.contains(kind))
+    };
+    Kind::ALL.iter().map(&mut weigh).collect()
+}
+
 /// Draws a story's faults: at least `PER_MINUTE_MIN` a minute, of a subset of all kinds.
 pub(crate) fn draw(chance: &mut Chance, until: u64, members: usize) -> Vec<Fault> {
-    let weights: Vec<u64> = Kind::ALL
-        .iter()
-        .map(|_| {
-            if chance.permille(550) {
-                0
-            } else {
-                1 + chance.next() % 4
-            }
-        })
-        .collect();
+    let weights = weights(chance);
     let weight: u64 = weights.iter().sum();
+    let in_bursts = *chance.pick(&[0, 0, 300, 600]);
     let gap = 60_000_000 / chance.between(PER_MINUTE_MIN + 2, PER_MINUTE_MAX);
     let scale = chance.between(300, 1_800);
     let mut faults = Vec::new();
     let mut at = FIRST_AT;
     loop {
-        at += chance.between(gap / 8, gap * 15 / 8);
+        at += match chance.permille(in_bursts) {
+            true => chance.between(5_000, BURST),
+            false => chance.between(gap / 8, gap * 15 / 8),
+        };
         if at >= until {
             return faults;
         }

@@ -1,6 +1,6 @@
 //! What a member's machine and process do: start, take a turn, have the effects done, and end.
 
-use kontiki_broker::{Broker, Effect, Input};
+use kontiki_broker::{Broker, Effect, GroupBoot, Input};
 use kontiki_raft::{Micros, Role};
 use kontiki_storage::Event as Told;
 use kontiki_wire::{AppendRefused, Offset, PeerLane, Refusal, Response, StreamEnd};
@@ -44,6 +44,7 @@ impl World {
                 });
                 let groups = &groups;
                 self.observe(number, &Observation::Started { groups });
+                self.check_restored(number, groups);
                 self.check_damage(number);
                 self.plan_turn(number);
                 self.open_links(number);
@@ -52,6 +53,18 @@ impl World {
                 self.find(|| format!("n{} does not start from its disk: {why}", number + 1));
             }
             Err(NoStart::Disk(error)) => self.did_not_open(number, &error),
+        }
+    }
+
+    /// What a checkpoint kept is what the broker has made of it.
+    fn check_restored(&mut self, number: usize, groups: &[GroupBoot]) {
+        for found in groups.iter().filter(|found| found.checkpoint.is_some()) {
+            let host = self.members[number].host.as_ref();
+            let state = host.and_then(|host| host.broker.state(found.group));
+            if let Some((at, state)) = state {
+                let (group, state) = (found.group, &state);
+                self.observe(number, &Observation::Has { group, at, state });
+            }
         }
     }
 
@@ -246,6 +259,7 @@ impl World {
                 host.topics.remove(&group);
                 host.storage.remove(group);
                 self.end_deliveries(number, group, &StreamEnd::Deleted { group });
+                self.plan_write(number);
                 self.plan_settle(number);
             }
             Effect::TopicClosed(group) => {
@@ -332,13 +346,15 @@ impl World {
         }
     }
 
-    /// The writer begins as soon as it is free.
+    /// The writer begins with what is queued, as soon as it is free. What comes while it writes waits for
+    /// the next write.
     pub(crate) fn plan_write(&mut self, number: usize) {
         let slow = self.disk_delay(number);
         let Some(host) = &mut self.members[number].host else {
             return;
         };
-        if !std::mem::replace(&mut host.is_writing, true) {
+        if !host.is_writing && host.hands.take() {
+            host.is_writing = true;
             self.plan_process(slow, number, Process::Written);
         }
     }

@@ -138,7 +138,9 @@ impl World {
     fn cut_apart(&mut self, kind: Kind, chance: &mut Chance, injury: &mut Injury) -> String {
         let count = self.members.len();
         let two = chance.some_of(count, 2);
-        let (one, other) = (two[0], two[1]);
+        let leading = self.somebody(chance);
+        let one = leading.unwrap_or(two[0]);
+        let other = if two[0] == one { two[1] } else { two[0] };
         let cuts: Vec<(usize, usize)> = match kind {
             Kind::OneWay => vec![(one, other)],
             Kind::Bridge => vec![(one, other), (other, one)],
@@ -207,14 +209,19 @@ impl World {
         Some(self.members[member].name.clone())
     }
 
-    /// A running member; rather one that leads something.
+    /// A running member; rather one that suffers already, or leads something.
     fn somebody(&self, chance: &mut Chance) -> Option<usize> {
         let running = |number: &usize| self.members[*number].host.is_some();
         let running: Vec<usize> = (0..self.members.len()).filter(running).collect();
         let leading = |number: &&usize| self.leads_something(**number);
         let leading: Vec<usize> = running.iter().filter(leading).copied().collect();
+        let is_slow = |number: &&usize| self.members[**number].slow_disk.0 > self.now;
+        let slow: Vec<usize> = running.iter().filter(is_slow).copied().collect();
         if running.is_empty() {
             return None;
+        }
+        if !slow.is_empty() && chance.permille(400) {
+            return Some(*chance.pick(&slow));
         }
         if !leading.is_empty() && chance.permille(500) {
             return Some(*chance.pick(&leading));
@@ -360,7 +367,8 @@ impl World {
     }
 
     fn hurt_disk(&mut self, fault: Fault, chance: &mut Chance, injury: &mut Injury) -> String {
-        let number = chance.below(self.members.len());
+        let anybody = chance.below(self.members.len());
+        let number = self.somebody(chance).unwrap_or(anybody);
         let member = &mut self.members[number];
         match fault.kind {
             Kind::SlowDisk => {
@@ -422,6 +430,7 @@ impl World {
                     filling_max: 50,
                     in_flight: 4,
                     patience: 10_000_000,
+                    leaves_at: u64::MAX,
                 };
                 self.order_another_topic(Topic {
                     replicas: 3,

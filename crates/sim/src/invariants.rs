@@ -13,6 +13,7 @@ mod answered_once;
 mod committed_is_durable_on_a_majority;
 mod committed_is_never_cut;
 mod committed_never_changes;
+mod leaders_are_voted_for;
 mod leaders_commit_in_their_term;
 mod leaders_hold_what_is_committed;
 mod leaders_never_cut;
@@ -21,13 +22,16 @@ mod logs_match;
 mod offsets_are_dense;
 mod one_leader_a_term;
 mod promises_wait_for_the_disk;
+mod reads_are_confirmed;
 mod replicas_are_identical;
 mod silent_after_the_end;
 mod terms_are_asked_for_first;
 mod terms_never_go_back;
 mod the_forgetful_promise_nothing;
+mod the_forgetful_wait_for_what_is_new;
 mod times_never_go_back;
 mod unanswered_is_bounded;
+mod votes_go_to_logs_as_new;
 mod votes_once_a_term;
 mod watermark_never_passes_commit;
 mod what_was_synced_is_kept;
@@ -106,6 +110,8 @@ impl Default for Invariants {
             promises: promises![
                 one_leader_a_term: OneLeaderATerm,
                 votes_once_a_term: VotesOnceATerm,
+                votes_go_to_logs_as_new: VotesGoToLogsAsNew,
+                leaders_are_voted_for: LeadersAreVotedFor,
                 terms_never_go_back: TermsNeverGoBack,
                 promises_wait_for_the_disk: PromisesWaitForTheDisk,
                 logs_match: LogsMatch,
@@ -121,10 +127,12 @@ impl Default for Invariants {
                 watermark_never_passes_commit: WatermarkNeverPassesCommit,
                 acknowledged_is_applied: AcknowledgedIsApplied,
                 answered_once: AnsweredOnce,
+                reads_are_confirmed: ReadsAreConfirmed,
                 replicas_are_identical: ReplicasAreIdentical,
                 what_was_synced_is_kept: WhatWasSyncedIsKept,
                 silent_after_the_end: SilentAfterTheEnd,
                 the_forgetful_promise_nothing: TheForgetfulPromiseNothing,
+                the_forgetful_wait_for_what_is_new: TheForgetfulWaitForWhatIsNew,
                 leaders_without_a_quorum_fall_silent: LeadersWithoutAQuorumFallSilent,
                 unanswered_is_bounded: UnansweredIsBounded,
             ],

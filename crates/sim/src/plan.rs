@@ -4,7 +4,7 @@
 use crate::{
     chance::Chance,
     damage::Harm,
-    faults::{self, Fault},
+    faults::{self, FIRST_AT, Fault},
     network::Quality,
     tuning::Tuning,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Load {
     pub(crate) in_flight: usize,
     /// After this long a batch is given up.
     pub(crate) patience: u64,
+    /// It writes nothing after this moment of the story, but stays in what its topic remembers.
+    pub(crate) leaves_at: u64,
 }
 
 /// What may be chosen about a story beside its seed.
@@ -82,7 +84,7 @@ impl Plan {
             doubled: *of_network.pick(&[0, 0, 2, 10]),
         };
         let sync = *of_network.pick(&[200, 700, 2_000]);
-        let topics = topics(&mut chance.fork(3), members);
+        let topics = topics(&mut chance.fork(3), members, suffers);
         let harm = Harm::draw(&mut chance.fork(5), members);
         let faults = faults::draw(&mut chance.fork(4), suffers, members);
         Self {
@@ -100,7 +102,7 @@ impl Plan {
     }
 }
 
-fn topics(chance: &mut Chance, members: usize) -> Vec<Topic> {
+fn topics(chance: &mut Chance, members: usize, suffers: u64) -> Vec<Topic> {
     let count = chance.between(1, 4) as usize;
     // All producers of a story together, in batches a second.
     let rate = *chance.pick(&[20, 40, 80, 160]);
@@ -109,17 +111,29 @@ fn topics(chance: &mut Chance, members: usize) -> Vec<Topic> {
             replicas: *chance.pick(&[3, 3, 3, members as u8]),
             producers: Vec::new(),
             consumers: chance.between(1, 3) as usize,
-            readers: 1,
+            readers: chance.between(1, 4) as usize,
         })
         .collect();
-    let producers = chance.between(count as u64, count as u64 + 4);
+    let more = *chance.pick(&[4, 4, 4, 16]);
+    let producers = chance.between(count as u64, count as u64 + more);
     for number in 0..producers as usize {
+        // A topic's first producer is busy and stays; of the others some speak rarely, and some leave.
+        let is_first = number < count;
+        let pace = match is_first {
+            true => 1,
+            false => *chance.pick(&[1, 1, 1, 5, 25]),
+        };
+        let leaves_at = match !is_first && chance.permille(300) {
+            true => chance.between(FIRST_AT, suffers),
+            false => u64::MAX,
+        };
         topics[number % count].producers.push(Load {
-            gap: 1_000_000 * producers / rate,
+            gap: pace * 1_000_000 * producers / rate,
             records_max: *chance.pick(&[1, 3, 20]),
             filling_max: *chance.pick(&[16, 100, 2_000]),
             in_flight: *chance.pick(&[1, 4, 32]),
             patience: *chance.pick(&[2_000_000, 10_000_000, 60_000_000]),
+            leaves_at,
         });
     }
     topics

@@ -166,6 +166,7 @@ impl World {
     fn make(&mut self, number: usize) {
         let at = self.time();
         let it = &mut self.producers[number];
+        it.is_ending |= at.0 >= it.load.leaves_at;
         if it.is_ending {
             return;
         }

@@ -331,6 +331,7 @@ fn topic(producers: usize) -> Topic {
         filling_max: 100,
         in_flight: 8,
         patience: 10_000_000,
+        leaves_at: u64::MAX,
     };
     Topic {
         replicas: 3,

@@ -60,7 +60,8 @@ struct Pending {
 pub(super) struct Member {
     groups: BTreeMap<GroupId, Replica>,
     pending: VecDeque<Pending>,
-    /// What was durable when the disk was harmed or the group removed: promises were made of it.
+    /// What was durable when the disk was harmed or the group removed, if it had not been harmed before:
+    /// promises were made of it.
     forgotten: BTreeMap<GroupId, Vec<Held>>,
 }
 
@@ -246,18 +247,27 @@ impl Ledger {
         self.member(member)?.replica(group)
     }
 
-    /// Whether a member has, or had before its disk was harmed, an entry durably.
+    /// Whether a member has an entry durably, or had it before its disk was harmed. What it has got while
+    /// it is recovering is not counted: it has promised none of that.
     pub(super) fn kept(&self, member: NodeId, group: GroupId, id: LogId) -> bool {
         let Some(member) = self.members.get(&member) else {
             return false;
         };
         let replica = member.groups.get(&group);
-        let now =
-            replica.is_some_and(|one| one.durable >= id.index && one.id(id.index) == Some(id));
+        let has = |one: &&Replica| one.durable >= id.index && one.id(id.index) == Some(id);
+        let now = replica.filter(has).is_some_and(|one| !one.recovering);
         let before = member.forgotten.get(&group);
         now || before
             .and_then(|log| log.get(position(id.index)))
             .is_some_and(|held| held.term == id.term)
+    }
+
+    /// The newest position at which any log of a group ends.
+    pub(super) fn newest(&self, group: GroupId) -> LogId {
+        let logs = self.members.values();
+        let logs = logs.filter_map(|member| member.groups.get(&group));
+        let ends = logs.filter_map(|replica| replica.id(replica.last()));
+        ends.max().unwrap_or(LogId::ORIGIN)
     }
 
     /// What is committed of a group, the entry with index 1 first.
@@ -304,12 +314,15 @@ impl Ledger {
             Observation::Harmed => {
                 for (group, replica) in &mut member.groups {
                     replica.harmed = true;
+                    if replica.recovering {
+                        continue;
+                    }
                     let durable = &replica.log[..position(replica.durable.next())];
                     member.forgotten.insert(*group, durable.to_vec());
                 }
             }
             Observation::Does { effect } => self.effect(seen.member, effect),
-            Observation::Took { .. } | Observation::Died => {}
+            Observation::Took { .. } | Observation::Has { .. } | Observation::Died => {}
         }
     }
 

@@ -1,6 +1,9 @@
 //! What can be seen of a member from outside.
 
+use bytes::Bytes;
 use kontiki_broker::{Effect, GroupBoot, Input};
+use kontiki_raft::LogId;
+use kontiki_wire::GroupId;
 
 /// One thing that happened to a member, or that it did.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +12,15 @@ pub enum Observation<'a> {
     Started {
         /// All groups on the disk.
         groups: &'a [GroupBoot],
+    },
+    /// It has this state of a group, as a checkpoint would keep it.
+    Has {
+        /// Of which group.
+        group: GroupId,
+        /// After which entry.
+        at: LogId,
+        /// The state.
+        state: &'a Bytes,
     },
     /// It takes this in.
     Took {

@@ -19,6 +19,7 @@ impl Promise for ReplicasAreIdentical {
             Observation::Does {
                 effect: Effect::Checkpoint { group, at, state },
             } => self.compare(*group, *at, state),
+            Observation::Has { group, at, state } => self.compare(*group, *at, state),
             Observation::Started { groups } => {
                 let held = groups.iter().filter_map(checkpoint);
                 for (group, at, state) in held {
@@ -54,6 +55,14 @@ impl ReplicasAreIdentical {
 mod tests {
     use super::*;
     use crate::invariants::trial::Trial;
+
+    #[test]
+    fn a_state_that_is_another_than_the_one_that_was_kept_is_found() {
+        let mut trial = Trial::<ReplicasAreIdentical>::default();
+        trial.checkpoints(1, 4, b"one").unwrap();
+        trial.has(1, 4, b"one").unwrap();
+        trial.has(2, 4, b"eno").unwrap_err();
+    }
 
     #[test]
     fn two_states_at_one_position_are_found() {

@@ -29,7 +29,7 @@ impl Promise for SilentAfterTheEnd {
                     self.0.insert(member);
                 }
             }
-            Observation::Took { .. } | Observation::Harmed => {}
+            Observation::Took { .. } | Observation::Has { .. } | Observation::Harmed => {}
         }
         Ok(())
     }

@@ -374,6 +374,19 @@ impl<P: Promise> Trial<P> {
         self.does(member, &effect)
     }
 
+    pub(super) fn has(&mut self, member: u64, index: u64, state: &'static [u8]) -> Verdict {
+        let state = &Bytes::from_static(state);
+        let at = id(index, 1);
+        self.see(
+            member,
+            &Observation::Has {
+                group: GROUP,
+                at,
+                state,
+            },
+        )
+    }
+
     /// A producer asks.
     pub(super) fn asks(&mut self, member: u64, sequence: u64, count: u32) -> Verdict {
         let mut builder = BatchBuilder::new(64);
