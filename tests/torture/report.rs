@@ -8,7 +8,10 @@ use std::{
 
 use kontiki_sim::checker;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, say};
+
+/// A long run says how far it is.
+const ROUNDS_BETWEEN_LINES: u32 = 50;
 
 /// Counted while it goes on.
 pub(crate) struct Report {
@@ -41,6 +44,14 @@ impl Report {
 
     pub(crate) fn round(&mut self) {
         self.rounds += 1;
+        if self.rounds.is_multiple_of(ROUNDS_BETWEEN_LINES) {
+            say(format_args!(
+                "torture {}: {} rounds in {:.1} s",
+                self.kind,
+                self.rounds,
+                self.began.elapsed().as_secs_f64()
+            ));
+        }
     }
 
     pub(crate) fn fault(&mut self, kind: impl Into<String>) {
