@@ -64,9 +64,14 @@ impl NoAnswer {
     }
 
     fn of_dialling(address: &str, why: &kontiki_transport::Error) -> Self {
+        let strangers = matches!(why, kontiki_transport::Error::Identity(_));
+        let mut why = why.to_string();
+        if !why.contains(address) {
+            why = format!("{address}: {why}");
+        }
         Self {
-            strangers: matches!(why, kontiki_transport::Error::Identity(_)),
-            ..Self::new(format_args!("{address}: {why}"))
+            strangers,
+            ..Self::new(why)
         }
     }
 }

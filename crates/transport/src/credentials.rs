@@ -206,6 +206,13 @@ fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
 fn unreadable(what: &str, kind: &str, error: pem::Error) -> Error {
     Error::Credentials(match error {
         pem::Error::NoItemsFound => format!("{what} has no {kind} in its PEM"),
+        // What the library quotes is not shown: where line ends are missing it is the key.
+        pem::Error::MissingSectionEnd { .. } => {
+            format!("{what} cannot be read: its PEM breaks off, a section has no END")
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            format!("{what} cannot be read: a line of its PEM has BEGIN and does not end in -----")
+        }
         error => format!("{what} cannot be read: {error}"),
     })
 }
@@ -255,6 +262,26 @@ mod tests {
 
     fn read(texts: &Texts) -> Result<Credentials, Error> {
         Credentials::from_pem(&texts.chain, &texts.key, &texts.nodes, &texts.clients)
+    }
+
+    #[test]
+    fn a_key_that_is_cut_or_run_together_is_refused_and_not_shown() {
+        let whole = good().key;
+        let cut = whole[..100].to_owned();
+        let in_a_line = whole.replace('\n', "");
+        let open = in_a_line.trim_end_matches('-').to_owned();
+        for (key, why) in [
+            (cut, "its PEM breaks off, a section has no END"),
+            (in_a_line, "its PEM breaks off, a section has no END"),
+            (
+                open,
+                "a line of its PEM has BEGIN and does not end in -----",
+            ),
+        ] {
+            let texts = Texts { key, ..good() };
+            let refused = read(&texts).expect_err("no key").to_string();
+            assert_eq!(refused, format!("the own key cannot be read: {why}"));
+        }
     }
 
     #[test]

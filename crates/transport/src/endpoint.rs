@@ -20,6 +20,7 @@ use crate::{
     admission::{self, Admission, HANDSHAKE_TIME_MAX, Tally},
     link::{Link, Unfinished},
     plane,
+    refusal::refused,
     tls::{self, Verifier},
 };
 
@@ -162,8 +163,18 @@ impl Endpoint {
     ///
     /// In TLS 1.3 the dialer's handshake ends before the listener has judged the dialer. This returns
     /// when the listener has: it allows no stream before, and the first one is opened here.
+    ///
+    /// Fails at once where the other host says that nothing listens, and after five seconds where
+    /// nobody says anything.
     pub async fn connect(&self, to: SocketAddr, expect: Expect) -> Result<Connection, Error> {
-        let dialed = timeout(HANDSHAKE_TIME_MAX, self.dial(to, expect)).await;
+        let dialed = async {
+            tokio::select! {
+                biased;
+                dialed = self.dial(to, expect) => dialed,
+                () = refused(to) => Err(Error::Lost(format!("nothing listens at {to}"))),
+            }
+        };
+        let dialed = timeout(HANDSHAKE_TIME_MAX, dialed).await;
         dialed.unwrap_or_else(|_| Err(Error::Lost(format!("{to} does not answer"))))
     }
 

@@ -17,6 +17,7 @@ mod identity;
 mod link;
 mod pace;
 mod plane;
+mod refusal;
 mod reset;
 mod seats;
 mod stream;

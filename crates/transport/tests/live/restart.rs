@@ -1,9 +1,13 @@
 //! A listener dies without a word, and another life of it takes its place.
 
-use std::{net::SocketAddr, thread};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use kontiki_transport::{Credentials, Endpoint, Error, Expect, Plane, Role};
-use tokio::sync::oneshot;
+use tokio::{net::UdpSocket, sync::oneshot};
 
 use crate::cluster::{Cluster, loopback, soon};
 
@@ -54,6 +58,27 @@ impl Listener {
         self.die.send(()).expect("it lives");
         self.thread.join().expect("it did not panic");
     }
+}
+
+#[tokio::test]
+async fn dialer_learns_at_once_that_nothing_listens_or_no_more() {
+    let cluster = Cluster::new();
+    let silent = UdpSocket::bind(loopback()).await.expect("a free port");
+    let to = silent.local_addr().expect("bound");
+    let dialer = cluster.dialer(Plane::Clients);
+    let begun = Instant::now();
+    let (dialed, ()) = tokio::join!(dialer.connect(to, Expect::AnyNode), async {
+        let mut first = [0; 2_048];
+        silent
+            .recv(&mut first)
+            .await
+            .expect("the dial is under way");
+        drop(silent);
+    });
+    let refused = dialed.err().expect("nobody is there").to_string();
+    assert_eq!(refused, format!("nothing listens at {to}"));
+    // One that nobody answers takes five.
+    assert!(begun.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
