@@ -10,17 +10,17 @@ use std::{
 };
 
 use kontiki_transport::{Authority, Identity, Issued, Role};
-use kontiki_wire::{
-    ClusterId, MemberInfo,
-    limits::{MEMBERS_MAX, NAME_BYTES_MAX},
-};
+use kontiki_wire::{ClusterId, MemberInfo, limits::MEMBERS_MAX};
 
-use crate::{error::BirthError, member::MemberFile};
+use crate::{
+    error::BirthError,
+    member::{MemberFile, sync},
+};
 
 /// A member to be born.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemberSpec {
-    /// Its name, unique: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
+    /// Its name, unique: what an [`Identity`] may be named.
     pub name: String,
     /// Where clients reach it, `host:port`.
     pub address: String,
@@ -89,6 +89,11 @@ pub fn birth_cluster(
         authorities.write_member(member_dir, &file)?;
     }
     authorities.write_operator(&operator_dir, cluster)?;
+    // There is one copy of these keys: it outlasts a power cut.
+    let certs = member_dirs.iter().map(|dir| dir.join("certs"));
+    for path in certs.chain([ca_dir, operator_dir.clone(), dir.to_owned()]) {
+        sync(&path).map_err(|source| failed(&path, source))?;
+    }
     Ok(Birth {
         cluster,
         members: infos,
@@ -164,15 +169,9 @@ fn check(members: &[MemberSpec]) -> Result<(), BirthError> {
     let mut addresses = BTreeSet::new();
     for member in members {
         let name = &member.name;
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.len() > NAME_BYTES_MAX
-            || !name.chars().all(fits)
-            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        {
-            return refuse(format!(
-                "a member's name is 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 . _ - and starts with a letter \
-                 or digit, not {name:?}"
-            ));
+        // It is to stand in a certificate, and is a directory's.
+        if let Err(why) = Identity::new(ClusterId(0), Role::Node, name) {
+            return refuse(format!("{name:?} cannot name a member: {why}"));
         }
         if matches!(name.as_str(), "ca" | "operator") {
             return refuse(format!(

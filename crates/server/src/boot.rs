@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::Config,
     error::StartError,
-    member::{MemberFile, node_ref, write_durably},
+    member::{MemberFile, node_ref, sync, write_durably},
 };
 
 /// All that a member is made of before it is wired together.
@@ -78,7 +78,10 @@ fn listen(
             StartError::Listen {
                 address,
                 setting,
-                reason: error.to_string(),
+                reason: match error {
+                    kontiki_transport::Error::Bind { source, .. } => source.to_string(),
+                    error => error.to_string(),
+                },
             }
         })
     };
@@ -200,14 +203,13 @@ impl DataDir {
     /// Makes it if it is to be. It must not be another's.
     fn of(dir: &Path, member: &MemberFile) -> Result<Self, StartError> {
         let data = dir.join("data");
-        fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
+        if !data.is_dir() {
+            fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
+            // What is promised from within it is to be there after a power cut.
+            sync(dir).map_err(failed("cannot sync", dir))?;
+        }
         let path = data.join(OWNER);
-        let me = format!(
-            "{} in incarnation {:016x} of cluster {}\n",
-            member.name,
-            member.me().incarnation,
-            member.cluster
-        );
+        let me = owner_of(member);
         let owned = match fs::read_to_string(&path) {
             Ok(owner) if owner == me => true,
             Ok(owner) => {

@@ -142,8 +142,11 @@ impl Config {
         refuse_unknown(&table)?;
         let file: File = toml::from_str(text).map_err(plain)?;
         let limits = file.limits;
-        if limits.connections == 0 {
-            return Err("`limits.connections` must be at least 1".to_owned());
+        if !(1..=limits::CONNECTIONS_HIGHEST).contains(&limits.connections) {
+            return Err(format!(
+                "`limits.connections` must be from 1 to {}",
+                limits::CONNECTIONS_HIGHEST
+            ));
         }
         if limits.connections_per_identity == 0 {
             return Err("`limits.connections_per_identity` must be at least 1".to_owned());
@@ -311,7 +314,11 @@ mod tests {
         for (text, says) in [
             ("listen = 'localhost'", "0.0.0.0:7400"),
             ("[log]\nformat = 'xml'", "`text` or `json`"),
-            ("[limits]\nconnections = 0", "at least 1"),
+            ("[limits]\nconnections = 0", "from 1 to 65536"),
+            (
+                "[limits]\nconnections = 9223372036854775807",
+                "from 1 to 65536",
+            ),
             ("[limits]\nconnections_per_identity = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),

@@ -13,6 +13,7 @@ mod boot;
 mod clock;
 mod config;
 mod delivery;
+mod dialling;
 mod driver;
 mod error;
 mod handover;

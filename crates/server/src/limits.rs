@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, time::Duration};
 
 /// Clients' connections, unless configured.
 pub(crate) const CONNECTIONS: usize = 4096;
+/// The most that may be configured for them: each may hold some megabytes.
+pub(crate) const CONNECTIONS_HIGHEST: usize = 1 << 16;
 /// Clients' connections with one identity, unless configured: a quarter of all.
 pub(crate) const CONNECTIONS_PER_IDENTITY: usize = CONNECTIONS / 4;
 /// Streams of one client's connection that are served at a time.
@@ -73,6 +75,8 @@ pub(crate) const REDIAL_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const REDIAL_LONGEST: Duration = Duration::from_secs(1);
 /// A link that is younger is not dialled again because its peer was heard.
 pub(crate) const LINK_FRESH: Duration = Duration::from_secs(1);
+/// Addresses of one peer's name that are dialled.
+pub(crate) const DIAL_ADDRESSES_MAX: usize = 4;
 /// A dial that has not succeeded by then has failed.
 pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 

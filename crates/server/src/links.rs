@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,6 +21,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
+    dialling::dial,
     limits::{DIAL_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST},
     member::node_ref,
     outbox::Outbox,
@@ -262,9 +262,8 @@ impl Link {
 
     async fn dial(&self) -> Result<(Connection, FrameWriter, FrameReader), Error> {
         let dial = async {
-            let address = resolve(&self.member.peer_address).await?;
             let expect = Expect::Node(self.member.name.clone());
-            let connection = self.endpoint.connect(address, expect).await?;
+            let connection = dial(&self.endpoint, &self.member.peer_address, &expect).await?;
             let (mut writer, reader) = connection.open().await?;
             let mut hello = BytesMut::new();
             self.hello.encode(&mut hello);
@@ -379,17 +378,6 @@ async fn find_and_send(mut asked: mpsc::Receiver<Find>, outbox: Arc<Outbox>) {
         found.encode(&mut pieces);
         outbox.push_frame(pieces);
     }
-}
-
-async fn resolve(address: &str) -> Result<SocketAddr, Error> {
-    if let Ok(address) = address.parse() {
-        return Ok(address);
-    }
-    let lost = |why: &dyn std::fmt::Display| Error::Lost(format!("cannot find {address}: {why}"));
-    let mut found = tokio::net::lookup_host(address)
-        .await
-        .map_err(|error| lost(&error))?;
-    found.next().ok_or_else(|| lost(&"it has no address"))
 }
 
 /// Between half of it and all: peers that lost each other at once do not dial at once.

@@ -102,7 +102,8 @@ impl MemberFile {
                     .to_owned(),
             );
         }
-        let text: Text = toml::from_str(text).map_err(|error| error.to_string())?;
+        let plain = |error: toml::de::Error| error.to_string().trim_end().to_owned();
+        let text: Text = toml::from_str(text).map_err(plain)?;
         let members = text
             .members
             .into_iter()
@@ -147,6 +148,11 @@ pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, dir.join(name))?;
+    sync(dir)
+}
+
+/// Makes what was made, renamed or removed in a directory outlast a crash.
+pub(crate) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

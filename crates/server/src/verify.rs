@@ -108,7 +108,8 @@ pub enum VerifyError {
 }
 
 /// Reads everything in a member's directory, or in a bare data directory, and writes nothing. `progress`
-/// is told now and then how many bytes of how many have been read. Blocks.
+/// is told now and then how many bytes of how many have been read; when it is, nothing is left of what was
+/// copied to the directory for temporary files. Blocks.
 pub fn verify_dir(
     dir: &Path,
     progress: impl Fn(u64, u64) + Send + Sync + 'static,

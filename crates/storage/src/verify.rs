@@ -32,7 +32,8 @@ use frames::is_plausible;
 use read_only::{Progress, ReadOnly};
 
 /// Walks a data directory and tells what is damaged. Refuses one that a process has open. `progress` is
-/// told now and then how many bytes of how many have been read.
+/// told now and then how many bytes of how many have been read. A small part is copied to the directory
+/// for temporary files; when `progress` is told, the copy is gone.
 ///
 /// It judges as the next start would, but reads everything, where a start leaves what is below its
 /// checkpoints to its readers. It fails only if it cannot look: what is damaged is part of the answer.

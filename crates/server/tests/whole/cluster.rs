@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
+    sync::atomic::{AtomicU8, Ordering},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -284,13 +285,23 @@ fn credentials(dir: &std::path::Path, name: &str, _birth: &Birth) -> Credentials
     .unwrap()
 }
 
-/// Members with addresses that are free now. They lie below the range from which the system gives
-/// ports to those who ask for any, so nobody gets one of them by chance before its member starts.
+/// Members with addresses that are free now and stay so until they start: a loopback address is no other
+/// test's, nor another process's beside this one, and the ports lie below the range from which the system
+/// gives them to those who ask for any.
 pub(crate) fn specs(count: usize) -> Vec<MemberSpec> {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id();
+    let host = Ipv4Addr::new(
+        127,
+        (process % 251) as u8 + 2,
+        (process / 251 % 251) as u8,
+        NEXT.fetch_add(1, Ordering::Relaxed),
+    );
+    let mut ports = 10_000..30_000;
     let mut held = Vec::new();
     while held.len() < 2 * count {
-        let port = 10_000 + (getrandom::u32().unwrap() % 20_000) as u16;
-        if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+        let port = ports.next().expect("a free port");
+        if let Ok(socket) = UdpSocket::bind((host, port)) {
             held.push(socket);
         }
     }

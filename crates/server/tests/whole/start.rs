@@ -63,7 +63,16 @@ fn members_that_make_no_cluster_are_refused_with_the_reason() {
     };
     assert!(refused(|specs| specs.clear()).contains("1 to 64 members"));
     assert!(refused(|specs| specs[1].name = "n1".into()).contains("two members"));
-    assert!(refused(|specs| specs[1].name = "../n1".into()).contains("a member's name"));
+    for name in ["", "../n1", "N1", "n..1"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut specs = specs(2);
+        specs[1].name = name.to_owned();
+        let refused = birth_cluster(dir.path(), &specs, false).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains("cannot name a member"), "{said}");
+        let left = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 0, "{name:?}: nothing was written");
+    }
     assert!(refused(|specs| specs[1].name = "ca".into()).contains("another directory"));
     assert!(refused(|specs| specs[1].address = "10.0.0.1".into()).contains("a host and a port"));
     assert!(refused(|specs| specs[1].address = specs[0].address.clone()).contains("used twice"));
@@ -76,6 +85,7 @@ async fn port_that_is_taken_names_the_setting_that_moves_it() {
     let taken = std::net::UdpSocket::bind(cluster.address(0)).unwrap();
     let said = refusal(&cluster, 0).await.to_string();
     assert!(said.contains("`listen` in kontiki.toml"), "{said}");
+    assert_eq!(said.matches("cannot listen").count(), 1, "{said}");
 
     let mut config = Config::load(&cluster.member_dir(0)).unwrap();
     config.listen = Some("127.0.0.1:0".parse().unwrap());
