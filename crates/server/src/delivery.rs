@@ -19,7 +19,7 @@ use crate::{
     clock::wall_micros,
     limits::{DELIVERY_IDLE, WATERMARK_AWAITED_MAX},
     recent::encode,
-    service::{Ended, Service},
+    service::{Ended, Service, unheard},
     topics::KeptTopic,
     watermarks::Mark,
 };
@@ -58,11 +58,7 @@ impl Delivery {
             Ok(Ok(mark)) if mark.deleted => return Err(deleted(topic.group)),
             Ok(Ok(mark)) if mark.closed => return Err(Ended::With(StreamEnd::Moving)),
             Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => {
-                return Err(Ended::from(Refusal::Unavailable {
-                    why: "this member has not heard yet how far the topic goes".to_owned(),
-                }));
-            }
+            Ok(Err(_)) | Err(_) => return Err(unheard().into()),
         }
         let found = match (Cursor::time_sought(subscribe), topic.log().cloned()) {
             (Some(time), Some(log)) => service.read(move || log.offset_at(time)).await?,

@@ -3,7 +3,7 @@
 use crate::{
     limits::REQUEST_BYTES_MAX,
     permission::{Act, permit},
-    service::{Ended, Service},
+    service::{Ended, Service, unheard},
     walk,
 };
 use bytes::BytesMut;
@@ -64,7 +64,8 @@ async fn answer(service: &Service, request: Request) -> Response {
 
 async fn offset_at(service: &Service, name: &TopicName, time: u64) -> Result<Offset, Refusal> {
     let topic = service.topic(name).await?;
-    let watermark = topic.watermark.known().unwrap_or_default();
+    // Before it is known an offset would lie too early, and nobody could tell.
+    let watermark = topic.watermark.known().ok_or_else(unheard)?;
     let Some(log) = topic.log().cloned() else {
         return Ok(watermark);
     };

@@ -144,6 +144,13 @@ pub(crate) fn going_away() -> Refusal {
     }
 }
 
+/// Another member may know.
+pub(crate) fn unheard() -> Refusal {
+    Refusal::Unavailable {
+        why: "this member has not heard yet how far the topic goes".to_owned(),
+    }
+}
+
 /// How a stream of a client ends.
 #[derive(Debug)]
 pub(crate) enum Ended {

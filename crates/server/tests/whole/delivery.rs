@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kontiki_wire::{From, Offset, StreamEnd, Until};
+use kontiki_wire::{From, Offset, Request, Response, StreamEnd, Until};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::cluster::{Cluster, PATIENCE};
@@ -106,6 +106,30 @@ async fn subscription_from_an_offset_to_come_waits_for_it() {
     }
     let expected = vec![(Offset(1), "b".to_owned())];
     assert_eq!(early.rest().await, (expected, StreamEnd::Reached));
+}
+
+#[tokio::test]
+async fn member_that_has_heard_nobody_does_not_guess_where_a_time_lies() {
+    let mut cluster = Cluster::start(3).await;
+    let topic = cluster.create_topic("t").await;
+    let leader = cluster.leader(&topic).await;
+    let operator = cluster.operator(leader).await;
+    operator.produce(&topic).await.append(&["a"]).await.unwrap();
+    let request = || Request::OffsetAt {
+        topic: topic.clone(),
+        time: u64::MAX,
+    };
+    let end = Response::Offset(Offset(1));
+    assert_eq!(operator.request(request()).await, end);
+    for at in 0..3 {
+        cluster.kill(at);
+    }
+    cluster.start_member(leader).await;
+    let alone = cluster.operator(leader).await.request(request()).await;
+    assert!(
+        matches!(&alone, Response::Refused(refusal) if refusal.is_retryable()),
+        "{alone:?}"
+    );
 }
 
 #[tokio::test]
