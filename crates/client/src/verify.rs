@@ -5,7 +5,7 @@
 //! Where two differ, the first entry that does is found by halving the block.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,9 @@ use crate::{connections::Member, error::AdminError, routing::Routing};
 
 /// Entries after which the replicas' checksums are compared.
 const BLOCK_ENTRIES: u64 = 1 << 14;
-/// How long a member may take to read a piece of its log, which it does between other work.
+/// How long a member may take to say how far its log goes, which it knows.
+const BEGIN_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long it may take to read a piece of its log, which it does between other work.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Damaged stretches of one replica that are listed.
 const DAMAGE_LISTED_MAX: usize = 100;
@@ -104,20 +106,24 @@ pub(crate) async fn verify(
 ) -> Result<ClusterVerified, AdminError> {
     let everybody: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
     let mut groups = vec![(GroupId::CLUSTER, None, everybody)];
+    let place = |name: &String| members.iter().position(|member| member.name == *name);
     for topic in topics {
         let name = Some(topic.name.to_string());
-        groups.push((topic.group, name, topic.replicas.clone()));
+        let mut replicas = topic.replicas.clone();
+        replicas.sort_by_key(place);
+        groups.push((topic.group, name, replicas));
     }
+    let mut silent = HashMap::new();
     let mut walks = Vec::new();
     for (group, topic, names) in groups {
-        walks.push(begin(routing, group, topic, names).await?);
+        walks.push(begin(routing, group, topic, names, &mut silent).await?);
     }
-    let ends = |replicas: &Vec<Replica>| replicas.iter().map(|one| one.end).sum::<u64>();
-    let total = walks.iter().map(ends).sum();
-    let mut done = 0;
+    let ends = walks.iter().flatten().map(|replica| replica.end);
+    let total = ends.fold(0, u64::saturating_add);
+    let mut done: u64 = 0;
     for replicas in &mut walks {
         group(replicas, |entries| {
-            done += entries;
+            done = done.saturating_add(entries);
             progress(done.min(total), total);
         })
         .await;
@@ -130,23 +136,31 @@ pub(crate) async fn verify(
     })
 }
 
-/// Asks the replicas of a group how far they go.
+/// Asks the replicas of a group how far they go. Members that were `silent` when they were asked of
+/// another group are not waited for again.
 async fn begin(
     routing: &Routing,
     group: GroupId,
     topic: Option<String>,
     names: Vec<String>,
+    silent: &mut HashMap<String, String>,
 ) -> Result<Vec<Replica>, AdminError> {
     let mut asked = JoinSet::new();
     let mut replicas = Vec::new();
     for (at, name) in names.into_iter().enumerate() {
         let member = routing.member(&name);
-        if let Some(member) = member.clone() {
-            asked.spawn(async move { (at, piece(&member, group, (1, 0), 0).await) });
-        }
-        let unread = member
-            .is_none()
-            .then(|| "the member is not known".to_owned());
+        let unread = match (&member, silent.get(&name)) {
+            (None, _) => Some("the member is not known".to_owned()),
+            (Some(_), Some(why)) => Some(why.clone()),
+            (Some(member), None) => {
+                let member = Arc::clone(member);
+                asked.spawn(async move {
+                    let nothing = piece(&member, group, (1, 0), 0, BEGIN_TIME_MAX);
+                    (at, nothing.await)
+                });
+                None
+            }
+        };
         replicas.push(Replica {
             member,
             end: 0,
@@ -172,7 +186,11 @@ async fn begin(
             Err(Unread::NotPermitted(what)) => {
                 return Err(AdminError::NotPermitted { what: what.into() });
             }
-            Err(Unread::Why(why)) => replicas[at].found.unread = Some(why),
+            Err(Unread::Refused(why)) => replicas[at].found.unread = Some(why),
+            Err(Unread::Silent(why)) => {
+                silent.insert(replicas[at].found.member.clone(), why.clone());
+                replicas[at].found.unread = Some(why);
+            }
         }
     }
     Ok(replicas)
@@ -180,11 +198,8 @@ async fn begin(
 
 /// Goes through a group's replicas block by block.
 async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
-    let mut borders: BTreeSet<u64> = replicas.iter().map(|replica| replica.end).collect();
-    let last = borders.last().copied().unwrap_or_default();
-    borders.extend((1..=last / BLOCK_ENTRIES).map(|block| block * BLOCK_ENTRIES));
     let mut before = 0;
-    for border in borders.into_iter().filter(|&border| border > 0) {
+    while let Some(border) = border(replicas, before) {
         let first = before + 1;
         before = border;
         let mut walks = JoinSet::new();
@@ -201,8 +216,8 @@ async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
                 continue;
             };
             let found = &mut replicas[at].found;
-            found.entries += walked.entries;
-            found.bytes += walked.bytes;
+            found.entries = found.entries.saturating_add(walked.entries);
+            found.bytes = found.bytes.saturating_add(walked.bytes);
             found.upto = walked.upto;
             blocks.push(Block {
                 at,
@@ -217,6 +232,15 @@ async fn group(replicas: &mut [Replica], mut progress: impl FnMut(u64)) {
         }
         compare(replicas, blocks, (first, border)).await;
     }
+}
+
+/// Where the next block ends: at a multiple of its size, or where a replica does. `None` if there is
+/// nothing more to read.
+fn border(replicas: &[Replica], before: u64) -> Option<u64> {
+    let read = replicas.iter().filter(|one| one.found.unread.is_none());
+    let end = read.map(|one| one.end).filter(|end| *end > before).min()?;
+    let whole = (before / BLOCK_ENTRIES + 1).saturating_mul(BLOCK_ENTRIES);
+    Some(end.min(whole))
 }
 
 /// Finds the replicas whose block is not the one that most have, and where they part from it.
@@ -283,14 +307,14 @@ async fn block(member: &Member, group: GroupId, (first, last): (u64, u64)) -> Ra
     };
     while range.upto < last {
         let next = range.upto + 1;
-        match piece(member, group, (next, last), range.digest).await {
+        match piece(member, group, (next, last), range.digest, PIECE_TIME_MAX).await {
             // What makes no headway, or too much of it, is no answer.
             Ok(walked) if !(next..=last).contains(&walked.upto) => {
                 range.unread = Some(format!("from entry {next} on: it does not say"));
                 break;
             }
             Ok(walked) => range.add(walked),
-            Err(Unread::Why(why) | Unread::NotPermitted(why)) => {
+            Err(Unread::Silent(why) | Unread::Refused(why) | Unread::NotPermitted(why)) => {
                 range.unread = Some(format!("from entry {next} on: {why}"));
                 break;
             }
@@ -303,8 +327,8 @@ impl Range {
     fn add(&mut self, walked: Walked) {
         self.upto = walked.upto;
         self.digest = walked.digest;
-        self.entries += walked.entries;
-        self.bytes += walked.bytes;
+        self.entries = self.entries.saturating_add(walked.entries);
+        self.bytes = self.bytes.saturating_add(walked.bytes);
         for damage in walked.damage {
             add_damage(
                 &mut self.damage,
@@ -333,7 +357,9 @@ fn add_damage(listed: &mut Vec<EntriesDamaged>, damage: EntriesDamaged) {
 /// Why a member does not say.
 enum Unread {
     NotPermitted(String),
-    Why(String),
+    Refused(String),
+    /// It gives no answer.
+    Silent(String),
 }
 
 async fn piece(
@@ -341,6 +367,7 @@ async fn piece(
     group: GroupId,
     (first, last): (u64, u64),
     digest: u32,
+    time: Duration,
 ) -> Result<Walked, Unread> {
     let request = Request::Walk {
         group,
@@ -348,15 +375,14 @@ async fn piece(
         last,
         digest,
     };
-    let deadline = Instant::now() + PIECE_TIME_MAX;
-    match member.ask(&request, PIECE_TIME_MAX, deadline).await {
+    match member.ask(&request, time, Instant::now() + time).await {
         Ok(Response::Walked(walked)) => Ok(walked),
         Ok(Response::Refused(Refusal::NotPermitted { what })) => Err(Unread::NotPermitted(what)),
-        Ok(Response::Refused(refusal)) => Err(Unread::Why(refusal.to_string())),
-        Ok(_) => Err(Unread::Why(
+        Ok(Response::Refused(refusal)) => Err(Unread::Refused(refusal.to_string())),
+        Ok(_) => Err(Unread::Refused(
             "it gave an answer to another question".to_owned(),
         )),
-        Err(why) => Err(Unread::Why(why.to_string())),
+        Err(why) => Err(Unread::Silent(why.to_string())),
     }
 }
 

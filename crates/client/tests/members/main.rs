@@ -8,3 +8,4 @@ mod member;
 mod stage;
 mod subscribe;
 mod trouble;
+mod verify;

@@ -7,7 +7,7 @@ use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter};
 use kontiki_wire::{
     Acknowledged, Answer, AppendRefused, Batch, ClientStream, Deliver, DeliveredBatch, From,
     GroupId, GroupStatus, MemberStatus, Offset, Produced, Refusal, ReplicaStatus, Request,
-    Response, StreamEnd, Subscribe, TopicName, Until, limits::CLIENT_FRAME_BYTES_MAX,
+    Response, StreamEnd, Subscribe, TopicName, Until, Walked, limits::CLIENT_FRAME_BYTES_MAX,
 };
 use tokio::time::{Duration, sleep};
 
@@ -132,6 +132,11 @@ impl Member {
                 None => unknown(&topic),
             },
             Request::Status => Response::Status(self.status(state)),
+            Request::Walk { first, .. } => Response::Walked(Walked {
+                placed: state.claims.get(&self.name).copied().unwrap_or_default(),
+                upto: first - 1,
+                ..Walked::default()
+            }),
             other => panic!("{other:?} is not in the script"),
         }
     }

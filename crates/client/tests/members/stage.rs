@@ -94,6 +94,8 @@ pub(crate) struct State {
     /// Members of which every stream is refused so.
     pub(crate) refusing: BTreeMap<String, Refusal>,
     pub(crate) readers: BTreeMap<String, Reader>,
+    /// How far members say that their logs go; of what is there they say nothing.
+    pub(crate) claims: BTreeMap<String, u64>,
     pub(crate) seen: Vec<Seen>,
     /// Who served a subscription, and from where.
     pub(crate) served: Vec<(String, Option<u64>)>,
@@ -250,6 +252,7 @@ impl Stage {
             mute: Vec::new(),
             refusing: BTreeMap::new(),
             readers: BTreeMap::new(),
+            claims: BTreeMap::new(),
             seen: Vec::new(),
             served: Vec::new(),
             delivered: 0,
