@@ -8,10 +8,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use shell::{
-    Said, Shell,
-    dev::{Process, first_port},
-};
+use shell::{Said, Shell, dev::Process, own_address};
 
 /// A member that runs. Killed when it is dropped.
 struct Serving(Child);
@@ -44,8 +41,8 @@ impl Drop for Serving {
     }
 }
 
-fn init(shell: &Shell, folder: &str, port: &str) -> Said {
-    let member = format!("n1@127.0.0.1:{port}");
+fn init(shell: &Shell, folder: &str, address: &str) -> Said {
+    let member = format!("n1@{address}");
     shell
         .run(&["init", "--data", folder, "--member", &member])
         .ends(0, &[])
@@ -54,9 +51,9 @@ fn init(shell: &Shell, folder: &str, port: &str) -> Said {
 #[test]
 fn a_member_serves_until_it_is_told_to_stop() {
     let shell = Shell::new();
-    init(&shell, "one", &first_port());
+    init(&shell, "one", &own_address());
     let words = ["serve", "--data", "one/n1"];
-    let mut member = Serving::start(&shell, &words, "n1 is ready: clients at 127.0.0.1:");
+    let mut member = Serving::start(&shell, &words, "n1 is ready: clients at 127.");
     shell
         .run(&["-c", "one", "topic", "create", "orders"])
         .ends(0, &[]);
@@ -85,24 +82,24 @@ fn a_member_serves_until_it_is_told_to_stop() {
 #[test]
 fn a_port_that_is_taken_is_named() {
     let shell = Shell::new();
-    let port = first_port();
-    init(&shell, "one", &port);
-    init(&shell, "two", &port);
+    let address = own_address();
+    init(&shell, "one", &address);
+    init(&shell, "two", &address);
     let _one = Serving::start(&shell, &["serve", "--data", "one/n1"], "is ready");
     shell
         .run(&["serve", "--data", "two/n1"])
-        .ends(1, &["cannot listen on 127.0.0.1:", "kontiki.toml"]);
+        .ends(1, &["cannot listen on 127.", "kontiki.toml"]);
     shell
         .run(&["serve", "--data", "one/n1"])
-        .ends(1, &["127.0.0.1"]);
+        .ends(1, &[&address]);
 }
 
 #[test]
 fn the_data_of_another_cluster_is_refused() {
     let shell = Shell::new();
-    let port = first_port();
-    init(&shell, "one", &port);
-    init(&shell, "two", &port);
+    let address = own_address();
+    init(&shell, "one", &address);
+    init(&shell, "two", &address);
     let mut one = Serving::start(&shell, &["serve", "--data", "one/n1"], "is ready");
     assert_eq!(one.end(Signal::TERM), Some(0));
     std::fs::rename(shell.path("one/n1/data"), shell.path("two/n1/data")).unwrap();
@@ -112,9 +109,23 @@ fn the_data_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn a_filter_of_the_log_that_is_none_is_refused_with_where_it_stands() {
+    let shell = Shell::new();
+    init(&shell, "one", &own_address());
+    let file = shell.path("one/n1/kontiki.toml");
+    std::fs::write(file, "[log]\nlevel = 'a=b=c'\n").unwrap();
+    let words = ["serve", "--data", "one/n1"];
+    shell
+        .run(&words)
+        .ends(1, &["one/n1/kontiki.toml: `log.level`"]);
+    let words = ["--log", "a=b=c", "serve", "--data", "one/n1"];
+    shell.run(&words).ends(2, &["\"a=b=c\" is no log filter"]);
+}
+
+#[test]
 fn a_parent_that_is_not_one_is_not_followed() {
     let shell = Shell::new();
-    init(&shell, "one", &first_port());
+    init(&shell, "one", &own_address());
     let words = ["serve", "--data", "one/n1", "--with-parent", "1"];
     shell.run(&words).ends(1, &["not its parent"]);
 }
@@ -122,23 +133,14 @@ fn a_parent_that_is_not_one_is_not_followed() {
 #[test]
 fn nobody_there_is_no_quorum() {
     let shell = Shell::new();
-    // Nothing listens on a port that was just given back.
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    shell
-        .run(&[
-            "init",
-            "--data",
-            "one",
-            "--member",
-            &format!("n1@127.0.0.1:{port}"),
-        ])
-        .ends(0, &[]);
+    let address = own_address();
+    init(&shell, "one", &address);
     let words = ["-c", "one", "--timeout", "300ms", "topic", "list"];
-    shell
-        .run(&words)
-        .ends(3, &["127.0.0.1", "no member answered"]);
+    shell.run(&words).ends(
+        3,
+        &[
+            "no member answered",
+            &format!("nothing listens at {address}"),
+        ],
+    );
 }

@@ -4,16 +4,19 @@ mod shell;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, OpenOptions},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 use shell::{
     Said, Shell,
-    dev::{Process, first_port},
+    dev::{DEADLINE, Process},
+    own_address,
 };
 
 /// A cluster of one with a topic of two records, and its member that runs.
@@ -27,7 +30,7 @@ impl One {
     #[track_caller]
     fn start() -> Self {
         let shell = Shell::new();
-        let member = format!("n1@127.0.0.1:{}", first_port());
+        let member = format!("n1@{}", own_address());
         shell
             .run(&["init", "--data", "one", "--member", &member])
             .ends(0, &[]);
@@ -99,7 +102,7 @@ fn serve(shell: &Shell) -> Child {
         .unwrap();
     let mut log = BufReader::new(member.stderr.take().unwrap()).lines();
     assert!(log.any(|line| line.unwrap().contains("is ready")));
-    std::thread::spawn(move || log.for_each(drop));
+    thread::spawn(move || log.for_each(drop));
     member
 }
 
@@ -115,6 +118,31 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn an_interrupted_walk_leaves_nothing_behind() {
+    let mut one = One::start();
+    one.stop();
+    let temporary = one.shell.path("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let left = || fs::read_dir(&temporary).unwrap().count();
+    // The copy of the small state stops at this one until somebody writes into it.
+    let pipe = one.shell.path("one/n1/data/state/pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+
+    let mut walk = one.shell.command(&["verify", "--data", "one/n1"]);
+    let mut walk = walk.env("TMPDIR", &temporary).spawn().unwrap();
+    let until = Instant::now() + DEADLINE;
+    while left() == 0 {
+        assert!(Instant::now() < until, "it copies nothing");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Process::find(walk.id()).signal(Signal::INT);
+    drop(OpenOptions::new().write(true).open(&pipe).unwrap());
+    assert_eq!(walk.wait().unwrap().code(), Some(1));
+    assert_eq!(left(), 0);
 }
 
 #[test]

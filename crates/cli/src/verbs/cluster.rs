@@ -131,7 +131,8 @@ fn replica(replica: &ReplicaHealth) -> String {
         "follower" => replica.name.clone(),
         state => format!("{} {state}", replica.name),
     };
-    if replica.lag > 0 {
+    // How far one is that cannot be reached, its leader may not know.
+    if replica.lag > 0 && replica.state != "unreachable" {
         text.push_str(&format!(" -{}", replica.lag));
     }
     text

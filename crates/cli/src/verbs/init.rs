@@ -15,7 +15,8 @@ use crate::{
 /// The cluster to make
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  kontiki init --data cluster --member n1@10.0.0.1:7401 --member n2@10.0.0.2:7401 --member n3@10.0.0.3:7401
+  kontiki init --data cluster --member n1@10.0.0.1:7401 \\
+      --member n2@10.0.0.2:7401 --member n3@10.0.0.3:7401
   scp -r cluster/n2 second:kontiki-n2       # and so on; cluster/ca stays at home
   kontiki serve --data kontiki-n2           # on its machine")]
 pub(crate) struct Args {

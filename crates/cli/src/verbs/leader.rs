@@ -6,8 +6,7 @@ use serde::Serialize;
 use crate::{
     exit::{Exit, Failure},
     invocation::{Invocation, leave},
-    nearest::nearest,
-    verbs::topic::unknown_topic,
+    verbs::topic::no_topic,
 };
 
 /// What can be done about leaders.
@@ -47,9 +46,9 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     match (done, &topic) {
         (Ok(()), _) => {}
         (Err(AdminError::NoSuchTopic { .. }), Some(topic)) => {
-            return Err(unknown_topic(&client, topic).await);
+            return Err(no_topic(&client, topic).await);
         }
-        (Err(error), _) => return Err(no_such_member(error)),
+        (Err(error), _) => return Err(error.into()),
     }
     let transferred = Transferred {
         topic: topic.map(|topic| topic.to_string()),
@@ -64,16 +63,4 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     })?;
     leave(&client).await;
     Ok(Exit::Done)
-}
-
-fn no_such_member(error: AdminError) -> Failure {
-    let meant = match &error {
-        AdminError::NoSuchMember { member, known } => nearest(member, known).cloned(),
-        _ => None,
-    };
-    let failure = Failure::from(error);
-    match meant {
-        Some(name) => failure.advise(format!("did you mean {name}?")),
-        None => failure,
-    }
 }

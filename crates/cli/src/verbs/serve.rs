@@ -76,13 +76,20 @@ fn configure(args: &Args, invocation: &Invocation) -> Result<(Config, LogFormat)
     let mut config = Config::load(&args.data)?;
     config.listen = args.listen.or(config.listen);
     config.listen_peers = args.listen_peers.or(config.listen_peers);
-    let level = args.log_level.as_deref().or(invocation.log.as_deref());
+    let said = args.log_level.as_deref().or(invocation.log.as_deref());
     let configured = match config.log.format {
         kontiki_server::LogFormat::Text => LogFormat::Text,
         kontiki_server::LogFormat::Json => LogFormat::Json,
     };
     let format = args.log_format.unwrap_or(configured);
-    logging::start(level.unwrap_or(&config.log.level), format)?;
+    let started = logging::start(said.unwrap_or(&config.log.level), format);
+    if said.is_none() {
+        let file = args.data.join("kontiki.toml");
+        let where_from = |what: &str| format!("{}: `log.level`: {what}", file.display());
+        started.map_err(|failure| failure.exiting(Exit::Failed).within(where_from))?;
+    } else {
+        started?;
+    }
     Ok((config, format))
 }
 

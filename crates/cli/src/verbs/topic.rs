@@ -9,7 +9,7 @@ use crate::{
     exit::{Exit, Failure},
     invocation::{Invocation, leave},
     nearest::nearest,
-    output::{Counted, Paint, Table},
+    output::{Counted, Paint, Table, Thousands},
 };
 
 /// What can be done with topics.
@@ -172,7 +172,7 @@ async fn describe(
     invocation.output.say(&shown, |output| {
         [
             output.paint(Paint::Bold, &shown.name),
-            format!("  records   {}", Counted(shown.records(), "record")),
+            format!("  records   {}", Thousands(shown.records())),
             format!("  first     {}", shown.first_offset),
             format!("  next      {}", shown.next_offset),
             format!("  leader    {}", shown.leader()),
@@ -194,7 +194,7 @@ async fn delete(
         confirm(client, topic, invocation).await?;
     }
     match admin.delete_topic(topic).await {
-        Err(AdminError::NoSuchTopic { .. }) => return Err(unknown_topic(client, topic).await),
+        Err(AdminError::NoSuchTopic { .. }) => return Err(no_topic(client, topic).await),
         done => done?,
     }
     let deleted = Deleted {
@@ -212,7 +212,7 @@ async fn confirm(
     invocation: &Invocation,
 ) -> Result<(), Failure> {
     let shown = match client.admin().describe_topic(topic).await {
-        Err(AdminError::NoSuchTopic { .. }) => return Err(unknown_topic(client, topic).await),
+        Err(AdminError::NoSuchTopic { .. }) => return Err(no_topic(client, topic).await),
         described => Shown::from(described?),
     };
     invocation.output.note(format_args!(
@@ -233,14 +233,27 @@ async fn confirm(
     }
 }
 
-/// That there is no such topic, and which one was probably meant.
+/// That there is no such topic, and which one was probably meant, or else how to make it.
 pub(crate) async fn unknown_topic(client: &Client, topic: &TopicName) -> Failure {
+    match meant(client, topic).await {
+        Ok(failure) => failure,
+        Err(failure) => failure.advise(format!("make it with `kontiki topic create {topic}`")),
+    }
+}
+
+/// The same, where nobody wants it to be made.
+pub(crate) async fn no_topic(client: &Client, topic: &TopicName) -> Failure {
+    meant(client, topic).await.unwrap_or_else(|failure| failure)
+}
+
+/// With the name that was probably meant, or as an error without one.
+async fn meant(client: &Client, topic: &TopicName) -> Result<Failure, Failure> {
     let failure = Failure::new(format!("there is no topic {topic}"));
     // The suggestion is a courtesy: without it the sentence still stands.
     let known = client.admin().list_topics().await.unwrap_or_default();
     let names: Vec<&str> = known.iter().map(|topic| topic.name.as_str()).collect();
     match nearest(topic.as_str(), &names) {
-        Some(name) => failure.advise(format!("did you mean {name}?")),
-        None => failure.advise(format!("make it with `kontiki topic create {topic}`")),
+        Some(name) => Ok(failure.advise(format!("did you mean {name}?"))),
+        None => Err(failure),
     }
 }

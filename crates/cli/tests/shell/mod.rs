@@ -12,9 +12,20 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use tempfile::TempDir;
+
+/// Where a member of one test can listen: a loopback address that is no other test's, nor another
+/// process's beside this one.
+pub(crate) fn own_address() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id();
+    let (high, low) = (process % 251 + 2, process / 251 % 251);
+    let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("127.{high}.{low}.{nth}:7401")
+}
 
 /// A home directory that goes with it.
 pub(crate) struct Shell {

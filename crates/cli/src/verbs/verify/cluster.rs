@@ -63,18 +63,17 @@ fn render(verified: &ClusterVerified, output: Output) -> String {
                 replica.member, damage.what
             ));
         }
+        if !replica.damage.is_empty() {
+            details.push_str(if is_alone(replica, verified) {
+                "  no other member has it: bring back a copy of the file\n"
+            } else {
+                "  its member fetches it from another one by itself\n"
+            });
+        }
     }
     let mut text = table.render(output);
     if !details.is_empty() {
         text.push_str(&format!("\n{details}"));
-        let first = verified.replicas.first().map(|replica| &replica.member);
-        let mut members = verified.replicas.iter().map(|replica| &replica.member);
-        let alone = members.all(|member| Some(member) == first);
-        text.push_str(if alone {
-            "No other member has it: bring back a copy of the file.\n"
-        } else {
-            "Its member fetches it from another one by itself.\n"
-        });
     }
     let verdict = if verified.sound {
         output.paint(Paint::Good, "sound, and its replicas are the same")
@@ -83,6 +82,12 @@ fn render(verified: &ClusterVerified, output: Output) -> String {
     };
     text.push_str(&format!("\ncluster {} is {verdict}\n", verified.cluster_id));
     text
+}
+
+/// Whether nobody else keeps what this replica keeps.
+fn is_alone(replica: &ReplicaVerified, verified: &ClusterVerified) -> bool {
+    let same = |other: &&ReplicaVerified| other.group == replica.group;
+    verified.replicas.iter().filter(same).count() == 1
 }
 
 fn state(replica: &ReplicaVerified) -> (String, Paint) {

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use indicatif::{HumanBytes, ProgressBar};
 use kontiki_server::verify::{Found, Report, VerifyError, verify_dir};
-use tokio::task::spawn_blocking;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     exit::{Exit, Failure},
     invocation::Invocation,
     output::{Counted, Output, Paint, Table, bytes_bar},
+    signals::Signals,
 };
 
 /// Reads all of it and says what is damaged.
@@ -21,13 +22,30 @@ pub(crate) async fn run(dir: PathBuf, invocation: &Invocation) -> Result<Exit, F
         ProgressBar::hidden()
     };
     let shown = bar.clone();
-    let verified = spawn_blocking(move || {
+    let (told, mut progress) = watch::channel(());
+    let mut signals = Signals::new()?;
+    let mut walk = spawn_blocking(move || {
         verify_dir(&dir, move |done, total| {
             shown.set_length(total);
             shown.set_position(done);
+            told.send_replace(());
         })
-    })
-    .await;
+    });
+    let verified = tokio::select! {
+        verified = &mut walk => Some(verified),
+        () = signals.next() => None,
+    };
+    let Some(verified) = verified else {
+        progress.mark_unchanged();
+        tokio::select! {
+            // What was copied elsewhere is gone when progress is told; the reading ends with the process.
+            _ = progress.changed() => {}
+            _ = walk => {}
+            () = signals.next() => {}
+        }
+        bar.finish_and_clear();
+        return Err(Failure::new("interrupted: not everything was read"));
+    };
     bar.finish_and_clear();
     let report = verified.map_err(|error| Failure::new(format!("the walk ended: {error}")))??;
     output.say(&report, |output| render(&report, output))?;
