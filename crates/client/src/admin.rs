@@ -162,17 +162,20 @@ impl Admin {
         &self,
         progress: impl FnMut(u64, u64),
     ) -> Result<ClusterVerified, AdminError> {
-        let metadata = match self.routing.topics(Instant::now() + STATUS_TIME_MAX).await {
-            Ok(confirmed) => confirmed,
-            // Nobody leads: what one of them knows can be read all the same.
-            Err(_) => {
-                let metadata = self.routing.refresh(self.until()).await;
-                metadata.map_err(|why| self.no_answer(why, false))?
-            }
+        let confirmed = self.routing.topics(Instant::now() + STATUS_TIME_MAX).await;
+        let mut listed = Listed {
+            confirmed: confirmed.is_ok(),
+            known: match confirmed {
+                Ok(confirmed) => confirmed,
+                // Nobody leads: what one of them knows can be read all the same.
+                Err(_) => {
+                    let metadata = self.routing.refresh(self.until()).await;
+                    metadata.map_err(|why| self.no_answer(why, false))?
+                }
+            },
         };
-        let mut topics = metadata.topics;
-        topics.sort_by(|a, b| a.name.cmp(&b.name));
-        verify(&self.routing, &metadata.members, &topics, progress).await
+        listed.known.topics.sort_by(|a, b| a.name.cmp(&b.name));
+        verify(&self.routing, &listed, progress).await
     }
 
     fn until(&self) -> Instant {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use kontiki_wire::{ClusterId, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, TopicInfo};
+use kontiki_wire::{
+    ClusterId, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, ReplicaStatus, TopicInfo,
+};
 use serde::Serialize;
 
 use crate::routing::Metadata;
@@ -82,6 +84,7 @@ pub struct ReplicaHealth {
 }
 
 /// What one member says of itself and its groups, or why it says nothing.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Witness {
     pub(crate) name: String,
     pub(crate) said: Result<MemberStatus, String>,
@@ -120,7 +123,7 @@ impl ClusterStatus {
         members.sort_by_key(|member| member.id);
         let mut topics: Vec<_> = topics
             .iter()
-            .map(|info| topic_health(info, groups.get(&info.group).copied()))
+            .map(|info| topic_health(info, groups.get(&info.group).copied(), &said))
             .collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         let down = |name: &str| {
@@ -146,12 +149,18 @@ const UP: &str = "up";
 const DOWN: &str = "down";
 const RECOVERING: &str = "recovering";
 
+/// Whether it is the leader's, who alone knows all replicas. Others list their own at most.
+fn is_leaders(group: &GroupStatus) -> bool {
+    let mut states = group.replicas.iter().map(|replica| &replica.state);
+    states.any(|state| state == "leader")
+}
+
 /// Of each group, what its leader says; without one, whoever knows the latest term.
 fn best_of<'a>(
     members: impl Iterator<Item = &'a MemberStatus>,
 ) -> HashMap<GroupId, &'a GroupStatus> {
     let mut best: HashMap<GroupId, &GroupStatus> = HashMap::new();
-    let weight = |group: &GroupStatus| (group.term, !group.replicas.is_empty(), group.next);
+    let weight = |group: &GroupStatus| (group.term, is_leaders(group), group.next);
     for group in members.flat_map(|member| &member.groups) {
         best.entry(group.group)
             .and_modify(|known| {
@@ -194,19 +203,14 @@ fn member_health(
             (DOWN, None)
         }
     };
-    // Only the leader lists the replicas. Without one nobody knows better than that members vote.
-    let replica = council
-        .filter(|council| !council.replicas.is_empty())
+    // Without its leader nobody knows better than that all members vote.
+    let listed = council
+        .filter(|council| is_leaders(council))
         .map(|council| {
-            council
-                .replicas
-                .iter()
-                .find(|replica| replica.name == *name)
+            let mut replicas = council.replicas.iter();
+            replicas.any(|replica| replica.name == *name && replica.state != RECOVERING)
         });
-    let voter = match replica {
-        None => true,
-        Some(replica) => replica.is_some_and(|replica| replica.state != "catching-up"),
-    };
+    let voter = state != RECOVERING && listed.unwrap_or(true);
     MemberHealth {
         name: name.clone(),
         id: info.id,
@@ -217,25 +221,38 @@ fn member_health(
     }
 }
 
-fn topic_health(info: &TopicInfo, group: Option<&GroupStatus>) -> TopicHealth {
-    let unknown = |name: &String| ReplicaHealth {
-        name: name.clone(),
-        match_offset: Offset(0),
-        lag: 0,
-        state: "unknown".to_owned(),
+fn topic_health(
+    info: &TopicInfo,
+    group: Option<&GroupStatus>,
+    said: &HashMap<String, Result<MemberStatus, String>>,
+) -> TopicHealth {
+    let health = |replica: &ReplicaStatus| ReplicaHealth {
+        name: replica.name.clone(),
+        match_offset: replica.match_offset,
+        lag: replica.lag,
+        state: replica.state.clone(),
     };
-    let replicas = match group.filter(|group| !group.replicas.is_empty()) {
-        None => info.replicas.iter().map(unknown).collect(),
-        Some(group) => group
-            .replicas
-            .iter()
-            .map(|replica| ReplicaHealth {
-                name: replica.name.clone(),
-                match_offset: replica.match_offset,
-                lag: replica.lag,
-                state: replica.state.clone(),
-            })
-            .collect(),
+    // What a member says of its own replica, if nobody knows better.
+    let own = |name: &String| {
+        let said = said.get(name).and_then(|said| said.as_ref().ok());
+        let groups = said.map(|said| &said.groups).into_iter().flatten();
+        let mut replicas = groups
+            .filter(|group| group.group == info.group)
+            .flat_map(|group| &group.replicas);
+        let own = replicas.find(|replica| replica.name == *name);
+        own.map_or_else(
+            || ReplicaHealth {
+                name: name.clone(),
+                match_offset: Offset(0),
+                lag: 0,
+                state: "unknown".to_owned(),
+            },
+            health,
+        )
+    };
+    let replicas = match group.filter(|group| is_leaders(group)) {
+        None => info.replicas.iter().map(own).collect(),
+        Some(group) => group.replicas.iter().map(health).collect(),
     };
     TopicHealth {
         name: info.name.to_string(),

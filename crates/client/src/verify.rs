@@ -10,11 +10,16 @@ use std::{
     time::Duration,
 };
 
-use kontiki_wire::{GroupId, MemberInfo, Refusal, Request, Response, TopicInfo, Walked};
+use kontiki_wire::{GroupId, Refusal, Request, Response, Walked};
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{connections::Member, error::AdminError, routing::Routing};
+use crate::{
+    connections::Member,
+    error::AdminError,
+    routing::{Metadata, Routing},
+    status::Listed,
+};
 
 /// Entries after which the replicas' checksums are compared.
 const BLOCK_ENTRIES: u64 = 1 << 14;
@@ -31,8 +36,11 @@ const DAMAGE_LISTED_MAX: usize = 100;
 pub struct ClusterVerified {
     /// Which cluster, in hexadecimal.
     pub cluster_id: String,
-    /// Whether every replica was read to its end, nothing of it is damaged, and all are the same.
+    /// Whether these are all topics, and of each every replica was read to its end, nothing of it is
+    /// damaged, and all are the same.
     pub sound: bool,
+    /// Whether the leader of the cluster's own group has said that these are all topics.
+    pub topics_confirmed: bool,
     /// The replicas, by topic and member; the cluster's own log first.
     pub replicas: Vec<ReplicaVerified>,
 }
@@ -100,10 +108,10 @@ struct Block {
 /// Verifies all groups; `progress` is told how many entries of how many have been read.
 pub(crate) async fn verify(
     routing: &Routing,
-    members: &[MemberInfo],
-    topics: &[TopicInfo],
+    listed: &Listed,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<ClusterVerified, AdminError> {
+    let Metadata { members, topics } = &listed.known;
     let everybody: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
     let mut groups = vec![(GroupId::CLUSTER, None, everybody)];
     let place = |name: &String| members.iter().position(|member| member.name == *name);
@@ -131,7 +139,8 @@ pub(crate) async fn verify(
     let replicas: Vec<_> = walks.into_iter().flatten().map(|one| one.found).collect();
     Ok(ClusterVerified {
         cluster_id: routing.cluster().to_string(),
-        sound: replicas.iter().all(ReplicaVerified::is_sound),
+        sound: listed.confirmed && replicas.iter().all(ReplicaVerified::is_sound),
+        topics_confirmed: listed.confirmed,
         replicas,
     })
 }

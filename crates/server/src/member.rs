@@ -31,15 +31,14 @@ pub struct MemberFile {
 impl MemberFile {
     /// Reads the one in a member's directory.
     pub fn load(dir: &Path) -> Result<Self, StartError> {
-        let not_a_member = |what: String| StartError::NotAMember {
-            dir: dir.to_owned(),
-            what,
-        };
         let path = dir.join(MEMBER_FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(not_a_member(format!("it has no {MEMBER_FILE}")));
+                return Err(StartError::NotAMember {
+                    dir: dir.to_owned(),
+                    what: format!("it has no {MEMBER_FILE}"),
+                });
             }
             Err(source) => {
                 return Err(StartError::Io {
@@ -49,7 +48,7 @@ impl MemberFile {
                 });
             }
         };
-        Self::parse(&text).map_err(|what| not_a_member(format!("{MEMBER_FILE}: {what}")))
+        Self::parse(&text).map_err(|what| StartError::Config { path, what })
     }
 
     /// This member.

@@ -230,11 +230,72 @@ fn recovering_member_is_reported_with_its_reason() {
     assert!(status.reasons[0].contains("frame 7 of journal 2"));
 }
 
+fn voters(status: &ClusterStatus) -> Vec<bool> {
+    status.members.iter().map(|member| member.voter).collect()
+}
+
 #[test]
-fn member_that_only_catches_up_is_no_voter() {
+fn member_that_recovers_does_not_count_and_one_that_catches_up_does() {
     let mut witnesses = all_well();
-    let council = led(0, "n1", 4, ["leader", "follower", "catching-up"]);
+    let council = led(0, "n1", 4, ["leader", "catching-up", "recovering"]);
     witnesses[0] = says(1, vec![council, followed(1, Some("n2"), 7)]);
-    let voters: Vec<_> = join(witnesses).members.iter().map(|m| m.voter).collect();
-    assert_eq!(voters, [true, true, false]);
+    assert_eq!(voters(&join(witnesses)), [true, true, false]);
+}
+
+/// What a member lists that does not lead.
+fn alone(group: u64, leader: Option<&str>, id: u64, state: &str) -> GroupStatus {
+    let name = format!("n{id}");
+    let mut status = led(group, "", 7, [state; 3]);
+    status.replicas.retain(|replica| replica.name == name);
+    status.leader = leader.map(String::from);
+    status
+}
+
+#[test]
+fn what_a_replica_says_of_itself_does_not_hide_what_its_leader_says_of_all() {
+    let witnesses = vec![
+        says(
+            1,
+            vec![led(0, "n1", 7, ["leader", "follower", "recovering"])],
+        ),
+        says(
+            2,
+            vec![led(1, "n2", 7, ["follower", "leader", "recovering"])],
+        ),
+        says(
+            3,
+            vec![
+                alone(0, Some("n1"), 3, "recovering"),
+                alone(1, Some("n2"), 3, "recovering"),
+            ],
+        ),
+    ];
+    // The order in which members answer is chance.
+    for turn in 0..3 {
+        let mut witnesses = witnesses.clone();
+        witnesses.rotate_left(turn);
+        let status = join(witnesses);
+        assert_eq!(status.topics[0].replicas.len(), 3, "{turn}");
+        assert_eq!(voters(&status), [true, true, false]);
+    }
+}
+
+#[test]
+fn without_a_leader_each_replica_is_what_it_says_of_itself() {
+    let own = |id| {
+        says(
+            id,
+            vec![
+                alone(0, None, id, "follower"),
+                alone(1, None, id, "follower"),
+            ],
+        )
+    };
+    let mut witnesses = vec![own(1), own(2), own(3)];
+    witnesses[2].said = Err("it does not answer".to_owned());
+    let status = join(witnesses);
+    let replicas = status.topics[0].replicas.iter();
+    let states: Vec<_> = replicas.map(|replica| replica.state.as_str()).collect();
+    assert_eq!(states, ["follower", "follower", "unknown"]);
+    assert_eq!(voters(&status), [true; 3]);
 }

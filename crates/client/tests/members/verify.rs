@@ -52,3 +52,13 @@ async fn silent_member_is_waited_for_once_and_not_for_every_topic() {
     assert!(said.iter().all(Option::is_some), "{said:?}");
     assert_eq!(unread(&verified, "n1"), [None; 6]);
 }
+
+#[tokio::test]
+async fn cluster_is_not_called_sound_where_nobody_confirms_which_topics_there_are() {
+    let stage = Stage::start(3);
+    assert!(verified(&stage).await.sound);
+    // It leads the cluster's own group.
+    stage.shared.with(|state| state.mute.push("n3".to_owned()));
+    let verified = verified(&stage).await;
+    assert!(!verified.sound && !verified.topics_confirmed);
+}

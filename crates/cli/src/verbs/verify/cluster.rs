@@ -75,6 +75,12 @@ fn render(verified: &ClusterVerified, output: Output) -> String {
     if !details.is_empty() {
         text.push_str(&format!("\n{details}"));
     }
+    if !verified.topics_confirmed {
+        text.push_str(
+            "\nthe leader of the cluster's own group did not confirm in time which topics there are: \
+             there may be more\n",
+        );
+    }
     let verdict = if verified.sound {
         output.paint(Paint::Good, "sound, and its replicas are the same")
     } else {
