@@ -5,7 +5,6 @@ use kontiki_raft::{Committed, Fate, Index};
 use kontiki_wire::{GroupId, Offset, Refusal, Response};
 
 use crate::{
-    apply::TopicLog,
     broker::Broker,
     cluster::{Change, no_such_topic},
     effect::{Effect, Placed},
