@@ -75,7 +75,7 @@ async fn dialer_learns_at_once_that_nothing_listens_or_no_more() {
             .expect("the dial is under way");
         drop(silent);
     });
-    let refused = dialed.err().expect("nobody is there").to_string();
+    let refused = dialed.expect_err("nobody is there").to_string();
     assert_eq!(refused, format!("nothing listens at {to}"));
     // One that nobody answers takes five.
     assert!(begun.elapsed() < Duration::from_secs(3));
