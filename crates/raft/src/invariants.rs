@@ -5,6 +5,7 @@ use crate::{
     effect::Hard,
     ids::Index,
     input::Planted,
+    quorum,
     raft::Raft,
     role::{Follower, Leader, State},
 };
@@ -154,6 +155,15 @@ impl Raft {
         (!bounds).then_some("commit <= verified <= last on a follower")
     }
 
+    /// Whether nothing waits to be committed that could be: what counts is counted when it comes.
+    fn has_committed_all(&self, leader: &Leader) -> bool {
+        let reached = quorum::reached(self.configs.latest(), |node| match *node == self.me {
+            true => self.writes.durable(),
+            false => leader.peer(*node).map_or(Index(0), |peer| peer.counted),
+        });
+        reached <= self.commit || self.log.term_at(reached) != Some(self.hard.term)
+    }
+
     fn broken_leader(&self, leader: &Leader) -> Option<&'static str> {
         let last = self.log.last();
         let checks = [
@@ -189,6 +199,10 @@ impl Raft {
             (
                 leader.peers.iter().all(|peer| peer.peer != self.me),
                 "a leader is not its own peer",
+            ),
+            (
+                self.has_committed_all(leader),
+                "what a quorum has of its own term, a leader has committed",
             ),
             (
                 self.proposals.end() == Some(last.index.next()) || self.handed == last.index,

@@ -40,6 +40,45 @@ fn topic_with_fewer_replicas_is_kept_by_so_many() {
     });
 }
 
+/// How much all members keep: what their states look like, whatever numbers are in them.
+fn kept(world: &World) -> usize {
+    let state =
+        |broker: &_| format!("{broker:?}").replace(|letter: char| letter.is_ascii_digit(), "");
+    world
+        .nodes
+        .iter()
+        .map(|node| state(&node.broker).len())
+        .sum()
+}
+
+#[test]
+fn idle_members_keep_no_more_as_time_passes() {
+    let mut world = World::new(5, 3);
+    for topic in 0..4 {
+        let group = world.create(&format!("t{topic}"), 3);
+        world.produce(group, 20);
+    }
+    world.until("all producers are done", 5_000_000, |world| {
+        world.producers.iter().all(|one| one.is_done)
+    });
+    world.run(2_000_000);
+    // Beats come and go: the most of many looks. In the twenty seconds that follow there are some four
+    // hundred of them for each group: whoever kept a letter of each would be found.
+    let mut most = || {
+        let looks = (0..20).map(|_| {
+            world.run(70_001);
+            kept(&world)
+        });
+        looks.max().expect("there are some")
+    };
+    let before = most();
+    let later: Vec<_> = (0..15).map(|_| most()).collect();
+    assert!(
+        later.iter().all(|most| *most < before + 200),
+        "{before} at first, then {later:?}"
+    );
+}
+
 #[test]
 fn idle_groups_share_their_beats() {
     let mut world = World::new(4, 3);
