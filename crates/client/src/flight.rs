@@ -214,11 +214,7 @@ impl Flight {
 
     /// A batch is in the log.
     pub fn acknowledge(&mut self, answer: &Acknowledged) -> Result<(), Absurd> {
-        let at = match plants(Planted::AcknowledgedByCount) {
-            true => self.queue.iter().position(|sent| sent.on_stream),
-            false => None,
-        };
-        let at = at.map_or_else(|| self.find(answer.sequence), Ok)?;
+        let at = self.find(answer.sequence)?;
         let sent = &mut self.queue[at];
         let count = u64::from(sent.batch.header().count);
         let Some(end) = answer.offset.0.checked_add(count) else {
@@ -280,6 +276,11 @@ impl Flight {
     }
 
     fn find(&self, sequence: u64) -> Result<usize, Absurd> {
+        if plants(Planted::AnsweredByCount)
+            && let Some(at) = self.queue.iter().position(|sent| sent.on_stream)
+        {
+            return Ok(at);
+        }
         self.queue
             .binary_search_by_key(&sequence, |sent| sent.batch.header().sequence)
             .ok()

@@ -16,8 +16,8 @@ pub enum Planted {
     AmbiguousSentAnew,
     /// Of batches that may be in the log it is said that they are not.
     UnknownToldAsFailed,
-    /// Acknowledgements are counted, whatever sequence they are of.
-    AcknowledgedByCount,
+    /// Answers are counted, whatever sequence they are of.
+    AnsweredByCount,
     /// Sequences begin again without another epoch.
     EpochNotRaised,
 }

@@ -78,11 +78,12 @@ impl Atlas {
             return None;
         }
         self.segments.push((dir, first, end, member));
-        spoil(disk, &path, &segments, chance)
+        spoil(disk, &path, &segments, usize::MAX, chance)
     }
 }
 
-/// Damages the journal of a member that is down.
+/// Damages the journal of a member that is down. What its last write brought is spared, which tells of
+/// what was synced before: without such a witness damage looks like a torn write, and has to.
 pub(crate) fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
     let files = disk.files().into_iter().map(|(path, _)| path);
     let journals: Vec<_> = files
@@ -94,7 +95,8 @@ pub(crate) fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<Stri
     // Rather the newest ones: the others may be free.
     let from = journals.len().saturating_sub(3);
     let path = chance.pick(&journals[from..]).clone();
-    spoil(disk, &path, &journals, chance)
+    let upto = disk.last_write(&path);
+    spoil(disk, &path, &journals, upto, chance)
 }
 
 /// Leaves an empty disk.
@@ -102,9 +104,16 @@ pub(crate) fn wipe(chance: &mut Chance) -> SimDisk {
     SimDisk::seeded(chance.next())
 }
 
-/// Does something to a file, and says what.
-fn spoil(disk: &SimDisk, path: &Path, others: &[PathBuf], chance: &mut Chance) -> Option<String> {
-    let how = chance.below(5);
+/// Does something to a file, and says what. Where single bytes are hit, they are before `upto`.
+fn spoil(
+    disk: &SimDisk,
+    path: &Path,
+    others: &[PathBuf],
+    upto: usize,
+    chance: &mut Chance,
+) -> Option<String> {
+    // Bytes go bad more often than files.
+    let how = *chance.pick(&[0, 0, 0, 1, 1, 1, 2, 3, 4]);
     let other = chance.pick(others).clone();
     if how == 4 {
         disk.remove(path).ok()?;
@@ -112,38 +121,47 @@ fn spoil(disk: &SimDisk, path: &Path, others: &[PathBuf], chance: &mut Chance) -
         return Some(format!("{} is gone", path.display()));
     }
     let swapped = disk.files().into_iter().find(|(name, _)| *name == other);
-    let mut what = "";
+    // What was written lately is what others may not have yet.
+    let is_late = chance.permille(500);
+    let mut what = None;
     let edited = disk.edit(path, |bytes| {
-        if bytes.is_empty() {
+        let end = upto.min(bytes.len());
+        if end == 0 {
             return;
         }
-        let at = chance.below(bytes.len());
-        match how {
+        let at = match is_late {
+            true => end - 1 - chance.below(end.min(LATE_BYTES)),
+            false => chance.below(end),
+        };
+        what = Some(match how {
             0 => {
-                what = "has a bit flipped";
                 bytes[at] ^= 1 << chance.below(8);
+                format!("has a bit flipped at byte {at}")
             }
             1 => {
-                what = "has zeros in it";
                 let from = at / SECTOR_BYTES * SECTOR_BYTES;
-                let to = (from + SECTOR_BYTES * (1 + chance.below(8))).min(bytes.len());
+                let to = (from + SECTOR_BYTES * (1 + chance.below(8))).min(end);
                 bytes[from..to].fill(0);
+                format!("has zeros in it from byte {from}")
             }
             2 => {
-                what = "is cut";
                 bytes.truncate(at);
+                format!("is cut at byte {at}")
             }
             _ => {
-                what = "holds what another one held";
                 if let Some((_, swapped)) = swapped {
                     *bytes = swapped;
                 }
+                format!("holds what {} held", other.display())
             }
-        }
+        });
     });
     edited.ok()?;
-    Some(format!("{} {what}", path.display()))
+    what.map(|what| format!("{} {what}", path.display()))
 }
+
+/// So far back from the end of what was written.
+const LATE_BYTES: usize = 4 << 10;
 
 /// The first index in a segment's name.
 fn number(path: &Path) -> Option<u64> {

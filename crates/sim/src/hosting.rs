@@ -159,7 +159,8 @@ impl World {
             taken += 1;
         }
         let due = host.broker.next_deadline();
-        if due.is_some_and(|at| at <= now.monotonic) {
+        let is_due = due.is_some_and(|at| at <= now.monotonic);
+        if is_due {
             handle(&mut host.broker, Input::Timer);
         }
         if let Some(finding) = finding {
@@ -171,6 +172,11 @@ impl World {
         };
         let mut effects = Vec::new();
         host.broker.drain(now, &mut effects);
+        let next = host.broker.next_deadline();
+        if is_due && next.is_some_and(|at| at <= now.monotonic) {
+            self.find(|| format!("n{} was woken, and wants to have been again", number + 1));
+            return;
+        }
         self.trace.note(
             self.now,
             4,

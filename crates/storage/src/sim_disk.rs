@@ -104,6 +104,8 @@ struct Data {
     dirty: BTreeSet<u64>,
     /// Written before a sync that failed, and not since: no later sync covers them.
     forsaken: BTreeSet<u64>,
+    /// Where the last write began.
+    last_write: usize,
 }
 
 const ROOT: NodeId = 0;
@@ -228,6 +230,16 @@ impl SimDisk {
             _ => None,
         };
         inner.paths().into_iter().filter_map(data).collect()
+    }
+
+    /// Where the last write to a file began; at the beginning if there was none.
+    #[must_use]
+    pub fn last_write(&self, path: &Path) -> usize {
+        let inner = self.lock();
+        match inner.find(path).and_then(|id| inner.nodes.get(&id)) {
+            Some(Node::Data(data)) => data.last_write,
+            _ => 0,
+        }
     }
 
     /// Changes the bytes of a file behind everyone's back, durably.
@@ -387,6 +399,7 @@ impl Data {
             return;
         }
         let end = at + bytes.len();
+        self.last_write = at;
         if self.seen.len() < end {
             self.seen.resize(end, 0);
         }

@@ -43,6 +43,10 @@ pub(super) struct Replica {
     pub(super) recovering: bool,
     /// The disk was harmed since the group was last taken up from it.
     pub(super) harmed: bool,
+    /// When it was last taken up from the disk, entries were missing: its log is not known.
+    pub(super) unknown: bool,
+    /// What was durable, and is known on the disk to have been: all but what the last write brought.
+    pub(super) witnessed: (Index, Hard),
 }
 
 /// One group's part of a write on its way.
@@ -115,6 +119,7 @@ impl Replica {
         if let Some(from) = persist.truncate_from {
             self.log.truncate(position(from));
             self.durable = self.durable.min(from.prev());
+            self.witnessed.0 = self.witnessed.0.min(from.prev());
         }
         for entry in &persist.append {
             self.log.truncate(position(entry.id.index));
@@ -127,7 +132,8 @@ impl Replica {
         let boot = &found.boot;
         self.leads = None;
         self.recovering = boot.forgot || boot.hard.recovering;
-        self.harmed = !found.missing.is_empty();
+        self.unknown = !found.missing.is_empty();
+        self.harmed = self.unknown;
         if self.harmed {
             // What is missing hides what is there, until it is mended.
             return;
@@ -162,6 +168,7 @@ impl Replica {
         self.durable = boot.last;
         self.hard = boot.hard;
         self.durable_hard = boot.hard;
+        self.witnessed = (boot.last, boot.hard);
         self.applied = boot.applied;
     }
 }
@@ -210,6 +217,9 @@ impl Member {
     }
 
     fn persisted(&mut self, upto: u64) {
+        for replica in self.groups.values_mut() {
+            replica.witnessed = (replica.durable, replica.durable_hard);
+        }
         while self.pending.front().is_some_and(|one| one.seq <= upto) {
             let Some(done) = self.pending.pop_front() else {
                 return;

@@ -1,5 +1,7 @@
 //! A member starts with everything that its disk had confirmed: the log as far as it was durable, term
-//! and vote, and every group that was not removed. Only harm done to the disk excuses less.
+//! and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
+//! member knows that it may have forgotten something: unless nothing is gone but its last write, which the
+//! disk cannot tell from one that was torn.
 
 use kontiki_broker::GroupBoot;
 use kontiki_wire::GroupId;
@@ -18,8 +20,15 @@ impl Promise for WhatWasSyncedIsKept {
         let Some(member) = before.member(seen.member) else {
             return Ok(());
         };
+        let knows = |found: &GroupBoot| {
+            found.boot.forgot || found.boot.hard.recovering || !found.missing.is_empty()
+        };
+        let knows = groups.iter().any(knows);
         for (group, replica) in member.replicas() {
             if replica.harmed {
+                if !knows && !replica.unknown {
+                    witnessed(group, replica, groups)?;
+                }
                 continue;
             }
             match groups.iter().find(|boot| boot.group == group) {
@@ -37,6 +46,21 @@ impl Promise for WhatWasSyncedIsKept {
         }
         Ok(())
     }
+}
+
+/// It says nothing of harm: then it has what its disk knew to have been synced.
+fn witnessed(group: GroupId, replica: &Replica, groups: &[GroupBoot]) -> Result<(), String> {
+    let (durable, hard) = replica.witnessed;
+    let nothing = durable.0 == 0 && hard.term.0 == 0;
+    let found = groups.iter().find(|found| found.group == group);
+    let found = found.map(|found| (found.boot.last, found.boot.hard.term));
+    if nothing || found.is_some_and(|(last, term)| last >= durable && term >= hard.term) {
+        return Ok(());
+    }
+    Err(format!(
+        "starts group {group} with {found:?}, its harmed disk had witnessed {durable} in {}, and it does not say that it forgot anything",
+        hard.term
+    ))
 }
 
 fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
@@ -115,9 +139,26 @@ mod tests {
     }
 
     #[test]
-    fn harm_excuses_what_is_missing() {
+    fn harm_excuses_what_is_missing_in_one_that_knows_of_it() {
         let mut trial = trial();
+        trial.synced(1, 2).unwrap();
         trial.harmed(1).unwrap();
-        trial.starts(1, 1, &[(1, 1)]).unwrap();
+        trial.starts_forgetful(1).unwrap();
+    }
+
+    #[test]
+    fn after_harm_the_last_write_alone_may_be_gone_in_silence() {
+        let mut trial = trial();
+        trial.synced(1, 2).unwrap();
+        trial.harmed(1).unwrap();
+        trial.starts(1, 2, &[(1, 1), (2, 2)]).unwrap();
+    }
+
+    #[test]
+    fn after_harm_less_than_the_disk_had_witnessed_is_found() {
+        let mut trial = trial();
+        trial.synced(1, 2).unwrap();
+        trial.harmed(1).unwrap();
+        trial.starts(1, 1, &[(1, 1)]).unwrap_err();
     }
 }

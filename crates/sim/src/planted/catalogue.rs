@@ -523,13 +523,13 @@ pub const CATALOGUE: &[Mistake] = &[
         plant: Plant::Client(Client::UnknownToldAsFailed),
     },
     Mistake {
-        name: "acknowledged-by-count",
-        what: "acknowledgements are counted, whatever sequence they are of",
+        name: "answered-by-count",
+        what: "answers are counted, whatever sequence they are of",
         known: None,
         place: "client/flight.rs",
         takes: "tight bounds",
         is_rare: true,
-        plant: Plant::Client(Client::AcknowledgedByCount),
+        plant: Plant::Client(Client::AnsweredByCount),
     },
     Mistake {
         name: "epoch-not-raised",
