@@ -50,6 +50,8 @@ pub struct Broker {
     pub(crate) started: Micros,
     /// Whether the cluster's own group was born with this start: then no group had an earlier life.
     pub(crate) newborn: bool,
+    /// Whether the node is about to stop.
+    pub(crate) retiring: bool,
     pub(crate) cluster: Cluster,
     pub(crate) groups: BTreeMap<GroupId, Group>,
     /// Groups of which the disk has lost something; none of them is among `groups`.
@@ -110,6 +112,7 @@ impl Broker {
         let mut broker = Self {
             started: now.monotonic,
             newborn: own.boot.fresh,
+            retiring: false,
             cluster,
             groups: BTreeMap::new(),
             mending: BTreeMap::new(),
@@ -163,6 +166,7 @@ impl Broker {
             } => self.taken_in(now, group, missing, refused),
             Input::Mended(boot) => self.mended(now, *boot),
             Input::Persisted { upto } => self.persisted(now, upto),
+            Input::Retire => self.retire(now),
             Input::PersistFailed => self.persist_failed(now),
         }
     }
@@ -348,6 +352,11 @@ impl Broker {
         for (group, upto) in confirmed {
             self.feed(now, group, kontiki_raft::Input::Persisted { upto });
         }
+    }
+
+    fn retire(&mut self, now: Now) {
+        self.retiring = true;
+        self.feed_all(now, &kontiki_raft::Input::Retire);
     }
 
     fn persist_failed(&mut self, now: Now) {

@@ -115,6 +115,9 @@ pub enum Input {
     /// The disk has all of a group again. Comes after every [`Input::Persisted`] of what was written of
     /// it before.
     Mended(Box<GroupBoot>),
+    /// The node is about to stop: it stands for no election from now on, and leads on what it leads
+    /// until others do.
+    Retire,
     /// A write failed: the node promises nothing any more.
     PersistFailed,
 }

@@ -321,7 +321,12 @@ impl Broker {
         }
         let settings = self.settings.raft.clone();
         let seed = mixed(self.settings.seed, group.0);
-        Raft::new(settings, boot, seed, now.monotonic).map_err(|error| error.to_string())
+        let raft = Raft::new(settings, boot, seed, now.monotonic);
+        let mut raft = raft.map_err(|error| error.to_string())?;
+        if self.retiring {
+            raft.handle(now.monotonic, kontiki_raft::Input::Retire);
+        }
+        Ok(raft)
     }
 }
 

@@ -20,9 +20,14 @@ use crate::{
 };
 
 impl Raft {
-    /// Whether this member may stand for election.
+    /// Whether this member may lead.
     pub(crate) fn electable(&self) -> bool {
         self.is_whole() && self.configs.latest().is_voter(self.me)
+    }
+
+    /// Whether it stands for election if there is a reason to.
+    pub(crate) fn stands(&self) -> bool {
+        self.electable() && !self.retiring
     }
 
     /// Whether it needs nobody else.
@@ -39,7 +44,7 @@ impl Raft {
 
     /// The host wants this member to lead.
     pub(crate) fn on_campaign(&mut self) {
-        if !self.electable() || self.state.leader().is_some() {
+        if !self.stands() || self.state.leader().is_some() {
             return;
         }
         if self.now < self.silent_until && !self.is_alone() {
@@ -47,6 +52,14 @@ impl Raft {
             return;
         }
         self.pre_campaign("the host asked for it");
+    }
+
+    /// The host is about to stop: members that all do must not hand leadership round among them.
+    pub(crate) fn on_retire(&mut self) {
+        self.retiring = true;
+        if matches!(self.state, State::PreCandidate(_) | State::Candidate(_)) {
+            self.follow(self.hard.term, None, "it is about to stop");
+        }
     }
 
     /// Asks whether an election would be won, before disturbing anyone with a new term.

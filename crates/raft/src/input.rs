@@ -224,6 +224,9 @@ pub enum Input {
     },
     /// Campaign now if not leading; asked of the member that placement prefers.
     Campaign,
+    /// The host is about to stop: this member stands for no election from now on, not even when a
+    /// leader hands over to it. What it leads it leads until another does.
+    Retire,
     /// Everything up to and including this write is durable.
     Persisted {
         /// Cumulative; a lower one than before is a no-op.

@@ -24,6 +24,8 @@ pub struct Raft {
     pub(crate) me: NodeRef,
     /// Whether the disk takes writes; once one has failed, it never does again.
     pub(crate) sound: bool,
+    /// Whether the host is about to stop.
+    pub(crate) retiring: bool,
     /// This run.
     pub(crate) life: Life,
     pub(crate) random: Random,
@@ -141,6 +143,7 @@ impl Raft {
         let mut raft = Self {
             me: boot.me,
             sound: true,
+            retiring: false,
             life: Life(Random::new(!seed).up_to(u64::MAX)),
             random: Random::new(seed),
             now,
@@ -187,6 +190,7 @@ impl Raft {
             Input::Read { id } => self.on_read(id),
             Input::Transfer { to } => self.on_transfer(to),
             Input::Campaign => self.on_campaign(),
+            Input::Retire => self.on_retire(),
             Input::Persisted { upto } => {
                 self.on_persisted(upto);
                 self.on_durable();
@@ -236,7 +240,7 @@ impl Raft {
         }
         let role = match &self.state {
             State::Leader(leader) => self.leader_deadline(leader),
-            _ => self.electable().then_some(self.election_at),
+            _ => self.stands().then_some(self.election_at),
         };
         let handover = self.handover.map(|handover| handover.until);
         role.into_iter().chain(handover).min()
@@ -282,7 +286,7 @@ impl Raft {
     fn on_timer(&mut self) {
         match &self.state {
             State::Leader(_) => self.on_leader_timer(),
-            _ if self.now >= self.election_at && self.electable() => {
+            _ if self.now >= self.election_at && self.stands() => {
                 self.pre_campaign("no leader was heard");
             }
             _ => {}

@@ -115,7 +115,7 @@ impl Raft {
         }
         let ready = self.writes.durable() >= need.index && self.log.contains(need)
             || self.settings.plants(Planted::TransferUnready);
-        if ready && self.electable() {
+        if ready && self.stands() {
             self.campaign(true, "the leader hands over");
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct Inputs {
 pub(crate) enum Order {
     /// What the member knows of itself.
     Status(oneshot::Sender<MemberStatus>),
+    /// Seek no leadership any more.
+    Retire,
     /// End.
     Stop,
 }
@@ -95,6 +97,7 @@ impl Driver {
                     }
                 }
                 Wake::Order(Order::Stop) => return (self.storage, Ok(())),
+                Wake::Order(Order::Retire) => inputs.push(Input::Retire),
                 Wake::Order(Order::Status(asker)) => {
                     // An asker that has gone needs no answer.
                     let _ = asker.send(self.broker.status(self.clock.now()));

@@ -1,6 +1,8 @@
 //! Handing over what a stopping member leads, so that nobody has to notice its silence first.
 
-use kontiki_wire::{GroupId, MemberStatus, Request, TopicName};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use kontiki_wire::{GroupId, MemberStatus, Request, Response};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -14,23 +16,35 @@ use crate::{
     service::Service,
 };
 
-/// Asks the best of the others to lead each group that this member leads, and waits until they do, but
-/// not longer than [`HANDOVER_MAX`].
+/// What of the others did not take over when they were asked to, and how often: they may be stopping too.
+type Declined = BTreeMap<(GroupId, String), u32>;
+
+/// Seeks no leadership any more, asks the best of the others to lead each group that this member leads,
+/// and waits until they do, but not longer than [`HANDOVER_MAX`].
 pub(crate) async fn hand_over(service: &Service, orders: &mpsc::Sender<Order>) {
+    // A driver that has ended leads nothing.
+    let _ = orders.send(Order::Retire).await;
     let all = async {
+        let mut declined = Declined::new();
         while let Some(status) = status(orders).await {
-            let wishes = wishes(&status, |group| service.topics.name(group));
+            let wishes = wishes(&status, &declined);
             if wishes.is_empty() {
                 return;
             }
             info!(groups = wishes.len(), "handing over");
             let mut asked = JoinSet::new();
-            for request in wishes {
+            for (group, to) in wishes {
                 let service = service.clone();
-                asked.spawn(async move { service.ask(request).await });
+                asked.spawn(async move {
+                    let done = ask(&service, group, to.clone()).await;
+                    (!done).then_some((group, to))
+                });
             }
-            // One that is refused is asked again with the next look.
-            while asked.join_next().await.is_some() {}
+            while let Some(asked) = asked.join_next().await {
+                if let Ok(Some(wish)) = asked {
+                    *declined.entry(wish).or_default() += 1;
+                }
+            }
             sleep(HANDOVER_LOOK).await;
         }
     };
@@ -39,14 +53,29 @@ pub(crate) async fn hand_over(service: &Service, orders: &mpsc::Sender<Order>) {
     }
 }
 
+/// Asks a member to lead a group, and waits for what comes of it; whether it does.
+async fn ask(service: &Service, group: GroupId, to: String) -> bool {
+    let topic = match group {
+        GroupId::CLUSTER => None,
+        group => match service.topics.name(group) {
+            Some(name) => Some(name),
+            // It was removed meanwhile.
+            None => return true,
+        },
+    };
+    let response = service.ask(Request::TransferLeader { topic, to }).await;
+    response == Response::Done
+}
+
 async fn status(orders: &mpsc::Sender<Order>) -> Option<MemberStatus> {
     let (asker, status) = oneshot::channel();
     orders.send(Order::Status(asker)).await.ok()?;
     status.await.ok()
 }
 
-/// For each group led here that someone else could lead: to whom it should go, the one furthest along.
-fn wishes(status: &MemberStatus, name: impl Fn(GroupId) -> Option<TopicName>) -> Vec<Request> {
+/// To whom each group that is led here should go: of those who may lead it, to one that has declined the
+/// least often, and of these to the one furthest along.
+fn wishes(status: &MemberStatus, declined: &Declined) -> Vec<(GroupId, String)> {
     let me = &status.member.name;
     let led = status
         .groups
@@ -55,15 +84,12 @@ fn wishes(status: &MemberStatus, name: impl Fn(GroupId) -> Option<TopicName>) ->
     led.filter_map(|group| {
         let others = group.replicas.iter().filter(|replica| &replica.name != me);
         let able = others.filter(|replica| replica.state == "follower");
-        let best = able.max_by_key(|replica| replica.match_offset)?;
-        let topic = match group.group {
-            GroupId::CLUSTER => None,
-            group => Some(name(group)?),
-        };
-        Some(Request::TransferLeader {
-            topic,
-            to: best.name.clone(),
-        })
+        let best = able.max_by_key(|replica| {
+            let wish = (group.group, replica.name.clone());
+            let refused = declined.get(&wish).copied().unwrap_or(0);
+            (Reverse(refused), replica.match_offset)
+        })?;
+        Some((group.group, best.name.clone()))
     })
     .collect()
 }
@@ -95,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_led_here_goes_to_the_follower_furthest_along() {
+    fn each_group_led_here_goes_to_the_follower_furthest_along_that_has_not_declined() {
         let me = || replica("n1", 9, "leader");
         let status = MemberStatus {
             member: MemberInfo {
@@ -123,14 +149,13 @@ mod tests {
             ],
             up_seconds: 0,
         };
-        let name = |group: GroupId| format!("t{group}").parse().ok();
-        let transfer = |topic: Option<&str>, to: &str| Request::TransferLeader {
-            topic: topic.map(|topic| topic.parse().unwrap()),
-            to: to.to_owned(),
-        };
-        assert_eq!(
-            wishes(&status, name),
-            [transfer(None, "n2"), transfer(Some("t1"), "n3")]
-        );
+        let wish = |group, to: &str| (GroupId(group), to.to_owned());
+        let first = wishes(&status, &Declined::new());
+        assert_eq!(first, [wish(0, "n2"), wish(1, "n3")]);
+        let mut declined = Declined::from([(wish(0, "n2"), 1), (wish(1, "n3"), 1)]);
+        let second = wishes(&status, &declined);
+        assert_eq!(second, [wish(0, "n2"), wish(1, "n2")], "the other one");
+        declined.insert(wish(1, "n2"), 1);
+        assert_eq!(wishes(&status, &declined), first, "and the first again");
     }
 }

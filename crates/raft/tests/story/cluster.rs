@@ -62,6 +62,7 @@ impl Cluster {
             Command::Boot { member, disk } => self.boot(member, disk)?,
             Command::Elect(member, voters) => self.elect(member, &voters)?,
             Command::Campaign(member) => self.ask(member, "campaign", Input::Campaign)?,
+            Command::Retire(member) => self.ask(member, "retire", Input::Retire)?,
             Command::Propose(member, texts) => self.propose(member, &texts)?,
             Command::Read(member) => self.read(member)?,
             Command::Transfer(member, to) => {

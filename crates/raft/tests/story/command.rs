@@ -5,7 +5,7 @@
 //! | `members 3 [voters=1,2] [outgoing=..] [learners=..] [seed=7] [bound=..]` | a new group, all started; bounds are those of `Settings` |
 //! | `boot 2 log=1,1,2 [term=3] [vote=1] [commit=1]` | starts a member anew from a disk like this; an item may be a configuration: `2{1+2/2+3}` |
 //! | `elect 1 2 3` | 1 campaigns, and nothing but the questions to 2 and 3 and their answers arrives |
-//! | `campaign 1` `propose 1 a b` `read 1` `transfer 1 2` | asks a member for something |
+//! | `campaign 1` `propose 1 a b` `read 1` `transfer 1 2` `retire 1` | asks a member for something |
 //! | `reachable 1 2 up` | tells a member that its link to another opened (`down`: closed) |
 //! | `deliver 1->2 [kind] [nth=2] [count=1] [drop] [dup]` | what is under way there arrives, is lost, or arrives and stays under way too |
 //! | `persist 1 [2]` | all queued writes of a member, or so many, reach the disk |
@@ -41,6 +41,7 @@ pub(crate) enum Command {
     },
     Elect(u64, Vec<u64>),
     Campaign(u64),
+    Retire(u64),
     Propose(u64, Vec<String>),
     Read(u64),
     Transfer(u64, u64),
@@ -150,6 +151,7 @@ impl FromStr for Command {
                 )
             }
             "campaign" => Self::Campaign(words.number("a member")?),
+            "retire" => Self::Retire(words.number("a member")?),
             "propose" => {
                 let member = words.number("a member")?;
                 Self::Propose(member, words.rest())
