@@ -27,6 +27,9 @@ pub(crate) struct Mending {
     resume: Option<Resume>,
     /// Whether there is nothing to do but to wait for the disk.
     storing: bool,
+    /// What was found missing since the disk was last given something. If the disk says next that the
+    /// group is whole, it had not looked there yet.
+    since: Vec<Range>,
     /// What was last told for the log.
     told: &'static str,
 }
@@ -65,6 +68,9 @@ impl Broker {
     /// The disk has lost entries of a group. If it is running, it is not from now on.
     pub(crate) fn damaged(&mut self, now: Now, id: GroupId, missing: Vec<Range>, what: String) {
         if let Some(mending) = self.mending.get_mut(&id) {
+            if mending.storing {
+                mending.since.extend(&missing);
+            }
             mending.pursuit.miss(missing);
             return self.go_on(now, id);
         }
@@ -100,6 +106,7 @@ impl Broker {
             forgot: lost.forgot,
             resume,
             storing: false,
+            since: Vec::new(),
             told: "",
         };
         self.mending.insert(id, mending);
@@ -147,6 +154,7 @@ impl Broker {
         }
         if first == Some(asked.0) {
             mending.storing = true;
+            mending.since.clear();
             self.timers.forget(id);
             self.outbox.mend(id, found.entries);
         } else {
@@ -233,9 +241,16 @@ impl Broker {
     /// The group is whole again.
     pub(crate) fn mended(&mut self, now: Now, mut boot: GroupBoot) {
         let id = boot.group;
-        let Some(mending) = self.mending.remove(&id) else {
+        let Some(mut mending) = self.mending.remove(&id) else {
             return;
         };
+        let since = std::mem::take(&mut mending.since);
+        if !since.is_empty() {
+            mending.storing = false;
+            mending.pursuit.set_missing(since);
+            self.mending.insert(id, mending);
+            return self.go_on(now, id);
+        }
         self.timers.forget(id);
         let me = self.cluster.name(self.settings.me.id);
         let what = self.group_words(id);

@@ -64,20 +64,23 @@ pub(crate) enum Next {
 
 impl Pursuit {
     pub(crate) fn new(missing: Vec<Range>) -> Self {
-        Self {
-            missing,
+        let mut pursuit = Self {
+            missing: Vec::new(),
             passed: Vec::new(),
             lacking: BTreeMap::new(),
             waiting: Waiting::Nothing,
             deadline: Micros(0),
             turn: 0,
             outcome: Outcome::Open,
-        }
+        };
+        pursuit.miss(missing);
+        pursuit
     }
 
     /// This is all that is missing now.
     pub(crate) fn set_missing(&mut self, missing: Vec<Range>) {
-        self.missing = missing;
+        self.missing.clear();
+        self.miss(missing);
         self.waiting = Waiting::Nothing;
     }
 
@@ -208,11 +211,7 @@ impl Pursuit {
     /// What nobody has, if everybody has said so.
     pub(crate) fn nowhere(&self) -> Option<Vec<Range>> {
         match &self.outcome {
-            Outcome::Nowhere(ranges) => {
-                let mut merged = Self::new(Vec::new());
-                merged.miss(ranges.clone());
-                Some(merged.missing)
-            }
+            Outcome::Nowhere(ranges) => Some(Self::new(ranges.clone()).missing),
             _ => None,
         }
     }
@@ -318,5 +317,7 @@ mod tests {
         pursuit.miss(vec![range(1, 2), range(7, 9), range(5, 5), range(20, 21)]);
         assert_eq!(pursuit.missing, [range(1, 2), range(4, 9), range(20, 21)]);
         assert_eq!(pursuit.missing_count(), 10);
+        let found = vec![range(7, 9), range(4, 6), range(4, 6)];
+        assert_eq!(Pursuit::new(found).missing, [range(4, 9)]);
     }
 }

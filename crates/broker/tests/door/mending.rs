@@ -1,92 +1,37 @@
-//! One broker whose disk has lost committed entries: it does nothing with the group but ask its peers,
-//! until the disk says that it is whole again.
-
-#![allow(clippy::unwrap_used, reason = "what is not there fails the test")]
-
-use std::collections::BTreeMap;
+//! Groups of which the disk has lost committed entries: nothing is done with them but asking peers,
+//! until the disk says that they are whole again.
 
 use bytes::Bytes;
-use kontiki_broker::{Broker, Effect, GroupBoot, Input, Now, Settings, StreamId, Ticket};
-use kontiki_raft::{
-    Body, Boot, Entry, Hard, Incarnation, Index, Kind, LogId, Membership, Message, Micros, NodeId,
-    NodeRef, Term,
-};
+use kontiki_broker::{Effect, GroupBoot, Input, Settings};
+use kontiki_raft::{Body, Entry, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
-    Batch, BatchBuilder, ClusterId, ClusterState, Found, GroupId, GroupMessage, Member,
-    MemberStatus, Missing, Offset, PlacedEntry, ProducerId, Record, Refusal, Request, Response,
-    Topic, TopicSettings,
+    Found, GroupId, GroupMessage, Missing, Offset, PlacedEntry, Refusal, Request, Response, Topic,
+    TopicSettings,
 };
+
+use crate::hand::{self, Hand, STREAM, at, batch, entry, node};
 
 const ORDERS: GroupId = GroupId(1);
-const STREAM: StreamId = StreamId(4);
-
-fn node(id: u64) -> NodeRef {
-    NodeRef {
-        id: NodeId(id),
-        incarnation: Incarnation(id * 10),
-    }
-}
 
 /// A cluster with topic `orders`, which all members keep.
 fn settings(members: u64) -> Settings {
-    let member = |id| Member {
-        id,
-        incarnation: id * 10,
-        name: format!("n{id}"),
-        address: String::new(),
-        peer_address: String::new(),
-    };
-    let orders = Topic {
+    let mut settings = hand::settings(members);
+    settings.birth.topics = vec![Topic {
         name: "orders".parse().unwrap(),
         group: ORDERS,
         settings: TopicSettings::default(),
         replicas: (1..=members).collect(),
         preferred: 1,
-    };
-    Settings {
-        cluster: ClusterId(1),
-        me: node(1),
-        raft: kontiki_raft::Settings::default(),
-        birth: ClusterState {
-            members: (1..=members).map(member).collect(),
-            topics: vec![orders],
-            next_group: 2,
-            auto_create: false,
-        },
-        checkpoints: kontiki_broker::CheckpointEvery::default(),
-        damage: None,
-        seed: 1,
-    }
+    }];
+    settings.birth.next_group = 2;
+    settings
 }
 
+/// A group that knows all of its log committed.
 fn boot(group: GroupId, entries: Vec<Entry>) -> GroupBoot {
-    let last = Index(entries.len() as u64);
-    let term = entries.last().map_or(Term(0), |entry| entry.id.term);
-    let terms = entries.first().map(|_| vec![(Index(1), Term(1))]);
-    let boot = Boot {
-        me: node(1),
-        fresh: entries.is_empty(),
-        forgot: false,
-        hard: Hard {
-            term,
-            ..Hard::default()
-        },
-        base: LogId::ORIGIN,
-        base_config: (Index(0), Membership::default()),
-        terms: terms.unwrap_or_default(),
-        configs: BTreeMap::new(),
-        last,
-        commit: last,
-        applied: Index(0),
-        tail: entries,
-    };
-    GroupBoot {
-        group,
-        boot,
-        checkpoint: None,
-        missing: Vec::new(),
-        damage: String::new(),
-    }
+    let mut boot = hand::boot(group.0, entries);
+    boot.boot.commit = boot.boot.last;
+    boot
 }
 
 fn range(first: u64, last: u64) -> (Index, Index) {
@@ -101,32 +46,11 @@ fn damaged(group: GroupId, first: u64, last: u64) -> GroupBoot {
     }
 }
 
-fn batch(sequence: u64, count: u32) -> Batch {
-    let mut builder = BatchBuilder::new(256);
-    for _ in 0..count {
-        builder.push(&Record::default()).unwrap();
-    }
-    builder.finish(ProducerId(7), 0, sequence)
-}
-
-fn entry(index: u64, kind: Kind, body: Bytes) -> Entry {
-    Entry {
-        id: LogId {
-            term: Term(1),
-            index: Index(index),
-        },
-        kind,
-        time: Micros(index),
-        checksum: kontiki_wire::entry_checksum(&body),
-        body,
-    }
-}
-
 /// A log of one no-op and batches of one record.
 fn log(last: u64) -> Vec<Entry> {
     let noop = entry(1, Kind::Noop, Bytes::new());
     let batches = (2..=last).map(|index| {
-        let body = batch(index - 2, 1).bytes().clone();
+        let body = batch(7, index - 2, 1).bytes().clone();
         entry(index, Kind::Batch, body)
     });
     std::iter::once(noop).chain(batches).collect()
@@ -140,106 +64,12 @@ fn placed(index: u64) -> PlacedEntry {
     }
 }
 
-struct Hand {
-    broker: Broker,
-    now: u64,
-    /// What was written of each group.
-    written: BTreeMap<GroupId, (Hard, Vec<Entry>)>,
-}
-
-impl Hand {
-    fn new(settings: Settings, groups: Vec<GroupBoot>) -> (Self, Vec<Effect>) {
-        let now = 1_000;
-        let mut hand = Self {
-            broker: Broker::new(settings, groups, at(now)).unwrap(),
-            now,
-            written: BTreeMap::new(),
-        };
-        let effects = hand.drain();
-        (hand, effects)
-    }
-
-    fn give(&mut self, input: Input) -> Vec<Effect> {
-        self.now += 10;
-        self.broker.handle(at(self.now), input);
-        self.drain()
-    }
-
-    /// Lets time go to the next deadline, so many times.
-    fn wait(&mut self, times: usize) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for _ in 0..times {
-            let Some(deadline) = self.broker.next_deadline() else {
-                break;
-            };
-            self.now = deadline.0.max(self.now);
-            effects.extend(self.give(Input::Timer));
-        }
-        effects
-    }
-
-    fn drain(&mut self) -> Vec<Effect> {
-        let mut all = Vec::new();
-        loop {
-            let mut effects = Vec::new();
-            self.broker.drain(at(self.now), &mut effects);
-            let mut upto = None;
-            for effect in &effects {
-                if let Effect::Persist(writes) = effect {
-                    upto = Some(writes.seq);
-                    for write in &writes.writes {
-                        let (hard, entries) = self.written.entry(write.group).or_default();
-                        *hard = write.persist.hard.unwrap_or(*hard);
-                        entries.extend(write.persist.append.iter().cloned());
-                    }
-                }
-            }
-            all.extend(effects);
-            let Some(upto) = upto else { return all };
-            self.broker.handle(at(self.now), Input::Persisted { upto });
-        }
-    }
-
-    fn status(&self) -> MemberStatus {
-        self.broker.status(at(self.now))
-    }
-
-    /// A group as the disk has it, whole.
-    fn on_disk(&self, group: GroupId) -> GroupBoot {
-        let (hard, entries) = self.written[&group].clone();
-        let mut found = boot(group, entries);
-        found.boot.hard = hard;
-        found
-    }
-
-    fn request(&mut self, request: Request) -> Option<Response> {
-        let ticket = Ticket(self.now);
-        let effects = self.give(Input::Request { ticket, request });
-        responses(&effects).pop()
-    }
-}
-
-fn at(now: u64) -> Now {
-    Now {
-        monotonic: Micros(now),
-        wall: Micros(now),
-    }
-}
-
 fn asks(effects: &[Effect]) -> Vec<(u64, u64, u64)> {
     let ask = |effect: &Effect| match effect {
         Effect::Ask { to, missing } => Some((to.id.0, missing.first.0, missing.last.0)),
         _ => None,
     };
     effects.iter().filter_map(ask).collect()
-}
-
-fn responses(effects: &[Effect]) -> Vec<Response> {
-    let response = |effect: &Effect| match effect {
-        Effect::Respond { response, .. } => Some(response.clone()),
-        _ => None,
-    };
-    effects.iter().filter_map(response).collect()
 }
 
 fn found(from: u64, first: u64, last: u64, entries: Vec<PlacedEntry>) -> Input {
@@ -254,10 +84,16 @@ fn found(from: u64, first: u64, last: u64, entries: Vec<PlacedEntry>) -> Input {
     }
 }
 
+fn start(members: u64, groups: Vec<GroupBoot>) -> (Hand, Vec<Effect>) {
+    let hand = Hand::new(settings(members), groups).unwrap();
+    let begun = hand.seen.clone();
+    (hand, begun)
+}
+
 /// Three members; what the first has of `orders` lacks entries 2 to 5.
 fn without_some() -> (Hand, Vec<Effect>) {
     let groups = vec![boot(GroupId::CLUSTER, Vec::new()), damaged(ORDERS, 2, 5)];
-    Hand::new(settings(3), groups)
+    start(3, groups)
 }
 
 fn concerns_orders(effect: &Effect) -> bool {
@@ -295,7 +131,7 @@ fn group_that_lacks_entries_does_nothing_but_ask_for_them() {
     let appended = hand.give(Input::Append {
         stream: STREAM,
         group: ORDERS,
-        batch: batch(0, 1),
+        batch: batch(7, 0, 1),
     });
     let [Effect::Answer { answer, .. }] = &appended[..] else {
         panic!("{appended:?}");
@@ -351,6 +187,28 @@ fn what_a_peer_has_goes_to_the_disk_and_the_rest_is_asked_for_then() {
 }
 
 #[test]
+fn damage_that_is_found_while_the_disk_takes_in_the_rest_keeps_the_group_from_starting() {
+    let (mut hand, _) = without_some();
+    let all = (2..=5).map(placed).collect();
+    hand.give(found(2, 2, 5, all));
+    // By then the disk had said that all is there, and that was on its way.
+    let met = hand.give(Input::Damaged {
+        group: ORDERS,
+        missing: vec![range(1, 1)],
+        what: "another file is damaged".to_owned(),
+    });
+    assert_eq!(asks(&met), [], "the disk is waited for");
+    let stale = boot(ORDERS, log(6));
+    let told = hand.give(Input::Mended(Box::new(stale)));
+    assert!(!told.iter().any(concerns_orders), "{told:?}");
+    let asked: Vec<_> = asks(&told)
+        .into_iter()
+        .chain(asks(&hand.wait(20)))
+        .collect();
+    assert!(asked.contains(&(2, 1, 1)), "{asked:?}");
+}
+
+#[test]
 fn who_does_not_answer_or_has_nothing_is_passed_over() {
     let (mut hand, _) = without_some();
     let late = hand.wait(40);
@@ -387,7 +245,7 @@ fn when_nobody_has_an_entry_it_is_said_which() {
 #[test]
 fn without_other_members_it_is_said_at_once() {
     let groups = vec![boot(GroupId::CLUSTER, Vec::new()), damaged(ORDERS, 3, 3)];
-    let (hand, _) = Hand::new(settings(1), groups);
+    let (hand, _) = start(1, groups);
     let sentence =
         "topic orders has stopped: entries 3 are damaged on n1 and no other member keeps them";
     assert_eq!(hand.status().recovering, [sentence]);
@@ -409,12 +267,12 @@ fn peer_that_asks_is_answered_whatever_state_the_group_is_in() {
 /// A cluster of one that leads `orders`, with one batch acknowledged.
 fn leading() -> Hand {
     let groups = vec![boot(GroupId::CLUSTER, Vec::new())];
-    let (mut hand, _) = Hand::new(settings(1), groups);
+    let (mut hand, _) = start(1, groups);
     hand.wait(60);
     let appended = hand.give(Input::Append {
         stream: STREAM,
         group: ORDERS,
-        batch: batch(0, 2),
+        batch: batch(7, 0, 2),
     });
     let acknowledged = |effect: &Effect| matches!(effect, Effect::Answer { answer: Ok(_), .. });
     assert!(appended.iter().any(acknowledged), "{appended:?}");
@@ -430,7 +288,7 @@ fn damage_at_run_time_ends_the_group_and_it_goes_on_from_where_it_was() {
         Input::Append {
             stream: STREAM,
             group: ORDERS,
-            batch: batch(2, 1),
+            batch: batch(7, 2, 1),
         },
     );
     let ended = hand.give(Input::Damaged {
@@ -462,7 +320,7 @@ fn damage_at_run_time_ends_the_group_and_it_goes_on_from_where_it_was() {
     let appended = hand.give(Input::Append {
         stream: STREAM,
         group: ORDERS,
-        batch: batch(2, 1),
+        batch: batch(7, 2, 1),
     });
     let acknowledged = appended.iter().any(|effect| match effect {
         Effect::Answer { answer, .. } => answer
@@ -477,31 +335,18 @@ fn damage_at_run_time_ends_the_group_and_it_goes_on_from_where_it_was() {
 fn writes_that_the_old_life_of_a_group_asked_for_confirm_nothing_in_the_new_one() {
     let mut hand = leading();
     // The write is on its way when the damage is found.
-    hand.broker.handle(
-        at(hand.now),
-        Input::Append {
-            stream: STREAM,
-            group: ORDERS,
-            batch: batch(2, 1),
-        },
-    );
-    let mut effects = Vec::new();
-    hand.broker.drain(at(hand.now), &mut effects);
-    let Some(Effect::Persist(writes)) = effects
-        .iter()
-        .find(|effect| matches!(effect, Effect::Persist(_)))
-    else {
-        panic!("{effects:?}");
-    };
-    let upto = writes.seq;
-    for write in &writes.writes {
-        let entries = write.persist.append.iter().cloned();
-        hand.written
-            .entry(write.group)
-            .or_default()
-            .1
-            .extend(entries);
-    }
+    hand.disk_waits = true;
+    let written = hand.give(Input::Append {
+        stream: STREAM,
+        group: ORDERS,
+        batch: batch(7, 2, 1),
+    });
+    let upto = written.iter().find_map(|effect| match effect {
+        Effect::Persist(writes) => Some(writes.seq),
+        _ => None,
+    });
+    let upto = upto.unwrap();
+    hand.disk_waits = false;
     hand.give(Input::Damaged {
         group: ORDERS,
         missing: vec![range(1, 1)],
@@ -532,18 +377,18 @@ fn clusters_own_group_may_be_mended_while_topics_go_on() {
         settings: TopicSettings::default(),
     };
     let made = hand.request(create("before"));
-    assert!(matches!(made, Some(Response::Topic(_))), "{made:?}");
+    assert!(matches!(made, Response::Topic(_)), "{made:?}");
     hand.give(Input::Damaged {
         group: GroupId::CLUSTER,
         missing: vec![range(1, 1)],
         what: String::new(),
     });
     let refused = hand.request(create("meanwhile"));
-    assert!(matches!(refused, Some(Response::Refused(_))), "{refused:?}");
+    assert!(matches!(refused, Response::Refused(_)), "{refused:?}");
     let appended = hand.give(Input::Append {
         stream: STREAM,
         group: ORDERS,
-        batch: batch(2, 1),
+        batch: batch(7, 2, 1),
     });
     assert!(
         appended
@@ -554,13 +399,13 @@ fn clusters_own_group_may_be_mended_while_topics_go_on() {
     hand.give(Input::Mended(Box::new(whole)));
     hand.wait(60);
     let made = hand.request(create("after"));
-    assert!(matches!(made, Some(Response::Topic(_))), "{made:?}");
+    assert!(matches!(made, Response::Topic(_)), "{made:?}");
     assert!(hand.broker.topic(&"before".parse().unwrap()).is_some());
 }
 
 #[test]
 fn topic_that_the_disk_does_not_have_is_born_only_when_the_clusters_own_log_is_whole() {
-    let (mut hand, begun) = Hand::new(settings(1), vec![damaged(GroupId::CLUSTER, 1, 2)]);
+    let (mut hand, begun) = start(1, vec![damaged(GroupId::CLUSTER, 1, 2)]);
     assert!(!begun.iter().any(concerns_orders), "{begun:?}");
     assert!(!hand.wait(10).iter().any(concerns_orders));
     let whole = boot(GroupId::CLUSTER, vec![entry(1, Kind::Noop, Bytes::new())]);
@@ -575,11 +420,11 @@ fn topic_that_the_disk_does_not_have_is_born_only_when_the_clusters_own_log_is_w
 #[test]
 fn topic_that_is_deleted_while_it_is_mended_is_gone() {
     let groups = vec![boot(GroupId::CLUSTER, Vec::new()), damaged(ORDERS, 3, 3)];
-    let (mut hand, _) = Hand::new(settings(1), groups);
+    let (mut hand, _) = start(1, groups);
     hand.wait(60);
     let name = "orders".parse().unwrap();
     let deleted = hand.request(Request::DeleteTopic { name });
-    assert_eq!(deleted, Some(Response::Done));
+    assert_eq!(deleted, Response::Done);
     assert_eq!(hand.status().recovering, Vec::<String>::new());
     let late = hand.give(Input::Mended(Box::new(boot(ORDERS, log(4)))));
     assert!(!late.iter().any(concerns_orders), "{late:?}");

@@ -1,0 +1,194 @@
+//! How groups are born, found again, and removed.
+
+use bytes::Bytes;
+use kontiki_broker::{Effect, Input};
+use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
+use kontiki_wire::{
+    ClusterCommand, GroupId, GroupMessage, Member, Offset, Topic, TopicSettings, TopicState,
+};
+
+use crate::hand::{Hand, appended, batch, boot, command, create_command, entry, node, settings};
+
+#[test]
+fn deleted_topics_files_stay_until_its_deletion_is_durable() {
+    let mut hand = Hand::new(settings(3), vec![boot(0, Vec::new())]).unwrap();
+    hand.disk_waits = true;
+    let delete = ClusterCommand::DeleteTopic {
+        name: "a".parse().unwrap(),
+        group: GroupId(1),
+    };
+    let story = vec![
+        entry(1, Kind::Noop, Bytes::new()),
+        command(2, &create_command("a", &[2, 1])),
+        command(3, &delete),
+    ];
+    let removed = |effects: &[Effect]| effects.contains(&Effect::TopicRemoved(GroupId(1)));
+    let effects = hand.give_all(vec![appended(0, 3, story)]);
+    assert!(hand.broker.cluster().topics.is_empty());
+    assert!(!removed(&effects), "{effects:?}");
+    let upto = effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Persist(writes) => Some(writes.seq),
+            _ => None,
+        })
+        .unwrap();
+    let effects = hand.give_all(vec![Input::Persisted { upto }]);
+    assert!(removed(&effects), "{effects:?}");
+}
+
+#[test]
+fn group_born_right_after_a_restart_sits_out_what_an_earlier_life_may_have_promised() {
+    let asked_after = |had_a_life: bool, wait: u64| {
+        let mut own = boot(0, Vec::new());
+        own.boot.fresh = !had_a_life;
+        let mut hand = Hand::new(settings(3), vec![own]).unwrap();
+        hand.now += wait;
+        let topic = vec![
+            entry(1, Kind::Noop, Bytes::new()),
+            command(2, &create_command("a", &[2, 1])),
+        ];
+        hand.give_all(vec![appended(0, 2, topic)]);
+        let round = 1;
+        let last = LogId::ORIGIN;
+        let effects = hand.give_all(vec![Input::Peer {
+            from: node(2),
+            messages: vec![GroupMessage {
+                group: GroupId(1),
+                message: Message {
+                    term: Term(1),
+                    body: Body::PreVote { round, last },
+                },
+            }],
+        }]);
+        effects.iter().any(|effect| {
+            matches!(effect, Effect::Send { messages, .. }
+                if matches!(messages[0].message.body, Body::PreVoteReply { granted: true, .. }))
+        })
+    };
+    assert!(asked_after(false, 0));
+    assert!(!asked_after(true, 0));
+    assert!(asked_after(true, 300_000));
+}
+
+#[test]
+fn group_whose_files_may_be_gone_is_not_born_again() {
+    let delete = ClusterCommand::DeleteTopic {
+        name: "a".parse().unwrap(),
+        group: GroupId(1),
+    };
+    let log = |deleted: bool| {
+        let mut own = boot(
+            0,
+            vec![
+                entry(1, Kind::Noop, Bytes::new()),
+                command(2, &create_command("a", &[1, 2])),
+                if deleted {
+                    command(3, &delete)
+                } else {
+                    entry(3, Kind::Noop, Bytes::new())
+                },
+            ],
+        );
+        own.boot.commit = Index(2);
+        own
+    };
+    let born = |groups| {
+        let hand = Hand::new(settings(3), groups).unwrap();
+        assert_eq!(hand.broker.cluster().topics.len(), 1);
+        hand.broker.state(GroupId(1)).is_some()
+    };
+    assert!(born(vec![log(false)]));
+    assert!(!born(vec![log(true)]));
+    assert!(born(vec![log(true), boot(1, Vec::new())]));
+}
+
+#[test]
+fn groups_on_the_disk_are_told_apart_by_what_the_cluster_knows() {
+    let mut settings = settings(1);
+    settings.birth.next_group = 5;
+    let noop = || vec![entry(1, Kind::Noop, Bytes::new())];
+    let groups = vec![boot(0, Vec::new()), boot(3, noop()), boot(5, noop())];
+    let mut hand = Hand::new(settings, groups).unwrap();
+    let removed: Vec<_> = hand
+        .seen
+        .iter()
+        .filter(|effect| matches!(effect, Effect::TopicRemoved(_)))
+        .collect();
+    assert_eq!(removed, [&Effect::TopicRemoved(GroupId(3))]);
+    // The next topic is the one that the log of group 5 belongs to: it goes on in a later term.
+    assert_eq!(hand.create("a"), GroupId(5));
+    assert!(
+        hand.seen
+            .iter()
+            .all(|effect| !matches!(effect, Effect::TopicRemoved(GroupId(5))))
+    );
+    hand.now += 2_000_000;
+    hand.give_all(vec![Input::Timer]);
+    hand.append(GroupId(5), vec![batch(1, 0, 1)]);
+    let (at, _) = hand.broker.state(GroupId(5)).unwrap();
+    assert_eq!((at.term, at.index), (Term(2), Index(3)));
+}
+
+#[test]
+fn start_tells_of_members_and_topics_and_where_they_stand() {
+    let mut settings = settings(1);
+    settings.birth.next_group = 3;
+    let topic = |name: &str, group, member| Topic {
+        name: name.parse().unwrap(),
+        group: GroupId(group),
+        settings: TopicSettings::default(),
+        replicas: vec![member],
+        preferred: member,
+    };
+    settings.birth.members.push(Member {
+        id: 2,
+        ..settings.birth.members[0].clone()
+    });
+    settings.birth.topics = vec![topic("a", 1, 1), topic("b", 2, 2)];
+    let mut held = boot(1, vec![entry(1, Kind::Noop, Bytes::new())]);
+    let state = TopicState {
+        next: Offset(40),
+        ..TopicState::default()
+    };
+    held.boot.applied = Index(1);
+    held.boot.commit = Index(1);
+    held.boot.tail.clear();
+    let at = LogId {
+        term: Term(1),
+        index: Index(1),
+    };
+    held.checkpoint = Some((at, kontiki_wire::encode(&state).into()));
+    let hand = Hand::new(settings.clone(), vec![boot(0, Vec::new()), held]).unwrap();
+    let made = Effect::TopicMade(settings.birth.topics[0].clone());
+    assert_eq!(hand.seen[0], made);
+    let members = Effect::Members(settings.birth.members.clone());
+    assert!(hand.seen.contains(&members));
+    let stands = hand.seen.iter().find_map(|effect| match effect {
+        Effect::Applied {
+            group, watermark, ..
+        } if *group == GroupId(1) => Some(*watermark),
+        _ => None,
+    });
+    assert_eq!(stands, Some(Offset(40)));
+}
+
+#[test]
+fn disk_that_does_not_fit_together_is_not_started_from() {
+    let wrong = |groups| Hand::new(settings(1), groups).err().unwrap();
+    assert!(wrong(vec![]).contains("missing"));
+    assert!(wrong(vec![boot(0, vec![]), boot(0, vec![])]).contains("twice"));
+
+    let mut applied = boot(0, vec![entry(1, Kind::Noop, Bytes::new())]);
+    applied.boot.applied = Index(1);
+    applied.boot.commit = Index(1);
+    assert!(wrong(vec![applied]).contains("applied"));
+
+    let mut undecodable = boot(0, vec![]);
+    undecodable.checkpoint = Some((LogId::ORIGIN, Bytes::from_static(b"?")));
+    assert!(wrong(vec![undecodable]).contains("checkpoint"));
+
+    let mut cut = boot(0, vec![entry(1, Kind::Noop, Bytes::new())]);
+    cut.boot.tail.clear();
+    assert!(wrong(vec![cut]).contains("group 0"));
+}
