@@ -7,11 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use kontiki_broker::{Broker, GroupBoot};
-use kontiki_raft::{Boot, Hard, Index, LogId, Membership, NodeRef};
-use kontiki_storage::{Event, Recovered, RecoveredGroup, Storage};
+use kontiki_broker::Broker;
+use kontiki_raft::NodeRef;
+use kontiki_storage::{Event, Recovered, Storage};
 use kontiki_transport::{Credentials, Endpoint, Identity, Limits, Plane, Role};
-use kontiki_wire::GroupId;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{info, warn};
 
@@ -140,7 +139,7 @@ fn broker(member: &MemberFile, recovered: Recovered, clock: &Clock) -> Result<Br
     if let Some(why) = &damage {
         warn!(%why, "the disk has lost what it was to keep: this member copies, and does not vote yet");
     }
-    let groups = groups(member, recovered, damage.is_some());
+    let groups = recovered.into_boots(node_ref(member.me()), member.started);
     let settings = kontiki_broker::Settings {
         cluster: member.cluster,
         me: node_ref(member.me()),
@@ -254,66 +253,6 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartEr
     }
 }
 
-/// What the broker starts from. The cluster's own group is born if the disk has nothing of it, as one that
-/// forgot if it may have been there.
-fn groups(member: &MemberFile, recovered: Recovered, forgot: bool) -> Vec<GroupBoot> {
-    let me = node_ref(member.me());
-    let mut groups: Vec<_> = recovered
-        .groups
-        .into_iter()
-        .map(|group| from_disk(me, group))
-        .collect();
-    if !groups.iter().any(|boot| boot.group == GroupId::CLUSTER) {
-        let group = RecoveredGroup {
-            group: GroupId::CLUSTER,
-            hard: Hard::default(),
-            base: LogId::ORIGIN,
-            terms: Vec::new(),
-            configs: Default::default(),
-            last: Index(0),
-            commit: Index(0),
-            checkpoint: None,
-            tail: Vec::new(),
-            missing: Vec::new(),
-            damage: Vec::new(),
-        };
-        let mut boot = from_disk(me, group);
-        boot.boot.forgot = forgot;
-        boot.boot.fresh = groups.is_empty() && !forgot && !member.started;
-        groups.push(boot);
-    }
-    groups
-}
-
-/// A group as the broker takes it, from what the disk holds of it.
-pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup) -> GroupBoot {
-    let applied = group
-        .checkpoint
-        .as_ref()
-        .map_or(Index(0), |(at, _)| at.index);
-    GroupBoot {
-        group: group.group,
-        boot: Boot {
-            me,
-            fresh: false,
-            forgot: false,
-            hard: group.hard,
-            base: group.base,
-            // While the log begins at its origin, the broker knows with whom a group is born.
-            base_config: (Index(0), Membership::default()),
-            terms: group.terms,
-            configs: group.configs,
-            last: group.last,
-            commit: group.commit.max(applied),
-            applied,
-            tail: group.tail,
-        },
-        checkpoint: group.checkpoint,
-        missing: group.missing,
-        damage: group.damage.join("; "),
-    }
-}
-
 /// The address to listen on: as configured, as born, or the born port on all interfaces where the
 /// address is a host's name.
 fn listen_address(configured: Option<SocketAddr>, born: &str) -> Result<SocketAddr, StartError> {
@@ -383,30 +322,6 @@ mod tests {
                 address: "n1.example:7400".to_owned(),
                 peer_address: "10.0.0.1:7401".to_owned(),
             }],
-        }
-    }
-
-    fn nothing() -> Recovered {
-        Recovered {
-            groups: Vec::new(),
-            damage: Vec::new(),
-            torn: None,
-        }
-    }
-
-    #[test]
-    fn cluster_is_born_only_in_a_member_that_never_started() {
-        for (started, forgot, fresh) in [
-            (false, false, true),
-            (true, false, false),
-            (true, true, false),
-        ] {
-            let groups = groups(&member(started), nothing(), forgot);
-            let [own] = &groups[..] else {
-                panic!("{groups:?}")
-            };
-            assert_eq!(own.group, GroupId::CLUSTER);
-            assert_eq!((own.boot.fresh, own.boot.forgot), (fresh, forgot));
         }
     }
 

@@ -14,8 +14,8 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
-    answers::Answers, boot::from_disk, clock::Clock, error::ServerError,
-    limits::INPUTS_PER_TURN_MAX, links::Links, topics::Topics,
+    answers::Answers, clock::Clock, error::ServerError, limits::INPUTS_PER_TURN_MAX, links::Links,
+    topics::Topics,
 };
 
 /// What the driver is made of.
@@ -173,7 +173,7 @@ impl Driver {
                 refused,
             }),
             Event::Mended(group) => {
-                let boot = from_disk(self.me, *group);
+                let boot = group.into_boot(self.me);
                 into.push(Input::Mended(Box::new(boot)));
             }
             Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),

@@ -8,7 +8,7 @@ use kontiki_wire::{AppendRefused, Offset, PeerLane, Refusal, Response, StreamEnd
 use crate::{
     event::{Event, Process},
     invariants::Observation,
-    member::{Host, Kept, NoStart, Waiting, from_disk},
+    member::{Host, Kept, NoStart, Waiting},
     pipe::Down,
     world::World,
 };
@@ -491,7 +491,7 @@ impl World {
                     self.input(number, mending);
                 }
                 Told::Mended(group) => {
-                    let boot = from_disk(self.members[number].me, *group);
+                    let boot = group.into_boot(self.members[number].me);
                     self.input(number, Input::Mended(Box::new(boot)));
                 }
                 Told::Failed(error) => {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use kontiki_broker::{Broker, GroupBoot, Input, Settings, Ticket};
-use kontiki_raft::{Boot, Hard, Incarnation, Index, LogId, Membership, NodeId, NodeRef};
-use kontiki_storage::{Hands, Recovered, RecoveredGroup, SimDisk, Storage};
+use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
+use kontiki_storage::{Hands, SimDisk, Storage};
 use kontiki_wire::{ClusterId, ClusterState, GroupId, Member as Known, Offset, TopicName};
 
 use crate::{
@@ -178,7 +178,7 @@ impl Member {
             damage: (!damage.is_empty()).then(|| damage.join("; ")),
             seed: self.chance.next(),
         };
-        let boots = boots(self.me, recovered, self.started, !damage.is_empty());
+        let boots = recovered.into_boots(self.me, self.started);
         let broker = Broker::new(settings, boots.clone(), self.clock.now(at));
         let broker = broker.map_err(NoStart::Broker)?;
         self.started = true;
@@ -267,56 +267,4 @@ fn lock(
     told: &Mutex<Vec<kontiki_storage::Event>>,
 ) -> std::sync::MutexGuard<'_, Vec<kontiki_storage::Event>> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a broker starts from, as the server makes it of what storage recovered.
-fn boots(me: NodeRef, recovered: Recovered, started: bool, forgot: bool) -> Vec<GroupBoot> {
-    let groups = recovered.groups.into_iter();
-    let mut boots: Vec<_> = groups.map(|group| from_disk(me, group)).collect();
-    if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {
-        let group = RecoveredGroup {
-            group: GroupId::CLUSTER,
-            hard: Hard::default(),
-            base: LogId::ORIGIN,
-            terms: Vec::new(),
-            configs: BTreeMap::new(),
-            last: Index(0),
-            commit: Index(0),
-            checkpoint: None,
-            tail: Vec::new(),
-            missing: Vec::new(),
-            damage: Vec::new(),
-        };
-        let mut boot = from_disk(me, group);
-        boot.boot.forgot = forgot;
-        boot.boot.fresh = boots.is_empty() && !forgot && !started;
-        boots.push(boot);
-    }
-    boots
-}
-
-/// A group as the broker takes it, from what the disk holds of it.
-pub(crate) fn from_disk(me: NodeRef, group: RecoveredGroup) -> GroupBoot {
-    let checkpoint = group.checkpoint.as_ref();
-    let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
-    GroupBoot {
-        group: group.group,
-        boot: Boot {
-            me,
-            fresh: false,
-            forgot: false,
-            hard: group.hard,
-            base: group.base,
-            base_config: (Index(0), Membership::default()),
-            terms: group.terms,
-            configs: group.configs,
-            last: group.last,
-            commit: group.commit.max(applied),
-            applied,
-            tail: group.tail,
-        },
-        checkpoint: group.checkpoint,
-        missing: group.missing,
-        damage: group.damage.join("; "),
-    }
 }

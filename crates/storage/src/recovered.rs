@@ -1,9 +1,10 @@
-//! What a start finds.
+//! What a start finds, and what a broker makes of it.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kontiki_raft::{Entry, Hard, Index, LogId, Membership, Term};
+use kontiki_broker::GroupBoot;
+use kontiki_raft::{Boot, Entry, Hard, Index, LogId, Membership, NodeRef, Term};
 use kontiki_wire::GroupId;
 
 /// What the disk held.
@@ -47,4 +48,100 @@ pub struct RecoveredGroup {
     pub missing: Vec<(Index, Index)>,
     /// What was found damaged, one sentence each, for people.
     pub damage: Vec<String>,
+}
+
+impl Recovered {
+    /// What the broker of member `me` starts from. The cluster's own group is born if the disk has
+    /// nothing of it: as a new one if the disk was never `begun`, and as one that forgot if it may have
+    /// been there.
+    #[must_use]
+    pub fn into_boots(self, me: NodeRef, begun: bool) -> Vec<GroupBoot> {
+        let forgot = !self.damage.is_empty();
+        let groups = self.groups.into_iter();
+        let mut boots: Vec<_> = groups.map(|group| group.into_boot(me)).collect();
+        if !boots.iter().any(|boot| boot.group == GroupId::CLUSTER) {
+            let mut own = RecoveredGroup::born(GroupId::CLUSTER).into_boot(me);
+            own.boot.forgot = forgot;
+            own.boot.fresh = boots.is_empty() && !forgot && !begun;
+            boots.push(own);
+        }
+        boots
+    }
+}
+
+impl RecoveredGroup {
+    /// One of which there is nothing yet.
+    fn born(group: GroupId) -> Self {
+        Self {
+            group,
+            hard: Hard::default(),
+            base: LogId::ORIGIN,
+            terms: Vec::new(),
+            configs: BTreeMap::new(),
+            last: Index(0),
+            commit: Index(0),
+            checkpoint: None,
+            tail: Vec::new(),
+            missing: Vec::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    /// The group as the broker of member `me` takes it.
+    #[must_use]
+    pub fn into_boot(self, me: NodeRef) -> GroupBoot {
+        let checkpoint = self.checkpoint.as_ref();
+        let applied = checkpoint.map_or(Index(0), |(at, _)| at.index);
+        GroupBoot {
+            group: self.group,
+            boot: Boot {
+                me,
+                fresh: false,
+                // What was forgotten is in its standing.
+                forgot: false,
+                hard: self.hard,
+                base: self.base,
+                // While the log begins at its origin, the broker knows with whom a group is born.
+                base_config: (Index(0), Membership::default()),
+                terms: self.terms,
+                configs: self.configs,
+                last: self.last,
+                commit: self.commit.max(applied),
+                applied,
+                tail: self.tail,
+            },
+            checkpoint: self.checkpoint,
+            missing: self.missing,
+            damage: self.damage.join("; "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_own_group_is_new_only_on_a_disk_that_was_never_begun() {
+        for (begun, forgot, fresh) in [
+            (false, false, true),
+            (true, false, false),
+            (true, true, false),
+        ] {
+            let recovered = Recovered {
+                groups: Vec::new(),
+                damage: forgot
+                    .then(|| "it is gone".to_owned())
+                    .into_iter()
+                    .collect(),
+                torn: None,
+            };
+            let boots = recovered.into_boots(NodeRef::default(), begun);
+            let [own] = &boots[..] else {
+                panic!("{boots:?}")
+            };
+            assert_eq!(own.group, GroupId::CLUSTER);
+            assert_eq!((own.boot.fresh, own.boot.forgot), (fresh, forgot));
+        }
+    }
 }
