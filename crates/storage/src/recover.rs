@@ -409,18 +409,21 @@ fn unkept(
     damage: &mut Vec<String>,
 ) -> Vec<Entry> {
     let last = segments.last;
-    let whole = segments.broken.is_empty();
     let in_both = |entry: &&Entry| entry.id.index == last.index;
-    if let Some(entry) = replayed
-        .entries
-        .iter()
-        .find(in_both)
-        .filter(|entry| entry.id != last && whole)
-    {
-        damage.push(format!(
-            "the last entry of group {id} is {last} in its segments and {} in the journal",
-            entry.id
-        ));
+    if let Some(entry) = replayed.entries.iter().find(in_both) {
+        let whole = segments.broken.is_empty();
+        if whole && entry.id != last {
+            damage.push(format!(
+                "the last entry of group {id} is {last} in its segments and {} in the journal",
+                entry.id
+            ));
+        }
+        // A journal that is damaged ends at some time in the past, and what it has may have been
+        // replaced since: then what follows there does not follow what segments end with. Nothing but
+        // the same entry tells that it was not, and if the segments are damaged too, nothing does.
+        if !damage.is_empty() && (!whole || entry.id != last) {
+            return Vec::new();
+        }
     }
     let after = replayed
         .entries

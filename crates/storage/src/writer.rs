@@ -184,7 +184,10 @@ impl Writer {
             Command::Remove(group) => {
                 if self.ledger.contains_key(&group) {
                     self.make_room(OP_BYTES_MAX)?;
-                    self.ledger.remove(&group);
+                    let removed = self.ledger.remove(&group);
+                    if removed.is_some_and(|(_, standing)| standing.hard.recovering) {
+                        self.one_less_recovers(taken);
+                    }
                     if !plants(Planted::RemovalNotLogged) {
                         self.draft.removed(group);
                     }
@@ -250,12 +253,19 @@ impl Writer {
         }
         drop(inner);
         self.draft.persist(write.group, persist);
-        if recovered && !is_recovering(self.ledger.values().map(|(_, standing)| standing)) {
-            self.damage.clear();
-            taken.synced.push(Task::Recovered);
+        if recovered {
+            self.one_less_recovers(taken);
         }
         let hard_alone = persist.truncate_from.is_none() && persist.append.is_empty();
         Ok(!(hard_alone && plants(Planted::VoteNotSynced)))
+    }
+
+    /// A group counts again or is gone. Damage is forgotten with the last one.
+    fn one_less_recovers(&mut self, taken: &mut Taken) {
+        if !is_recovering(self.ledger.values().map(|(_, standing)| standing)) {
+            self.damage.clear();
+            taken.synced.push(Task::Recovered);
+        }
     }
 
     /// Sees to it that an operation of so many bytes fits into the frame that is drafted, that frame

@@ -15,7 +15,7 @@ use kontiki_wire::GroupId;
 use crate::rig::{
     append,
     byhand::{ByHand, State},
-    entry, hard,
+    entry, hard, numbered,
 };
 
 const GROUP: GroupId = GroupId(3);
@@ -403,6 +403,62 @@ fn damage_is_forgotten_when_the_last_group_counts_again() {
         assert_eq!(again.damage.is_empty(), at == last);
     }
     assert!(set_aside(&by_hand.disk).is_empty());
+}
+
+#[test]
+fn damage_is_forgotten_when_the_last_group_that_recovers_is_removed() {
+    let (by_hand, _) = with_a_damaged_journal();
+    let (mut next, recovered) = ByHand::new(by_hand.disk.clone(), settings());
+    for group in recovered.groups.iter().filter(|one| one.group != QUIET) {
+        next.queue(vec![(group.group, rejoined(group))]);
+    }
+    next.hands.work();
+    assert!(!set_aside(&by_hand.disk).is_empty());
+    next.storage.remove(QUIET);
+    next.hands.work();
+    assert!(set_aside(&by_hand.disk).is_empty());
+}
+
+#[test]
+fn what_a_damaged_journal_has_of_a_past_that_was_replaced_does_not_follow_what_segments_have() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    by_hand.write(GROUP, (1..=3).map(|index| numbered(index, 1)).collect());
+    by_hand.write(GROUP, (4..=6).map(|index| numbered(index, 5)).collect());
+    let replacement = b"what was agreed on";
+    let persist = Persist {
+        truncate_from: Some(Index(4)),
+        ..append(vec![entry(4, 4, replacement), numbered(5, 6)])
+    };
+    by_hand.queue(vec![(GROUP, persist)]);
+    by_hand.hands.write();
+    by_hand.listen();
+    by_hand.place(GROUP, 5);
+    let ByHand {
+        disk,
+        storage,
+        hands,
+        ..
+    } = by_hand;
+    hands.close().unwrap();
+    drop(storage);
+    let harmed = disk.files().into_iter().find_map(|(path, bytes)| {
+        let found = bytes
+            .windows(replacement.len())
+            .position(|bytes| bytes == replacement);
+        found.filter(|_| is_journal(&path)).map(|at| (path, at))
+    });
+    let (path, at) = harmed.unwrap();
+    disk.edit(&path, |bytes| bytes[at] ^= 4).unwrap();
+    for start in 0..2 {
+        let (_, recovered) = ByHand::new(disk.clone(), settings());
+        let [group] = &recovered.groups[..] else {
+            panic!("{recovered:?}")
+        };
+        assert!(group.hard.recovering, "start {start}");
+        let terms = group.terms.iter().map(|(first, term)| (first.0, term.0));
+        assert_eq!(terms.collect::<Vec<_>>(), [(1, 1), (4, 4), (5, 6)]);
+        assert_eq!(group.last, Index(5));
+    }
 }
 
 #[test]

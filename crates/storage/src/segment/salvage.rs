@@ -140,8 +140,7 @@ impl Search {
     fn next_magic(&mut self, mut at: u64) -> u64 {
         let magic = ENTRY_MAGIC.to_le_bytes();
         while at + (magic.len() as u64) <= self.size {
-            let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
-            let Some(bytes) = self.bytes(at, left.min(READ_BYTES)) else {
+            let Some(bytes) = self.bytes_from(at, magic.len(), READ_BYTES) else {
                 at = (at / SKIP_BYTES + 1) * SKIP_BYTES;
                 continue;
             };
@@ -155,25 +154,109 @@ impl Search {
 
     /// The `count` bytes from `at`, which are within the file; `None` if they cannot be read.
     fn bytes(&mut self, at: u64, count: usize) -> Option<&[u8]> {
+        self.bytes_from(at, count, count)?.get(..count)
+    }
+
+    /// As many bytes from `at` as were read before, if those are `least`, which are within the file; or
+    /// else `wanted` of them or more, as far as the file goes. `None` if they cannot be read. A record
+    /// can hold a magic in every four of its bytes: none of them may cost a read.
+    fn bytes_from(&mut self, at: u64, least: usize, wanted: usize) -> Option<&[u8]> {
         let known = at
             .checked_sub(self.chunk_at)
             .and_then(|from| usize::try_from(from).ok())
-            .filter(|from| from + count <= self.chunk.len());
+            .filter(|from| from + least <= self.chunk.len());
         if let Some(from) = known {
-            return self.chunk.get(from..from + count);
+            return self.chunk.get(from..);
         }
         let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
-        self.chunk.resize(READ_BYTES.max(count).min(left), 0);
+        let wanted = wanted.min(left);
+        self.chunk.resize(READ_BYTES.max(wanted).min(left), 0);
         self.chunk_at = at;
-        let read = self.file.read_at(at, &mut self.chunk);
-        if read.is_err() && self.chunk.len() > count {
+        let mut read = self.file.read_at(at, &mut self.chunk);
+        if read.is_err() && self.chunk.len() > wanted {
             // Something behind them may be what cannot be read.
-            self.chunk.truncate(count);
-            let read = self.file.read_at(at, &mut self.chunk);
-            self.chunk.truncate(read.unwrap_or(0));
-        } else {
-            self.chunk.truncate(read.unwrap_or(0));
+            self.chunk.truncate(wanted);
+            read = self.file.read_at(at, &mut self.chunk);
         }
-        self.chunk.get(..count)
+        self.chunk.truncate(read.unwrap_or(0));
+        (self.chunk.len() >= least).then_some(&self.chunk[..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::IoSlice,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use super::*;
+
+    /// A file that counts what is read of it.
+    #[derive(Debug)]
+    struct Counted {
+        bytes: Vec<u8>,
+        read: Arc<AtomicUsize>,
+    }
+
+    impl File for Counted {
+        fn size(&self) -> Result<u64, Error> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<usize, Error> {
+            let from = &self.bytes[at as usize..];
+            let count = from.len().min(buf.len());
+            buf[..count].copy_from_slice(&from[..count]);
+            self.read.fetch_add(count, Ordering::Relaxed);
+            Ok(count)
+        }
+
+        fn write_at(&self, _: u64, _: &[IoSlice<'_>]) -> Result<(), Error> {
+            unreachable!("a search writes nothing")
+        }
+
+        fn sync(&self) -> Result<(), Error> {
+            unreachable!("a search writes nothing")
+        }
+
+        fn set_size(&self, _: u64) -> Result<(), Error> {
+            unreachable!("a search writes nothing")
+        }
+
+        fn allocate(&self, _: u64) -> Result<(), Error> {
+            unreachable!("a search writes nothing")
+        }
+    }
+
+    #[test]
+    fn records_full_of_what_frames_begin_with_are_read_about_once() {
+        let bytes = ENTRY_MAGIC
+            .to_le_bytes()
+            .repeat((READ_BYTES + (64 << 10)) / 4);
+        let (size, read) = (bytes.len(), Arc::default());
+        let file = Counted {
+            bytes,
+            read: Arc::clone(&read),
+        };
+        let mut search = Search {
+            size: size as u64,
+            file: Box::new(file),
+            chunk: Vec::new(),
+            chunk_at: 0,
+            group: GroupId(1),
+            last: Index(9),
+            next: Index(1),
+            term: Term(0),
+            offset: 0,
+            pieces: Vec::new(),
+        };
+        search.run();
+        assert_eq!(search.pieces, []);
+        let read = read.load(Ordering::Relaxed);
+        assert!(read < 3 * size, "{read} bytes of a file of {size}");
     }
 }

@@ -144,6 +144,8 @@ pub struct Verified {
     pub cluster: Option<(LogId, Bytes)>,
     /// Its entries after that, as far as they are sound and contiguous.
     pub commands: Vec<Entry>,
+    /// Bytes of those that segments had.
+    pub(crate) commands_bytes: usize,
 }
 
 impl Verified {

@@ -323,17 +323,19 @@ impl Walk<'_> {
             .as_ref()
             .map_or(LogId::ORIGIN, |kept| kept.0);
         let last = self.out.commands.last().map_or(included, |entry| entry.id);
-        let held: usize = self.out.commands.iter().map(|entry| entry.body.len()).sum();
         let len = header.body_bytes as usize;
+        let bytes = self.out.commands_bytes.saturating_add(len);
         if self.place.group != GroupId::CLUSTER
             || header.id.index != last.index.next()
-            || held.saturating_add(len) > COMMANDS_BYTES_MAX.min(WINDOW_BYTES)
+            || bytes > COMMANDS_BYTES_MAX
+            || len > WINDOW_BYTES
         {
             return Ok(());
         }
         let body = self.window.bytes(at + ENTRY_BYTES as u64, len)?;
         let entry = header.entry(Bytes::copy_from_slice(body));
         self.out.commands.push(entry);
+        self.out.commands_bytes = bytes;
         Ok(())
     }
 
