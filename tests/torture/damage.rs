@@ -10,14 +10,15 @@ use std::{
 
 use crate::{
     cluster::{Cluster, kontiki},
+    load::Style,
     plan::{Deck, Plan, Random, say},
     report::Report,
-    stage::{SIZE, Stage},
+    stage::{SIZE, Scene, Stage},
     wounds::{Part, Wound, files, helical, wound},
 };
 
 /// Rounds on one cluster.
-const ROUNDS_OF_A_CLUSTER: u32 = 50;
+const ROUNDS_OF_A_CLUSTER: u32 = 25;
 /// How long damaged members may take, from their start, until all is well and they have shown all they
 /// have.
 const HOME_WITHIN: Duration = Duration::from_secs(30);
@@ -60,9 +61,19 @@ fn damaged_members_show_nothing_wrong_and_come_home_by_themselves() {
     let mut report = Report::new(&plan);
     let mut deck = Deck::of(&DECK);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
-        let mut stage = Stage::set(Cluster::born(SIZE), &mut plan.random);
+        // Fewer records and larger ones: all are read in every round, and files fill up as soon.
+        let style = Style {
+            pace: Duration::from_millis(10),
+            filling_max: 4000,
+            ..Style::default()
+        };
+        let scene = Scene {
+            style,
+            ..Scene::from(Cluster::born(SIZE))
+        };
+        let mut stage = Stage::set(scene, &mut plan.random);
         // Some segments and some journal files.
-        stage.progress(3000);
+        stage.progress(700);
         for _ in 0..rounds {
             report.round();
             let random = &mut plan.random;
@@ -124,19 +135,36 @@ fn wipe_one(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     come_home(stage, &[victim], "the loss of all it had", report);
 }
 
-/// What is committed is in segments after an orderly stop, so that damage to them is damage to it.
+/// What is committed is in segments after an orderly stop, so that each range is sound in one member
+/// only. Whoever lost its journal too, or all it had, is not counted among those.
 fn damage_all(stage: &mut Stage, random: &mut Random, report: &mut Report) {
     stage.heal();
     for at in 0..SIZE {
         stage.cluster.stop(at);
     }
+    let worst = random.below(SIZE as u64) as usize;
     let members = stage.cluster.members.iter();
-    let folders: Vec<_> = members.map(|member| member.data.clone()).collect();
-    let ranges = helical(&folders, random);
-    assert!(ranges > 0, "members have nothing in common to damage");
-    report.fault("helical");
+    let mut folders: Vec<_> = members.map(|member| member.data.clone()).collect();
+    let also = match random.below(4) {
+        0 => {
+            let folder = folders.remove(worst);
+            fs::remove_dir_all(folder.join("data")).expect("a data directory to remove");
+            report.fault("helical, and one wiped");
+            "and the loss of all that one had".to_owned()
+        }
+        1 => {
+            report.fault("helical, and a journal");
+            damage_one(stage, worst, Part::Journal, random, report)
+        }
+        _ => {
+            report.fault("helical");
+            String::new()
+        }
+    };
+    let runs = helical(&folders, random);
+    assert!(runs > 0, "members have nothing in common to damage");
     stage.start(&[0, 1, 2]);
-    let what = format!("helical damage to {ranges} ranges");
+    let what = format!("helical damage to {runs} runs of entries {also}");
     come_home(stage, &[0, 1, 2], &what, report);
 }
 
@@ -176,23 +204,24 @@ fn start(stage: &mut Stage, victim: usize) -> Result<(), ExitStatus> {
     stage.cluster.ready(victim)
 }
 
-/// They are as good as the others, before and after they have shown all they have: damage that nobody
-/// has met is found then.
+/// They are as good as the others, and still are when they have shown and read all they have: damage that
+/// nobody has met is found then, and must not wait for the next round's.
 fn come_home(stage: &mut Stage, victims: &[usize], what: &str, report: &mut Report) {
     let started = Instant::now();
+    let deadline = started + HOME_WITHIN;
     stage.next_acknowledgement();
-    let other = (victims[0] + 1) % SIZE;
-    let home = stage.heals_by(started + HOME_WITHIN).and_then(|()| {
+    let mut home = stage.heals_by(deadline);
+    report.returns.push(started.elapsed());
+    if home.is_ok() {
         match victims {
-            [one] => stage.examine(&[*one, other]),
+            [one] => stage.examine(&[*one, (one + 1) % SIZE]),
             all => stage.examine(all),
         }
-        stage.heals_by(started + HOME_WITHIN)
-    });
-    if let Err(why) = home {
+        home = stage.verifies_by(deadline);
+    }
+    if let Err(why) = home.and_then(|()| stage.heals_by(deadline)) {
         panic!("not home within {HOME_WITHIN:?} of {what}: {why}");
     }
-    report.returns.push(started.elapsed());
 }
 
 /// Files as they were.

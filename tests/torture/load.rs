@@ -29,19 +29,36 @@ use crate::{cluster::PATIENCE, plan::Random};
 const WINDOW: u32 = 32;
 /// Records after which a producer gives way to a new one.
 const LIFE: u64 = 3000;
-/// Between two records of one producer.
-const PACE: Duration = Duration::from_millis(2);
 /// Between two readings of the topic's end.
 const LOOK: Duration = Duration::from_millis(100);
-/// Bytes by which a value is longer than it need be, at most.
-const FILLING_MAX: u64 = 600;
-/// How long producers wait for an acknowledgement: most rather long, one so short that it often does
-/// not learn what became of a record.
-pub(crate) const TIMEOUTS: [Duration; 3] = [
+/// Most wait rather long, one so shortly that it often does not learn what became of a record.
+const TIMEOUTS: [Duration; 3] = [
     Duration::from_secs(30),
     Duration::from_secs(30),
     Duration::from_millis(400),
 ];
+
+/// How producers go about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Style {
+    /// How long each waits for an acknowledgement.
+    pub(crate) timeouts: &'static [Duration],
+    /// Between two records of one producer.
+    pub(crate) pace: Duration,
+    /// Bytes by which a value is longer than it need be, at most.
+    pub(crate) filling_max: u64,
+}
+
+impl Default for Style {
+    /// Many small records.
+    fn default() -> Self {
+        Self {
+            timeouts: &TIMEOUTS,
+            pace: Duration::from_millis(2),
+            filling_max: 600,
+        }
+    }
+}
 
 /// A thread with a runtime for all that waits; the torturing thread is left to wait for processes.
 pub(crate) struct Hands {
@@ -146,18 +163,19 @@ impl Load {
         client: &Client,
         topic: &TopicName,
         group: GroupId,
-        timeouts: &[Duration],
+        style: Style,
         random: &mut Random,
     ) -> Self {
         let told = Told::new();
         let (stop, until) = (watch::Sender::new(false), watch::Sender::new(None));
         let mut producers = JoinSet::new();
-        for timeout in timeouts.iter().copied() {
+        for timeout in style.timeouts {
             let producer = Producing {
                 told: told.clone(),
                 topic: client.topic(topic).expect("a name"),
                 group,
-                timeout,
+                timeout: *timeout,
+                style,
                 random: random.branch(),
                 stopped: stop.subscribe(),
             };
@@ -228,9 +246,8 @@ async fn all(tasks: &mut JoinSet<()>, who: &str) {
             ended.expect("a task ends well");
         }
     };
-    // Until the longest timeout of a producer, and then some.
-    let patience = PATIENCE + TIMEOUTS[0];
-    let ended = tokio::time::timeout(patience, join).await;
+    // A producer may wait for its timeout, and then for its end.
+    let ended = tokio::time::timeout(PATIENCE * 2, join).await;
     ended.unwrap_or_else(|_| panic!("{who} do not end"));
 }
 
@@ -239,6 +256,7 @@ struct Producing {
     topic: kontiki_client::Topic,
     group: GroupId,
     timeout: Duration,
+    style: Style,
     random: Random,
     stopped: watch::Receiver<bool>,
 }
@@ -256,7 +274,7 @@ impl Producing {
         let producer = self.topic.producer_with(config).expect("a producer");
         let writer = self.told.history().writer();
         let window = Arc::new(Semaphore::new(WINDOW as usize));
-        let mut pace = interval(PACE);
+        let mut pace = interval(self.style.pace);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for _ in 0..LIFE {
             pace.tick().await;
@@ -264,7 +282,7 @@ impl Producing {
                 break;
             }
             let permit = window.clone().acquire_owned().await.expect("never closed");
-            let filling = self.random.below(FILLING_MAX) as usize;
+            let filling = self.random.below(self.style.filling_max) as usize;
             let told = &self.told;
             let (append, value) = told.history().append(told.now(), self.group, writer, 1);
             let submitted = Instant::now();

@@ -148,3 +148,14 @@ impl Random {
         Duration::from_millis(self.within(range))
     }
 }
+
+#[test]
+fn few_draws_have_something_of_everything() {
+    let mut deck = Deck::of(&[1, 2, 3]);
+    let mut random = Random(7);
+    for _ in 0..10 {
+        let mut drawn = [(); 3].map(|()| deck.draw(&mut random));
+        drawn.sort_unstable();
+        assert_eq!(drawn, [1, 2, 3]);
+    }
+}

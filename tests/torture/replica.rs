@@ -100,3 +100,22 @@ impl Examiner {
         }
     }
 }
+
+#[test]
+fn members_differ_from_the_first_batch_that_is_not_the_same_to_the_byte() {
+    let held = |batches: &[&'static str]| Held {
+        pieces: (0..batches.len() as u64)
+            .map(|nth| Piece {
+                offset: nth * 10,
+                stamp: None,
+                records: Vec::new(),
+            })
+            .collect(),
+        bytes: batches.iter().copied().map(Bytes::from).collect(),
+    };
+    let whole = held(&["one", "two", "three"]);
+    assert_eq!(whole.differs(&whole.clone()), None);
+    assert_eq!(whole.differs(&held(&["one", "twO", "three"])), Some(10));
+    assert_eq!(whole.differs(&held(&["one", "two"])), Some(20));
+    assert_eq!(held(&["one", "two"]).differs(&whole), Some(20));
+}

@@ -78,7 +78,7 @@ impl fmt::Display for Report {
                 "the leader's end to the next acknowledgement",
                 &self.outages,
             ),
-            ("start of damaged members until all is well", &self.returns),
+            ("start of damaged members to all being well", &self.returns),
         ] {
             if times.is_empty() {
                 continue;

@@ -15,7 +15,7 @@ use kontiki_wire::GroupId;
 
 use crate::{
     cluster::{Cluster, PATIENCE, kontiki},
-    load::{Hands, Load, TIMEOUTS},
+    load::{Hands, Load, Style},
     plan::Random,
     replica::{Examiner, Held},
     report::Report,
@@ -32,8 +32,7 @@ pub(crate) struct Scene {
     pub(crate) hands: Hands,
     /// What each member is started with: the binary, perhaps with words before it that run it.
     pub(crate) programs: Vec<Vec<String>>,
-    /// How long each producer waits for an acknowledgement.
-    pub(crate) timeouts: &'static [Duration],
+    pub(crate) style: Style,
 }
 
 impl From<Cluster> for Scene {
@@ -44,7 +43,7 @@ impl From<Cluster> for Scene {
             cluster,
             hands: Hands::new(),
             programs: vec![vec![binary]; SIZE],
-            timeouts: &TIMEOUTS,
+            style: Style::default(),
         }
     }
 }
@@ -68,7 +67,7 @@ impl Stage {
             mut cluster,
             hands,
             programs,
-            timeouts,
+            style,
         } = scene.into();
         for (at, program) in programs.iter().enumerate() {
             let file = cluster.members[at].data.join("kontiki.toml");
@@ -87,7 +86,7 @@ impl Stage {
             let examiner = Examiner::new(&cluster.folder(), topic.clone(), group);
             (client, group, examiner)
         });
-        let load = Load::start(&hands, &client, &topic, group, timeouts, random);
+        let load = Load::start(&hands, &client, &topic, group, style, random);
         Self {
             load,
             examiner,
@@ -162,6 +161,25 @@ impl Stage {
         }
     }
 
+    /// Has every member read all of its own log, and mend it, until it is sound and the same everywhere,
+    /// or says what is not by then. What no subscriber reads is read here too.
+    pub(crate) fn verifies_by(&self, deadline: Instant) -> Result<(), String> {
+        loop {
+            let verified = self.hands.wait(self.client.admin().verify(|_, _| {}));
+            let why = match verified {
+                Ok(found) if found.sound => return Ok(()),
+                Ok(found) => {
+                    let wrong = found.replicas.into_iter().filter(|one| !one.is_sound());
+                    format!("{:?}", wrong.collect::<Vec<_>>())
+                }
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > deadline {
+                return Err(why);
+            }
+        }
+    }
+
     /// Reads all that these members have, and compares it with all that was told so far, and byte for
     /// byte with each other.
     pub(crate) fn examine(&self, members: &[usize]) {
@@ -178,6 +196,8 @@ impl Stage {
         self.load.told.history().settled = true;
         let figures = self.judge(&[0, 1, 2], end, true);
         report.figures.merge(&figures);
+        let verified = self.verifies_by(Instant::now() + PATIENCE);
+        verified.unwrap_or_else(|why| panic!("what members have is not sound: {why}"));
         for at in 0..SIZE {
             self.cluster.stop(at);
             let mut verify = Command::new(kontiki());

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::{
     cluster::Cluster,
+    load::Style,
     plan::{Plan, Random, say},
     report::Report,
     stage::{SIZE, Scene, Stage},
@@ -24,7 +25,10 @@ fn members_that_are_asked_to_stop_fail_no_append() {
     let mut report = Report::new(&plan);
     for rounds in plan.in_clusters_of(ROUNDS_OF_A_CLUSTER) {
         let scene = Scene {
-            timeouts: &TIMEOUTS,
+            style: Style {
+                timeouts: &TIMEOUTS,
+                ..Style::default()
+            },
             ..Scene::from(Cluster::born(SIZE))
         };
         let mut stage = Stage::set(scene, &mut plan.random);

@@ -7,6 +7,9 @@ use std::{
 
 use crate::plan::Random;
 
+/// What each entry of a segment begins with.
+const ENTRY: &[u8] = b"KTKE";
+
 /// What a file is to its member.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Part {
@@ -155,11 +158,11 @@ pub(crate) fn wound(
     Some(what)
 }
 
-/// Wounds every member's segments wherever all of them have the same bytes, so that each range is left
-/// sound in one member only. Says in how many ranges.
+/// Wounds every member's segments wherever all of them have the same bytes, so that each run of some
+/// entries is left sound in one member only. Says how many runs there are.
 pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
-    let range = random.of(&[16 << 10, 64 << 10, 256 << 10]);
-    let (mut nth, first) = (0, random.below(folders.len() as u64) as usize);
+    let mut sound = random.below(folders.len() as u64) as usize;
+    let mut runs = 0;
     for name in files(&folders[0], Part::Segment) {
         let read = |folder: &PathBuf| fs::read(folder.join(&name)).unwrap_or_default();
         let mut all: Vec<_> = folders.iter().map(read).collect();
@@ -169,15 +172,19 @@ pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
                 .all(|other| other.get(at) == Some(&all[0][at]))
         };
         let same = (0..all[0].len()).take_while(|at| of_all(*at)).count();
-        for start in (0..same).step_by(range) {
-            let end = (start + range).min(same);
-            for (at, bytes) in all.iter_mut().enumerate() {
-                if at != (first + nth) % folders.len() {
-                    let one = start + random.below((end - start) as u64) as usize;
-                    bytes[one] ^= 1 << random.below(8);
-                }
+        let mut starts: Vec<usize> = (0..same)
+            .filter(|at| all[0][*at..].starts_with(ENTRY))
+            .collect();
+        starts.push(same);
+        let mut at = 0;
+        while at + 1 < starts.len() {
+            let after = (at + random.within(1..=8) as usize).min(starts.len() - 1);
+            let run = starts[at]..starts[after];
+            for (_, bytes) in all.iter_mut().enumerate().filter(|(at, _)| *at != sound) {
+                let one = run.start + random.below(run.len() as u64) as usize;
+                bytes[one] ^= 1 << random.below(8);
             }
-            nth += 1;
+            (at, sound, runs) = (after, (sound + 1) % folders.len(), runs + 1);
         }
         for (folder, bytes) in folders.iter().zip(all) {
             if same > 0 {
@@ -185,7 +192,7 @@ pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
             }
         }
     }
-    nth
+    runs
 }
 
 /// Wounds bytes where they say something: what follows the last that is not zero is reserved room.
