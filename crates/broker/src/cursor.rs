@@ -1,7 +1,10 @@
 //! What a subscriber may read next: never past the watermark, never with a gap. Used by whoever pumps
 //! a subscription; it waits for nothing and reads nothing itself.
 
-use kontiki_wire::{Batch, DeliveredBatch, From, Offset, Refusal, Subscribe, Until, Watermark};
+use kontiki_wire::{
+    Batch, DeliveredBatch, From, Offset, Refusal, Subscribe, Until, Watermark,
+    limits::DELIVERY_BYTES_MAX,
+};
 
 /// The topic as the log stands here at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +20,8 @@ pub struct Extent {
 pub struct Cursor {
     next: Offset,
     end: End,
+    /// Bytes of the next stretch.
+    stretch: usize,
 }
 
 /// Where a subscription ends.
@@ -34,13 +39,15 @@ enum End {
 /// What to do now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Read batches from `from` and up to `until`, as many as one likes but at least one, and hand
-    /// them to [`Cursor::take`].
+    /// Read batches from `from` and up to `until`, at least one, and hand them to [`Cursor::take`].
     Read {
         /// The next offset to deliver.
         from: Offset,
         /// At most the watermark.
         until: Offset,
+        /// With so many bytes of batches it is enough. Little for a subscriber that has taken nothing
+        /// yet, so that a crowd that never will costs little; twice as much each time.
+        bytes_max: usize,
     },
     /// There is nothing to read before the watermark rises.
     Wait {
@@ -89,7 +96,11 @@ impl Cursor {
             Until::End => End::Before(watermark),
             Until::Time(time) => End::Time { time, seen: false },
         };
-        Ok(Self { next, end })
+        Ok(Self {
+            next,
+            end,
+            stretch: FIRST_STRETCH_BYTES,
+        })
     }
 
     /// The next offset to deliver.
@@ -126,10 +137,12 @@ impl Cursor {
         Step::Read {
             from: self.next,
             until,
+            bytes_max: self.stretch,
         }
     }
 
-    /// Takes what was read for the last [`Step::Read`] and moves past it. Batches from the end of the
+    /// Takes what was read for the last [`Step::Read`] and moves past it: to be called when what was
+    /// taken before is on its way to the subscriber. Batches from the end of the
     /// subscription on are dropped from the list. The first batch may begin before the cursor and the
     /// last may reach past an end given as an offset; the client drops those records, because only
     /// it opens batches. Says what is wrong if the batches do not follow on the cursor without a gap:
@@ -161,6 +174,7 @@ impl Cursor {
         }
         batches.truncate(kept);
         self.next = next;
+        self.stretch = (self.stretch * 2).min(DELIVERY_BYTES_MAX);
         Ok(())
     }
 
@@ -196,6 +210,10 @@ fn out_of_range(extent: Extent) -> Refusal {
 /// A subscription that ends at a time ends this long after it if nothing newer came: a record that the
 /// leader timed just before may still be on its way to the watermark, and clocks differ a little.
 const SETTLING_MICROS: u64 = 1_000_000;
+
+/// Bytes of the first stretch of a subscription. It doubles with each one that the subscriber has room
+/// for, up to [`DELIVERY_BYTES_MAX`]: whoever reads gets whole deliveries after three.
+const FIRST_STRETCH_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -237,6 +255,7 @@ mod tests {
         Step::Read {
             from: Offset(from),
             until: Offset(until),
+            bytes_max: FIRST_STRETCH_BYTES,
         }
     }
 
@@ -322,6 +341,22 @@ mod tests {
             assert!(cursor.take(&mut wrong).is_err());
             assert_eq!(cursor.position(), Offset(12));
         }
+    }
+
+    #[test]
+    fn stretches_double_as_they_are_taken_up_to_a_whole_delivery() {
+        let mut cursor = open(From::Earliest, Until::Forever);
+        let mut sizes = Vec::new();
+        for offset in 10..16 {
+            let Step::Read { bytes_max, .. } = cursor.step(EXTENT, 0) else {
+                panic!("{:?}", cursor.step(EXTENT, 0));
+            };
+            sizes.push(bytes_max >> 10);
+            // Whatever is refused was not taken.
+            cursor.take(&mut vec![batch(40, 1, 0)]).unwrap_err();
+            cursor.take(&mut vec![batch(offset, 1, 0)]).unwrap();
+        }
+        assert_eq!(sizes, [64, 128, 256, 512, 512, 512]);
     }
 
     #[test]

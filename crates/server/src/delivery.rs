@@ -6,9 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use kontiki_broker::{Cursor, Extent, Step};
 use kontiki_transport::FrameWriter;
-use kontiki_wire::{
-    DeliveredBatch, GroupId, Offset, Refusal, StreamEnd, Subscribe, limits::DELIVERY_BYTES_MAX,
-};
+use kontiki_wire::{DeliveredBatch, GroupId, Offset, Refusal, StreamEnd, Subscribe};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -85,8 +83,13 @@ impl Delivery {
             let extent = extent(&self.topic);
             let step = self.cursor.step(extent, wall_micros());
             let sent = match step {
-                Step::Read { from, until } => {
-                    match self.next(service, extent.watermark, from, until).await {
+                Step::Read {
+                    from,
+                    until,
+                    bytes_max,
+                } => {
+                    let next = self.next(service, extent.watermark, (from, until), bytes_max);
+                    match next.await {
                         Ok(frame) => service.unsent.write(writer, frame).await,
                         Err(ended) => return ended,
                     }
@@ -120,8 +123,8 @@ impl Delivery {
         &mut self,
         service: &Service,
         watermark: Offset,
-        from: Offset,
-        until: Offset,
+        (from, until): (Offset, Offset),
+        bytes_max: usize,
     ) -> Result<Bytes, Ended> {
         // Others of this topic's subscribers are likely to want the same, if it ends where all do.
         let shared = until == watermark && self.topic.watermark.watched() > 1;
@@ -136,7 +139,7 @@ impl Delivery {
             }
             return Ok(encode(watermark, batches).1);
         }
-        let (mut batches, hot) = self.read(service, from, until).await?;
+        let (mut batches, hot) = self.read(service, (from, until), bytes_max).await?;
         let read = batches.len();
         if read == 0 {
             return Err(unreadable(format!(
@@ -156,18 +159,18 @@ impl Delivery {
     async fn read(
         &self,
         service: &Service,
-        from: Offset,
-        until: Offset,
+        (from, until): (Offset, Offset),
+        bytes_max: usize,
     ) -> Result<(Vec<DeliveredBatch>, bool), Ended> {
         let log = self
             .topic
             .log()
             .ok_or_else(|| unreadable(format!("{} has a watermark and no log", self.topic.name)))?;
-        if let Some(batches) = log.read_hot(from, until, DELIVERY_BYTES_MAX) {
+        if let Some(batches) = log.read_hot(from, until, bytes_max) {
             return Ok((batches, true));
         }
         let log = log.clone();
-        let read = move || log.read(from, until, DELIVERY_BYTES_MAX);
+        let read = move || log.read(from, until, bytes_max);
         Ok((service.read(read).await?, false))
     }
 

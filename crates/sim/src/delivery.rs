@@ -3,7 +3,7 @@
 
 use kontiki_broker::{Cursor, Extent, Step};
 use kontiki_storage::{Log, Storage};
-use kontiki_wire::{Deliver, GroupId, Offset, StreamEnd, Subscribe, limits::DELIVERY_BYTES_MAX};
+use kontiki_wire::{Deliver, GroupId, Offset, StreamEnd, Subscribe};
 
 /// One of them.
 #[derive(Debug)]
@@ -67,7 +67,14 @@ impl Delivery {
             },
         };
         let pumped = match cursor.step(extent, wall) {
-            Step::Read { from, until } => read(log, &mut cursor, from, until, watermark, bytes_max),
+            Step::Read {
+                from,
+                until,
+                bytes_max: enough,
+            } => {
+                let bytes_max = bytes_max.min(enough);
+                read(log, &mut cursor, (from, until), watermark, bytes_max)
+            }
             Step::Wait { .. } => Pumped::Wait,
             Step::Reached => Pumped::End(StreamEnd::Reached),
             Step::Refused(refusal) => Pumped::End(StreamEnd::Refused(refusal)),
@@ -80,15 +87,13 @@ impl Delivery {
 fn read(
     log: Option<Log>,
     cursor: &mut Cursor,
-    from: Offset,
-    until: Offset,
+    (from, until): (Offset, Offset),
     watermark: Offset,
     bytes_max: usize,
 ) -> Pumped {
     let Some(log) = log else {
         return Pumped::Unreadable("a topic has a watermark and no log".to_owned());
     };
-    let bytes_max = bytes_max.min(DELIVERY_BYTES_MAX);
     match log.read(from, until, bytes_max) {
         Ok(mut batches) => match cursor.take(&mut batches) {
             Ok(()) => Pumped::Send(Deliver { watermark, batches }),

@@ -46,7 +46,7 @@ impl Subscriber {
         };
         match cursor.step(extent, 0) {
             Step::Wait { until: None } => {}
-            Step::Read { from, until } => {
+            Step::Read { from, until, .. } => {
                 let mut batches = node.read(self.group, from, until);
                 cursor.take(&mut batches).unwrap();
                 for batch in &batches {
