@@ -20,6 +20,11 @@ pub(crate) const FILE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
 /// A stream that has said what it is for by then may go on.
 pub(crate) const OPENING_MAX: Duration = Duration::from_secs(5);
+/// Requests answered in a second, over all clients: each costs what a dozen records do, and whoever has
+/// work to do asks seldom.
+pub(crate) const REQUESTS_PER_SECOND: u32 = 2_000;
+/// Requests answered at once after a pause.
+pub(crate) const REQUESTS_IN_A_BURST: u32 = 1_000;
 /// Bytes of deliveries and responses that wait for clients to take them, over all of them.
 pub(crate) const UNSENT_BYTES_MAX: usize = 64 << 20;
 /// An idle subscription gets a sign of life this often.

@@ -1,4 +1,9 @@
 //! A client's stream of requests: one after the other, each answered before the next is read.
+//!
+//! Requests are taken at a pace, in turn from each connection that has any: whoever asks without end
+//! waits for himself, in his streams' flow control.
+
+use std::sync::Arc;
 
 use crate::{
     limits::REQUEST_BYTES_MAX,
@@ -10,16 +15,21 @@ use bytes::BytesMut;
 use kontiki_raft::Index;
 use kontiki_transport::{FrameReader, FrameWriter, Role};
 use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
+use tokio::sync::Mutex;
+
+/// The place of one connection among those who ask: it is held while its next request waits, and shared
+/// by all its streams.
+pub(crate) type Asker = Arc<Mutex<()>>;
 
 /// Serves the stream until the client finishes it.
 pub(crate) async fn serve(
     service: &Service,
-    role: Role,
+    (asker, role): (&Asker, Role),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
 ) -> Ended {
     loop {
-        if let Err(ended) = serve_one(service, role, writer, reader).await {
+        if let Err(ended) = serve_one(service, (asker, role), writer, reader).await {
             return ended;
         }
     }
@@ -27,7 +37,7 @@ pub(crate) async fn serve(
 
 async fn serve_one(
     service: &Service,
-    role: Role,
+    (asker, role): (&Asker, Role),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
 ) -> Result<(), Ended> {
@@ -36,6 +46,9 @@ async fn serve_one(
         .await?
         .ok_or(Ended::Silently)?;
     let request = Request::decode(&frame)?;
+    let waiting = asker.lock().await;
+    service.requests.turn().await;
+    drop(waiting);
     let response = match permit(role, Act::of_request(&request), service.auto_create) {
         Err(refusal) => Response::Refused(refusal),
         Ok(()) => answer(service, request).await,

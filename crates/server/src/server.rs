@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use kontiki_transport::Endpoint;
+use kontiki_transport::{Endpoint, Pace};
 use kontiki_wire::ClusterId;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -20,8 +20,8 @@ use crate::{
     error::{ServerError, StartError},
     handover::hand_over,
     limits::{
-        CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX, STOPPING_MAX,
-        UNSENT_BYTES_MAX,
+        CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX,
+        REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND, STOPPING_MAX, UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
     service::Service,
@@ -62,6 +62,7 @@ impl Server {
             topics: Topics::new(),
             answers: Answers::default(),
             inputs: client_inputs,
+            requests: Arc::new(Pace::new(REQUESTS_PER_SECOND, REQUESTS_IN_A_BURST)),
             bytes_in_flight: Arc::new(Semaphore::new(config.limits.bytes_in_flight)),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             walking: Arc::default(),

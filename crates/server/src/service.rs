@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kontiki_broker::Input;
 use kontiki_storage::Storage;
+use kontiki_transport::Pace;
 use kontiki_wire::{Refusal, Request, Response, StreamEnd, TopicName};
 use tokio::{
     sync::{Mutex, Semaphore, mpsc, watch},
@@ -26,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) answers: Answers,
     /// To the driver.
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// One slot for each request of a client.
+    pub(crate) requests: Arc<Pace>,
     /// One permit for each byte of a batch that is not answered yet, over all producers.
     pub(crate) bytes_in_flight: Arc<Semaphore>,
     /// One permit for each read from the disk that may be under way.

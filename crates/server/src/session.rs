@@ -10,7 +10,8 @@ use crate::{
     delivery,
     limits::{FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     permission::{Act, permit},
-    production, requests,
+    production,
+    requests::{self, Asker},
     service::{Ended, Service},
 };
 
@@ -33,11 +34,13 @@ async fn serve(connection: Connection, service: Service) {
     let identity = connection.identity().clone();
     debug!(client = %identity, address = %connection.remote_address(), "session begins");
     let mut streams = JoinSet::new();
+    let asker = Asker::default();
     let reason = loop {
         tokio::select! {
             opened = connection.accept() => match opened {
                 Ok((writer, reader)) if streams.len() < STREAMS_PER_CONNECTION_MAX => {
-                    let stream = Stream { writer, reader, role: identity.role };
+                    let (asker, role) = (asker.clone(), identity.role);
+                    let stream = Stream { writer, reader, role, asker };
                     streams.spawn(stream.serve(service.clone()));
                 }
                 // Both halves end when they are dropped.
@@ -54,6 +57,7 @@ struct Stream {
     writer: FrameWriter,
     reader: FrameReader,
     role: Role,
+    asker: Asker,
 }
 
 impl Stream {
@@ -105,9 +109,12 @@ impl Stream {
             writer,
             reader,
             role,
+            asker,
         } = self;
         match kind {
-            ClientStream::Requests => requests::serve(service, *role, writer, reader).await,
+            ClientStream::Requests => {
+                requests::serve(service, (asker, *role), writer, reader).await
+            }
             ClientStream::Produce { topic } => {
                 production::serve(service, &topic, writer, reader).await
             }

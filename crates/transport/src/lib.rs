@@ -32,5 +32,6 @@ pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use identity::{Identity, Role};
+pub use pace::Pace;
 pub use plane::{Expect, Limits, Plane};
 pub use stream::{FRAME_TIME_MAX, FrameReader, FrameWriter};

@@ -7,8 +7,10 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Time slots, each given once; unused ones are kept for a burst.
-pub(crate) struct Pace {
+/// Time slots, each given once, in the order in which they are asked for; unused ones are kept for a
+/// burst.
+#[derive(Debug)]
+pub struct Pace {
     gap: Duration,
     burst: Duration,
     /// The first slot that has not been given.
@@ -16,7 +18,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+    /// So many in a second, and so many at once after a pause.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> Self {
         let gap = Duration::from_secs(1) / per_second.max(1);
         Self {
             gap,
@@ -26,7 +30,7 @@ impl Pace {
     }
 
     /// Waits for the next slot. Cancel-safe, though the slot is lost.
-    pub(crate) async fn turn(&self) {
+    pub async fn turn(&self) {
         let now = Instant::now();
         let slot = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
