@@ -2,7 +2,7 @@
 //! only to be reset, more connections than anybody may have.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,18 +11,17 @@ use std::{
 };
 
 use kontiki_transport::Role;
-use quinn::{ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::{
     net::UdpSocket,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
-    cluster::Cluster,
     nonsense::Random,
-    siege::{Siege, flood_time},
-    stranger::{CLIENTS, Papers, Stranger, clients_address, peers_address},
+    siege::{Siege, besieged, flood_time},
+    stranger::{CLIENTS, Stranger, client_papers, clients_address, peers_address},
 };
 
 /// Packets a second of either kind, against one member: what two cores shared with the attacker carry.
@@ -33,6 +32,10 @@ const HANDSHAKES_PER_SECOND: u64 = 500;
 const TICKS_PER_SECOND: u64 = 100;
 /// Addresses that a flood comes from.
 const SOURCES: u64 = 512;
+/// Connections that a member lets one identity have.
+const CONNECTIONS_PER_IDENTITY: usize = 1_024;
+/// How long somebody else then takes to be let in.
+const NEWCOMER_TIME_MAX: Duration = Duration::from_secs(10);
 /// A first packet must be as long as this.
 const INITIAL_BYTES: usize = 1_200;
 
@@ -53,12 +56,11 @@ async fn paced(per_second: u64, mut send: impl AsyncFnMut(u64)) -> u64 {
 }
 
 /// Real first packets of many dialers, caught on their way.
-async fn first_packets(papers: &Papers, count: u64) -> Vec<Vec<u8>> {
+async fn first_packets(stranger: &Stranger) -> Vec<Vec<u8>> {
     let trap = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let to = trap.local_addr().unwrap();
-    let stranger = Stranger::new(papers, CLIENTS);
     let mut packets = Vec::new();
-    for _ in 0..count {
+    for _ in 0..SOURCES {
         let dialling = tokio::spawn({
             let stranger = stranger.clone();
             async move { stranger.dial(to).await.map(drop) }
@@ -78,23 +80,33 @@ async fn source(nth: u64) -> UdpSocket {
     UdpSocket::bind((IpAddr::from(address), 0)).await.unwrap()
 }
 
+#[test]
+fn floods_starve_nobody() {
+    besieged(|siege| {
+        first_packets_from_unproven_addresses(siege);
+        handshakes_without_end(siege);
+        streams_opened_only_to_be_reset(siege);
+        connections_of_one_identity(siege);
+    });
+}
+
 /// Half of them first packets of real dialers, from addresses that are not theirs; half of them garbage
 /// that looks like one, or like nothing.
-#[tokio::test]
-async fn first_packets_from_unproven_addresses_hurt_nobody() {
-    let siege = Siege::start().await;
-    let papers = Papers::of_client(&siege.cluster, Role::Consumer, "mallory");
-    let packets = first_packets(&papers, SOURCES).await;
-    let flood = async |siege: &mut Siege| {
-        let cluster = &siege.cluster;
+fn first_packets_from_unproven_addresses(siege: &mut Siege) {
+    let (packets, sources) = siege.prepare(async |siege| {
+        let papers = client_papers(&siege.cluster, Role::Consumer);
+        let packets = first_packets(&siege.stranger(&papers, CLIENTS)).await;
         let mut sources = Vec::new();
         for nth in 0..SOURCES {
             sources.push(source(nth).await);
         }
+        (packets, sources)
+    });
+    siege.withstands("first packets from anywhere", 0.2, async |siege| {
         let mut random = Random::new(1);
         let planes = [
-            clients_address(cluster, siege.leader),
-            peers_address(cluster, siege.leader),
+            clients_address(&siege.cluster, siege.leader),
+            peers_address(&siege.cluster, siege.leader),
         ];
         let sent = paced(2 * PACKETS_PER_SECOND, async |nth| {
             let source = &sources[random.below(sources.len())];
@@ -107,10 +119,7 @@ async fn first_packets_from_unproven_addresses_hurt_nobody() {
             let _ = source.send_to(packet, to).await;
         });
         println!("{} packets", sent.await);
-    };
-    siege
-        .withstands("first packets from anywhere", 0.2, flood)
-        .await;
+    });
 }
 
 fn garbage(random: &mut Random) -> Vec<u8> {
@@ -127,12 +136,10 @@ fn garbage(random: &mut Random) -> Vec<u8> {
     packet
 }
 
-#[tokio::test]
-async fn handshakes_without_end_starve_nobody() {
-    let siege = Siege::start().await;
-    let flood = async |siege: &mut Siege| {
-        let papers = Papers::of_client(&siege.cluster, Role::Producer, "mallory");
-        let strangers: Vec<_> = (0..8).map(|_| Stranger::new(&papers, CLIENTS)).collect();
+fn handshakes_without_end(siege: &mut Siege) {
+    siege.withstands("handshakes without end", 0.05, async |siege| {
+        let papers = client_papers(&siege.cluster, Role::Producer);
+        let strangers: Vec<_> = (0..8).map(|_| siege.stranger(&papers, CLIENTS)).collect();
         let to = clients_address(&siege.cluster, siege.leader);
         let done = Arc::new(AtomicU64::new(0));
         let mut dials = JoinSet::new();
@@ -146,26 +153,19 @@ async fn handshakes_without_end_starve_nobody() {
             while dials.try_join_next().is_some() {}
         })
         .await;
-        println!(
-            "{begun} handshakes begun, {} finished",
-            done.load(Ordering::Relaxed)
-        );
-    };
-    siege
-        .withstands("handshakes without end", 0.05, flood)
-        .await;
+        let done = done.load(Ordering::Relaxed);
+        println!("{begun} handshakes begun, {done} finished");
+    });
 }
 
-#[tokio::test]
-async fn streams_opened_only_to_be_reset_starve_nobody() {
-    let siege = Siege::start().await;
-    let flood = async |siege: &mut Siege| {
-        let papers = Papers::of_client(&siege.cluster, Role::Producer, "mallory");
+fn streams_opened_only_to_be_reset(siege: &mut Siege) {
+    siege.withstands("streams opened and reset", 0.1, async |siege| {
+        let papers = client_papers(&siege.cluster, Role::Producer);
         let to = clients_address(&siege.cluster, siege.leader);
         let end = Instant::now() + flood_time();
         let mut storms = JoinSet::new();
         for _ in 0..4 {
-            let connection = Stranger::new(&papers, CLIENTS).dial(to).await.unwrap();
+            let connection = siege.stranger(&papers, CLIENTS).dial(to).await.unwrap();
             storms.spawn(async move {
                 let mut opened = 0u64;
                 while Instant::now() < end {
@@ -184,24 +184,34 @@ async fn streams_opened_only_to_be_reset_starve_nobody() {
             });
         }
         println!("{} streams", storms.join_all().await.iter().sum::<u64>());
-    };
-    siege
-        .withstands("streams opened and reset", 0.1, flood)
-        .await;
+    });
 }
 
-/// How many connections a member lets one identity have, and how many there are in all.
-async fn exhaust(cluster: &Cluster, at: usize, wanted: usize) -> (Vec<quinn::Connection>, String) {
-    let papers = Papers::of_client(cluster, Role::Consumer, "mallory");
-    let stranger = Stranger::new(&papers, CLIENTS);
-    let to = clients_address(cluster, at);
+/// As many as one identity may have, and others are still let in.
+fn connections_of_one_identity(siege: &mut Siege) {
+    siege.withstands("connections of one identity", 0.05, async |siege| {
+        let papers = client_papers(&siege.cluster, Role::Consumer);
+        let stranger = siege.stranger(&papers, CLIENTS);
+        let to = clients_address(&siege.cluster, siege.leader);
+        let (held, refused) = exhaust(&stranger, to).await;
+        assert_eq!(held.len(), CONNECTIONS_PER_IDENTITY);
+        let why = format!("consumer/mallory has {CONNECTIONS_PER_IDENTITY} connections here");
+        assert!(refused.contains(&why), "{refused}");
+        println!("{} connections, the next refused: {refused}", held.len());
+        let newcomer = timeout(NEWCOMER_TIME_MAX, siege.cluster.client()).await;
+        newcomer.expect("others are let in").close().await;
+    });
+}
+
+/// Dials more than that; what was got, and why there was no more.
+async fn exhaust(stranger: &Stranger, to: SocketAddr) -> (Vec<Connection>, String) {
     let mut held = Vec::new();
     let mut refused = String::new();
     let mut dials = JoinSet::new();
-    let mut begun = 0;
-    while begun < wanted || !dials.is_empty() {
-        while begun < wanted && dials.len() < 32 {
-            begun += 1;
+    let mut left = CONNECTIONS_PER_IDENTITY + 50;
+    while left > 0 || !dials.is_empty() {
+        while left > 0 && dials.len() < 32 {
+            left -= 1;
             let stranger = stranger.clone();
             dials.spawn(async move { stranger.dial(to).await });
         }
@@ -215,27 +225,4 @@ async fn exhaust(cluster: &Cluster, at: usize, wanted: usize) -> (Vec<quinn::Con
         }
     }
     (held, refused)
-}
-
-#[tokio::test]
-async fn one_identity_cannot_take_the_places_of_all() {
-    let siege = Siege::start().await;
-    let flood = async |siege: &mut Siege| {
-        let (held, refused) = exhaust(&siege.cluster, siege.leader, 1_100).await;
-        assert_eq!(held.len(), 1_024);
-        assert!(
-            refused.contains("consumer/mallory has 1024 connections here"),
-            "{refused}"
-        );
-        println!(
-            "{} connections held, the next refused: {refused}",
-            held.len()
-        );
-        let newcomer = timeout(Duration::from_secs(10), siege.cluster.client()).await;
-        newcomer.expect("others are let in").close().await;
-        sleep(flood_time() / 2).await;
-    };
-    siege
-        .withstands("connections of one identity", 0.05, flood)
-        .await;
 }

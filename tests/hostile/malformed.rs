@@ -1,6 +1,6 @@
 //! Frames and streams that nobody may send, by the thousand, from those who were let in.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
 use kontiki_transport::Role;
@@ -8,9 +8,13 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    cluster::Cluster,
     nonsense::{Between, Case, Random, Then, for_clients_plane, for_peers_plane},
-    siege::{Siege, setting},
-    stranger::{CLIENTS, PEERS, Papers, Stranger, clients_address, member, peers_address},
+    siege::{Siege, besieged, setting},
+    stranger::{
+        CLIENTS, PEERS, Stranger, client_papers, clients_address, member, member_papers,
+        peers_address,
+    },
 };
 
 /// Malformed streams on each plane that a connection is used for before the next is dialled.
@@ -40,9 +44,9 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn new(papers: &Papers, alpn: &[u8], to: SocketAddr) -> Self {
+    fn new(stranger: Stranger, to: SocketAddr) -> Self {
         Self {
-            stranger: Stranger::new(papers, alpn),
+            stranger,
             to,
             connection: None,
             used: 0,
@@ -100,77 +104,73 @@ impl Attacker {
     }
 }
 
-#[tokio::test]
-async fn malformed_streams_of_clients_change_nothing_for_the_honest() {
+#[test]
+fn malformed_frames_and_streams_change_nothing_for_the_honest() {
     let seed = seed();
-    Siege::start()
-        .await
-        .withstands("malformed, clients' plane", 0.1, async |siege| {
-            let cluster = &siege.cluster;
-            let roles = [Role::Producer, Role::Consumer, Role::Operator];
-            let papers = roles.map(|role| Papers::of_client(cluster, role, "mallory"));
-            let mut attackers = JoinSet::new();
-            for nth in 0..6 {
-                let to = clients_address(cluster, nth % 3);
-                let mut attacker = Attacker::new(&papers[nth / 2], CLIENTS, to);
-                attackers.spawn(async move {
-                    let mut random = Random::new(seed + nth as u64);
-                    for _ in 0..cases() / 6 + 1 {
-                        attacker.send(for_clients_plane(&mut random)).await;
-                    }
-                });
-            }
-            while let Some(attacked) = attackers.join_next().await {
-                attacked.unwrap();
-            }
-            println!("{} malformed streams", (cases() / 6 + 1) * 6);
-        })
-        .await;
+    besieged(|siege| {
+        of_clients(siege, seed);
+        of_a_member(siege, seed);
+    });
+}
+
+fn of_clients(siege: &mut Siege, seed: u64) {
+    siege.withstands("malformed, clients' plane", 0.1, async |siege| {
+        let roles = [Role::Producer, Role::Consumer, Role::Operator];
+        let papers = roles.map(|role| client_papers(&siege.cluster, role));
+        let mut attackers = JoinSet::new();
+        for nth in 0..6 {
+            let to = clients_address(&siege.cluster, nth % 3);
+            let mut attacker = Attacker::new(siege.stranger(&papers[nth / 2], CLIENTS), to);
+            attackers.spawn(async move {
+                let mut random = Random::new(seed + nth as u64);
+                for _ in 0..cases() / 6 + 1 {
+                    attacker.send(for_clients_plane(&mut random)).await;
+                }
+            });
+        }
+        attackers.join_all().await;
+        println!("{} malformed streams", (cases() / 6 + 1) * 6);
+    });
 }
 
 /// The certificate is a follower's: the links of a leader that somebody else replaces are no leader's.
-#[tokio::test]
-async fn malformed_streams_of_a_member_change_nothing_for_the_honest() {
-    let seed = seed();
-    Siege::start()
-        .await
-        .withstands("malformed, peers' plane", 0.05, async |siege| {
-            let cluster = &siege.cluster;
-            let council = siege.client.admin().status().await.unwrap().leader;
-            let leads = |at: usize| {
-                at == siege.leader || council.as_ref() == Some(&cluster.members[at].name)
+fn of_a_member(siege: &mut Siege, seed: u64) {
+    siege.withstands("malformed, peers' plane", 0.05, async |siege| {
+        let council = siege.client.admin().status().await.unwrap().leader;
+        let cluster = &siege.cluster;
+        let leads =
+            |at: usize| at == siege.leader || council.as_ref() == Some(&cluster.members[at].name);
+        let from = (0..3).find(|at| !leads(*at)).unwrap();
+        let papers = member_papers(cluster, from);
+        let mut attackers = JoinSet::new();
+        for (nth, to) in (0..3).filter(|at| *at != from).enumerate() {
+            let between = Between {
+                cluster: member(&siege.cluster, from).cluster,
+                from: node(&siege.cluster, from),
+                to: node(&siege.cluster, to),
+                group: siege.group,
+                term: siege.term,
             };
-            let from = (0..3).find(|at| !leads(*at)).unwrap();
-            let papers = Arc::new(Papers::of_member(cluster, from));
-            let node = |at: usize| {
-                let member = member(cluster, at);
-                let me = member.me();
-                NodeRef {
-                    id: NodeId(me.id),
-                    incarnation: Incarnation(me.incarnation),
+            let to = peers_address(&siege.cluster, to);
+            let mut attacker = Attacker::new(siege.stranger(&papers, PEERS), to);
+            attackers.spawn(async move {
+                let mut random = Random::new(seed + nth as u64);
+                for _ in 0..cases() / 8 + 1 {
+                    attacker.send(for_peers_plane(&mut random, between)).await;
                 }
-            };
-            let mut attackers = JoinSet::new();
-            for (nth, to) in (0..3).filter(|at| *at != from).enumerate() {
-                let between = Between {
-                    cluster: member(cluster, from).cluster,
-                    from: node(from),
-                    to: node(to),
-                    group: siege.group,
-                    term: siege.term,
-                };
-                let mut attacker = Attacker::new(&papers, PEERS, peers_address(cluster, to));
-                attackers.spawn(async move {
-                    let mut random = Random::new(seed + nth as u64);
-                    for _ in 0..cases() / 8 + 1 {
-                        attacker.send(for_peers_plane(&mut random, between)).await;
-                    }
-                });
-            }
-            while let Some(attacked) = attackers.join_next().await {
-                attacked.unwrap();
-            }
-            println!("{} malformed streams", (cases() / 8 + 1) * 2);
-        })
-        .await;
+            });
+        }
+        attackers.join_all().await;
+        println!("{} malformed streams", (cases() / 8 + 1) * 2);
+    });
+}
+
+/// A member as Raft knows it.
+fn node(cluster: &Cluster, at: usize) -> NodeRef {
+    let member = member(cluster, at);
+    let me = member.me();
+    NodeRef {
+        id: NodeId(me.id),
+        incarnation: Incarnation(me.incarnation),
+    }
 }

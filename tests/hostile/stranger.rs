@@ -10,49 +10,39 @@ use std::{
 
 use kontiki_server::MemberFile;
 use kontiki_transport::{Authority, Identity, Role};
-use quinn::{Connection, ConnectionError, VarInt, crypto::rustls::QuicClientConfig};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    version::TLS13,
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use quinn::{Connection, ConnectionError, VarInt};
+use rustls::client::Resumption;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::cluster::Cluster;
+pub(crate) use crate::raw::Papers;
+use crate::{cluster::Cluster, raw::dialing};
 
 pub(crate) const PEERS: &[u8] = b"kontiki-peer/1";
 pub(crate) const CLIENTS: &[u8] = b"kontiki-client/1";
 
-/// A certificate and its key.
-pub(crate) struct Papers {
-    certificate: String,
-    key: String,
+/// Papers that the cluster's own authority issues.
+pub(crate) fn client_papers(cluster: &Cluster, role: Role) -> Papers {
+    let folder = cluster.dir.path().join("cluster/ca");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let authority = Authority::from_pem(&read("client-ca.pem"), &read("client-ca.key"));
+    let identity = Identity::new(member(cluster, 0).cluster, role, "mallory").unwrap();
+    let day = Duration::from_secs(86_400);
+    let issued = authority.unwrap().issue(&identity, day).unwrap();
+    papers(&issued.certificate_pem, &issued.key_pem)
 }
 
-impl Papers {
-    /// Issued by the cluster's own authority.
-    pub(crate) fn of_client(cluster: &Cluster, role: Role, name: &str) -> Self {
-        let folder = cluster.dir.path().join("cluster/ca");
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        let authority = Authority::from_pem(&read("client-ca.pem"), &read("client-ca.key"));
-        let identity = Identity::new(member(cluster, 0).cluster, role, name).unwrap();
-        let day = Duration::from_secs(86_400);
-        let issued = authority.unwrap().issue(&identity, day).unwrap();
-        Self {
-            certificate: issued.certificate_pem,
-            key: issued.key_pem,
-        }
-    }
+/// Papers stolen from a member.
+pub(crate) fn member_papers(cluster: &Cluster, at: usize) -> Papers {
+    let certs = cluster.members[at].data.join("certs");
+    let read = |name: &str| fs::read_to_string(certs.join(name)).unwrap();
+    papers(&read("node.pem"), &read("node.key"))
+}
 
-    /// Stolen from a member.
-    pub(crate) fn of_member(cluster: &Cluster, at: usize) -> Self {
-        let certs = cluster.members[at].data.join("certs");
-        let read = |name: &str| fs::read_to_string(certs.join(name)).unwrap();
-        Self {
-            certificate: read("node.pem"),
-            key: read("node.key"),
-        }
+fn papers(certificate: &str, key: &str) -> Papers {
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    Papers {
+        chain: vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+        key: key.secret_der().to_vec(),
     }
 }
 
@@ -63,7 +53,7 @@ pub(crate) fn member(cluster: &Cluster, at: usize) -> MemberFile {
 
 /// Where a member listens for clients.
 pub(crate) fn clients_address(cluster: &Cluster, at: usize) -> SocketAddr {
-    member(cluster, at).me().address.parse().unwrap()
+    cluster.members[at].address
 }
 
 /// Where a member listens for peers.
@@ -78,28 +68,13 @@ pub(crate) struct Stranger {
 }
 
 impl Stranger {
-    pub(crate) fn new(papers: &Papers, alpn: &[u8]) -> Self {
-        Self::tuned(papers, alpn, |_| {})
-    }
-
-    /// One whose connection takes as little as it is told to.
+    /// One whose connections take as little as they are told to.
     pub(crate) fn tuned(
         papers: &Papers,
         alpn: &[u8],
         tune: impl FnOnce(&mut quinn::TransportConfig),
     ) -> Self {
-        let certificate = CertificateDer::from_pem_slice(papers.certificate.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(papers.key.as_bytes()).unwrap();
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TakesAnybody))
-            .with_client_auth_cert(vec![certificate], key)
-            .unwrap();
-        tls.alpn_protocols = vec![alpn.to_vec()];
-        let crypto = QuicClientConfig::try_from(tls).unwrap();
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = dialing(Some(papers), &[alpn], Resumption::disabled());
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_secs(2)));
         tune(&mut transport);
@@ -118,41 +93,10 @@ impl Stranger {
         let _ = send.reset(VarInt::from_u32(0));
         Ok(connection)
     }
-}
 
-#[derive(Debug)]
-struct TakesAnybody;
-
-impl ServerCertVerifier for TakesAnybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+    /// Ends all its connections, and waits until the other sides can know.
+    pub(crate) async fn leave(&self) {
+        self.endpoint.close(VarInt::from_u32(0), b"");
+        self.endpoint.wait_idle().await;
     }
 }

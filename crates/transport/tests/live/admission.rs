@@ -20,9 +20,8 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SanType};
 
 use crate::{
     cluster::{CLUSTER, Cluster, DAY, soon},
-    forge::{
-        Forger, Papers, RawDialer, authority, honest, raw_listener, self_signed, told, uri_name,
-    },
+    forge::{Forger, RawDialer, authority, honest, raw_listener, self_signed, told, uri_name},
+    raw::Papers,
 };
 
 const PEERS: &[u8] = b"kontiki-peer/1";

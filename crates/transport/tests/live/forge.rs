@@ -1,4 +1,4 @@
-//! Certificates that no honest authority makes, and raw QUIC ends that show them.
+//! Certificates that no honest authority makes, and who shows them.
 
 use std::{
     net::SocketAddr,
@@ -10,37 +10,21 @@ use std::{
 };
 
 use kontiki_transport::Authority;
-use quinn::{
-    VarInt,
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-};
+use quinn::VarInt;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::{
-    ClientConfig, DigitallySignedStruct, NamedGroup, ServerConfig, SignatureScheme,
-    client::{
-        ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::ring,
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-    sign::{CertifiedKey, SingleCertAndKey},
-    version::TLS13,
+    NamedGroup,
+    client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
 };
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject,
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+
+use crate::{
+    cluster::{CLUSTER, DAY, loopback},
+    raw::{Papers, dialing, listening},
 };
-
-use crate::cluster::{CLUSTER, DAY, loopback};
-
-/// A chain and the key that signs with it.
-#[derive(Clone)]
-pub(crate) struct Papers {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: Vec<u8>,
-}
 
 /// Signs anything with an authority's key.
 pub(crate) struct Forger {
@@ -134,16 +118,6 @@ pub(crate) fn self_signed(params: &CertificateParams) -> Papers {
     }
 }
 
-fn certified(papers: &Papers) -> SingleCertAndKey {
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(papers.key.clone()));
-    let key = ring::default_provider()
-        .key_provider
-        .load_private_key(der)
-        .expect("a key");
-    // Not `from_der`, which would notice a key that is not the certificate's.
-    CertifiedKey::new(papers.chain.clone(), key).into()
-}
-
 /// A dialer that shows these papers, or none, takes any listener's, and counts tickets.
 pub(crate) struct RawDialer {
     endpoint: quinn::Endpoint,
@@ -174,21 +148,10 @@ impl ClientSessionStore for Tickets {
 
 impl RawDialer {
     pub(crate) fn new(papers: Option<&Papers>, alpn: &[&[u8]]) -> Self {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TakesAnybody));
-        let mut tls = match papers {
-            None => builder.with_no_client_auth(),
-            Some(papers) => builder.with_client_cert_resolver(Arc::new(certified(papers))),
-        };
-        tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let tickets = Arc::new(Tickets::default());
-        tls.resumption = Resumption::store(Arc::clone(&tickets) as _);
-        let crypto = QuicClientConfig::try_from(tls).expect("QUIC's cipher suite");
+        let resumption = Resumption::store(Arc::clone(&tickets) as _);
         let mut endpoint = quinn::Endpoint::client(loopback()).expect("a free port");
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+        endpoint.set_default_client_config(dialing(papers, alpn, resumption));
         Self { endpoint, tickets }
     }
 
@@ -215,14 +178,7 @@ impl RawDialer {
 
 /// A listener that shows these papers and takes any dialer's.
 pub(crate) fn raw_listener(papers: &Papers, alpn: &[u8]) -> quinn::Endpoint {
-    let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .expect("TLS 1.3")
-        .with_client_cert_verifier(Arc::new(TakesAnybody))
-        .with_cert_resolver(Arc::new(certified(papers)));
-    tls.alpn_protocols = vec![alpn.to_vec()];
-    let crypto = QuicServerConfig::try_from(tls).expect("QUIC's cipher suite");
-    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let config = listening(papers, alpn);
     quinn::Endpoint::server(config, loopback()).expect("a free port")
 }
 
@@ -238,77 +194,5 @@ pub(crate) fn told(error: &quinn::ConnectionError) -> (u64, String) {
             String::from_utf8_lossy(&close.reason).into_owned(),
         ),
         error => (0, error.to_string()),
-    }
-}
-
-#[derive(Debug)]
-struct TakesAnybody;
-
-impl ServerCertVerifier for TakesAnybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for TakesAnybody {
-    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
-        &[]
-    }
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }
