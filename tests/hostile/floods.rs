@@ -220,6 +220,8 @@ async fn exhaust(stranger: &Stranger, to: SocketAddr) -> (Vec<Connection>, Strin
             Some(Ok(Err(ConnectionError::ApplicationClosed(close)))) => {
                 refused = String::from_utf8_lossy(&close.reason).into_owned();
             }
+            // It hears no reason that has not finished its own half of the handshake.
+            Some(Ok(Err(ConnectionError::ConnectionClosed(_)))) => {}
             Some(Ok(Err(error))) => panic!("refused without a reason: {error}"),
             _ => {}
         }

@@ -165,8 +165,8 @@ impl Siege {
         let elections = self.term_now() - self.term;
         self.leave();
         println!(
-            "{what}: {:.1} s, honest {:.0} of {:.0} records a second, {:.0} %; members took {:.0} us a \
-             record, {:.0} in the calm ({:.0} %), attackers {:.0} % of a core; held at most {held:?} \
+            "{what}: {:.1} s, honest {:.0} of {:.0} records a second, {:.0} %; members took {:.1} us a \
+             record, {:.1} in the calm ({:.0} %), attackers {:.0} % of a core; held at most {held:?} \
              MiB; elections: {elections}",
             during.seconds,
             during.rate,
