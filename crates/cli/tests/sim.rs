@@ -18,8 +18,9 @@ fn one(shell: &Shell, more: &[&str]) -> Said {
 /// The hash that a report for people ends with.
 #[track_caller]
 fn hash(said: &Said) -> String {
-    let (_, hash) = said.out.rsplit_once("trace hash ").unwrap();
-    hash.split_whitespace().next().unwrap().to_owned()
+    let (_, rest) = said.out.rsplit_once("trace hash ").expect("it is reported");
+    let hash = rest.split_whitespace().next();
+    hash.expect("it has digits").to_owned()
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! Whoever runs members tells what each takes in and what it does, as it happens; from that alone a
 //! ledger keeps what every disk must hold, and each promise is held against it. Nothing here asks
-//! the members: a member that is wrong about itself would be believed.
+//! the members: a member that is wrong about itself would be believed. What one says of its own state is
+//! only held against what others said of theirs.
 
 mod ledger;
 mod observation;

@@ -18,6 +18,8 @@ pub mod history;
 mod hosting;
 mod injury;
 pub mod invariants;
+mod keeping;
+mod life;
 mod linking;
 mod member;
 mod network;

@@ -31,7 +31,7 @@ pub struct Mistake {
     pub place: &'static str,
     /// What a story must have for it to matter.
     pub takes: &'static str,
-    /// Whether a hunt takes long: more than a few seconds of a processor, or longer than was tried.
+    /// Whether a hunt takes more than three seconds of a processor.
     pub is_rare: bool,
     plant: Plant,
 }

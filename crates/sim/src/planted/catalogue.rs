@@ -60,13 +60,13 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("LogCabin, canonical/raft and CCF"),
         place: "raft/replication.rs",
         takes: "leaders that die one after the other",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::CommitOldTermByCount),
     },
     Mistake {
         name: "commit-without-quorum",
         what: "a leader commits what is on its own disk",
-        known: None,
+        known: Some("openraft, where a cache let two of five do"),
         place: "raft/replication.rs",
         takes: "leaders that die",
         is_rare: false,
@@ -138,10 +138,10 @@ pub const CATALOGUE: &[Mistake] = &[
     Mistake {
         name: "stale-vote-counted",
         what: "a vote of an earlier term counts in a later one",
-        known: None,
+        known: Some("CockroachDB, with pre-votes"),
         place: "raft/raft.rs",
         takes: "late messages, restarts",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::CountStaleVote),
     },
     Mistake {
@@ -150,7 +150,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/transfer.rs",
         takes: "leadership handed over",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Raft(Raft::TransferUnready),
     },
     Mistake {
@@ -159,7 +159,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd and Consul in their first years"),
         place: "raft/beat.rs",
         takes: "pauses, leadership handed over",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::ReadUnconfirmed),
     },
     Mistake {
@@ -168,7 +168,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd"),
         place: "raft/beat.rs",
         takes: "leaders that die",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::ReadBeforeNoop),
     },
     Mistake {
@@ -177,7 +177,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("openraft"),
         place: "raft/beat.rs",
         takes: "one way cut",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::LeadWithoutQuorum),
     },
     Mistake {
@@ -186,7 +186,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("etcd, in the outage at Cloudflare in 2020"),
         place: "raft/election.rs",
         takes: "isolated member",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::CampaignWithoutPreVote),
     },
     Mistake {
@@ -195,7 +195,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/progress.rs",
         takes: "lost messages",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::WindowStaysShut),
     },
     Mistake {
@@ -204,7 +204,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/replication.rs",
         takes: "damage of journals, wiped disks",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::CountRecovering),
     },
     Mistake {
@@ -213,7 +213,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/rejoin.rs",
         takes: "damage of journals, wiped disks",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::RejoinAtOnce),
     },
     Mistake {
@@ -249,7 +249,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("Kafka's transactions"),
         place: "broker/producers.rs",
         takes: "producers that give up",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Broker(Broker::EpochIgnored),
     },
     Mistake {
@@ -267,7 +267,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/producers.rs",
         takes: "restarts",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Broker(Broker::SilenceNotKept),
     },
     Mistake {
@@ -303,7 +303,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("NATS, for consumers"),
         place: "broker/cluster.rs",
         takes: "topics made twice",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Broker(Broker::CreateReplaces),
     },
     Mistake {
@@ -321,7 +321,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/outbox.rs",
         takes: "power cuts",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Broker(Broker::ConfirmedEarly),
     },
     Mistake {
@@ -330,7 +330,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "broker/turn.rs",
         takes: "leaders that die",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Broker(Broker::ReadBeforeApplied),
     },
     Mistake {
@@ -375,7 +375,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: Some("LogCabin, ZooKeeper, fjall"),
         place: "storage/journal/replay.rs",
         takes: "damage of journals",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Storage(Storage::DamageTakenForTorn),
     },
     Mistake {
@@ -483,7 +483,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "storage/group.rs",
         takes: "nothing",
-        is_rare: false,
+        is_rare: true,
         plant: Plant::Storage(Storage::BorderOffByOne),
     },
     Mistake {
@@ -519,7 +519,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "producers that give up",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Client(Client::UnknownToldAsFailed),
     },
     Mistake {
@@ -528,7 +528,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "tight bounds",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Client(Client::AnsweredByCount),
     },
     Mistake {
@@ -537,7 +537,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "client/flight.rs",
         takes: "producers that give up",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Client(Client::EpochNotRaised),
     },
 ];
