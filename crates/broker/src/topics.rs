@@ -159,10 +159,10 @@ impl Broker {
 
     /// A group that the disk knows nothing of.
     ///
-    /// Unless the disk has lost groups, no vote and no acknowledgement was ever given in it, because both wait for the disk. What an
-    /// earlier life may have done in it is to hear a leader and promise it with that not to elect
-    /// another for an election timeout. So only a birth later than that after the start, or in a node
-    /// that had no earlier life, is `fresh` and need not sit that out.
+    /// Unless the disk has lost groups, no vote and no acknowledgement was ever given in it, because
+    /// both wait for the disk. What an earlier life may have done in it is to hear a leader and promise
+    /// it with that not to elect another for an election timeout. So only a birth later than that after
+    /// the start, or in a node that had no earlier life, is `fresh` and need not sit that out.
     fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
         let up = now.monotonic.0.saturating_sub(self.started.0);
         let boot = Boot {

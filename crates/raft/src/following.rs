@@ -176,7 +176,7 @@ impl Raft {
         self.commit_to(commit);
     }
 
-    /// Answers beats at once unless it is recovering, and appends as far as they are durable: the first
+    /// Answers beats at once, unless it is recovering, and appends as far as they are durable: the first
     /// one in a conversation when all of it is, later ones as the disk goes along.
     pub(crate) fn send_answers(&mut self, out: &mut Vec<Effect>) {
         let term = self.hard.term;

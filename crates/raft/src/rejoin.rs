@@ -20,6 +20,11 @@
 //! 2. *R's forgotten votes elect nobody.* Let R have voted for K in T' > T. K asked with a log that has
 //!    not X, because X did not exist, and takes nothing while it asks. By 1 it does not win, now or
 //!    later, whatever R does in T'. A vote in T itself stays L's. In earlier terms R never acts again.
+//!    If K was R itself, which asks in T' again with the log that it has now, a late grant to its first
+//!    question may be counted for the second. It is of nobody in Q: who had acknowledged X refused a log
+//!    without it, and who had not by then never did. So whoever of Q elects R has looked at the second
+//!    log. And who granted the first held nothing committed that the first log lacked, which is of T
+//!    or before and stands before X, so that R has it again by 3.
 //! 3. *R again holds all it acknowledged of what is committed.* Let it have acknowledged E in term U,
 //!    and E be committed then or later. U > T cannot be: the leader of U was elected before X, without
 //!    it, against 1. If U = T, E stands before X in L's log, because L had sent it before R forgot. If

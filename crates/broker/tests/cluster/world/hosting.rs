@@ -1,0 +1,273 @@
+//! What a process does for its broker, and what becomes of what it sends.
+
+use std::collections::BTreeSet;
+
+use kontiki_broker::{Broker, Effect, Input, Now, Settings, StreamId, Ticket};
+use kontiki_raft::{Body, Index, Message, Micros, NodeRef, Role, SendLog};
+use kontiki_wire::{
+    ClusterId, ClusterState, DeliveredBatch, GroupId, GroupMessage, Member, Offset, Request,
+};
+
+use crate::world::{Happening, Node, World, clients::SHOTS};
+
+impl Node {
+    /// A few batches from the one that holds `from` on.
+    pub(crate) fn read(&self, group: GroupId, from: Offset, until: Offset) -> Vec<DeliveredBatch> {
+        let placed = &self.placed[&group];
+        let first = placed.range(..=from).next_back().unwrap();
+        let rest = placed.range(*first.0..until).take(5);
+        let batch = |(offset, index): (&Offset, &Index)| {
+            let entry = self.disk.entry(group, *index).unwrap();
+            DeliveredBatch {
+                offset: *offset,
+                time: entry.time.0,
+                batch: entry.body.clone(),
+            }
+        };
+        rest.map(batch).collect()
+    }
+}
+
+impl World {
+    fn settings(&mut self, number: usize) -> Settings {
+        let member = |node: &Node| Member {
+            id: node.me.id.0,
+            incarnation: node.me.incarnation.0,
+            name: format!("n{}", node.me.id),
+            address: String::new(),
+            peer_address: String::new(),
+        };
+        Settings {
+            cluster: ClusterId(7),
+            me: self.nodes[number].me,
+            raft: kontiki_raft::Settings::default(),
+            birth: ClusterState {
+                members: self.nodes.iter().map(member).collect(),
+                ..ClusterState::default()
+            },
+            checkpoints: kontiki_broker::CheckpointEvery::default(),
+            damage: None,
+            seed: self.chance.next(),
+        }
+    }
+
+    pub(crate) fn start(&mut self, number: usize) {
+        let settings = self.settings(number);
+        let now = self.now_at(number);
+        let node = &mut self.nodes[number];
+        assert!(node.broker.is_none());
+        let boots = node.disk.boots(node.me);
+        node.life += 1;
+        node.topics.clear();
+        node.watermarks.clear();
+        node.wake_at = None;
+        node.drain_due = false;
+        node.broker = Some(Broker::new(settings, boots, now).unwrap());
+        self.soon(number);
+        self.links(number, true);
+    }
+
+    /// The links of a node break when it dies and are made again when it is back.
+    fn links(&mut self, number: usize, open: bool) {
+        let peer = self.nodes[number].me.id;
+        for other in (0..self.nodes.len()).filter(|other| *other != number) {
+            self.input(other, Input::Reachable { peer, open });
+        }
+    }
+
+    /// The power goes at one node.
+    pub(crate) fn crash(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        if node.broker.take().is_none() {
+            return;
+        }
+        node.disk.crash(&mut self.chance);
+        let tickets = std::mem::take(&mut node.tickets);
+        let life = node.life;
+        let streams = &self.streams;
+        let is_of = |stream: StreamId| streams[&stream].0 == number && streams[&stream].1 == life;
+        self.oracle.died(is_of, &tickets);
+        self.links(number, false);
+    }
+
+    pub(crate) fn now_at(&self, number: usize) -> Now {
+        let node = &self.nodes[number];
+        Now {
+            monotonic: Micros(node.origin + self.now),
+            wall: Micros(1_700_000_000_000_000 + self.now + node.skew),
+        }
+    }
+
+    /// The node is drained in a moment; until then its inputs pile up.
+    fn soon(&mut self, node: usize) {
+        if std::mem::replace(&mut self.nodes[node].drain_due, true) {
+            return;
+        }
+        let life = self.nodes[node].life;
+        self.in_a_while(100, Happening::Drain { node, life });
+    }
+
+    pub(crate) fn input(&mut self, number: usize, input: Input) {
+        let now = self.now_at(number);
+        if let Some(broker) = &mut self.nodes[number].broker {
+            broker.handle(now, input);
+            self.soon(number);
+        }
+    }
+
+    pub(crate) fn request(&mut self, number: usize, request: Request) -> Option<Ticket> {
+        self.nodes[number].broker.as_ref()?;
+        self.counter += 1;
+        let ticket = Ticket(self.counter);
+        self.oracle.requested(ticket);
+        self.nodes[number].tickets.push(ticket);
+        self.input(number, Input::Request { ticket, request });
+        Some(ticket)
+    }
+
+    pub(crate) fn drain(&mut self, number: usize) {
+        let now = self.now_at(number);
+        self.nodes[number].drain_due = false;
+        let Some(broker) = &mut self.nodes[number].broker else {
+            return;
+        };
+        let mut effects = Vec::new();
+        broker.drain(now, &mut effects);
+        let mut applied = BTreeSet::new();
+        for effect in effects {
+            if let Effect::Applied { group, .. } = &effect {
+                assert!(applied.insert(*group), "one application for each group");
+            }
+            self.perform(number, effect);
+        }
+        let node = &self.nodes[number];
+        let broker = node.broker.as_ref().unwrap();
+        for group in applied {
+            if let Some((at, state)) = broker.state(group) {
+                self.oracle.state(group, at, state);
+            }
+        }
+        let deadline = broker.next_deadline().map(|at| {
+            let at = at.0.saturating_sub(node.origin);
+            at.max(self.now + 1)
+        });
+        if let Some(deadline) = deadline
+            && node.wake_at.is_none_or(|at| deadline < at)
+        {
+            let life = node.life;
+            self.nodes[number].wake_at = Some(deadline);
+            let node = number;
+            self.at(deadline, Happening::Wake { node, life });
+        }
+    }
+
+    fn perform(&mut self, number: usize, effect: Effect) {
+        match effect {
+            Effect::Persist(writes) => {
+                let upto = writes.seq;
+                let sync_max = self.faults.sync_max;
+                let node = &mut self.nodes[number];
+                node.disk.queue(writes);
+                node.persists += 1;
+                let synced_at = (self.now + self.chance.between(50, sync_max)).max(node.synced_at);
+                node.synced_at = synced_at;
+                let life = node.life;
+                let node = number;
+                self.at(synced_at, Happening::Synced { node, life, upto });
+            }
+            Effect::Send { to, messages, .. } => self.send(number, to, messages),
+            Effect::SendLog { group, send } => self.send_log(number, group, &send),
+            Effect::Applied {
+                group,
+                placed,
+                watermark,
+            } => {
+                let node = &mut self.nodes[number];
+                for one in &placed {
+                    let entry = node.disk.entry(group, one.index);
+                    let entry = entry.expect("whatever is applied was given to the disk");
+                    self.oracle.placed(group, one, entry);
+                    if one.count > 0 {
+                        let placed = node.placed.entry(group).or_default();
+                        placed.insert(one.offset, one.index);
+                    }
+                }
+                let before = node.watermarks.insert(group, watermark.0);
+                assert!(before.is_none_or(|before| before <= watermark.0));
+            }
+            Effect::Checkpoint { group, at, state } => {
+                self.oracle.state(group, at, state.clone());
+                self.nodes[number].disk.checkpoint(group, at, state);
+            }
+            Effect::Answer { stream, answer } => {
+                let (_, _, producer) = self.streams[&stream];
+                let it = &self.producers[producer];
+                let is_shot = it.id.0 >= SHOTS;
+                self.oracle
+                    .answered(self.now, stream, it.id, it.group, is_shot, &answer);
+                let delay_max = self.faults.delay_max;
+                self.in_a_while(delay_max, Happening::Answered { stream, answer });
+            }
+            Effect::Respond { ticket, response } => {
+                self.oracle.responded(ticket, &response);
+                self.responses.insert(ticket, response);
+            }
+            Effect::TopicMade(topic) => {
+                assert!(self.nodes[number].topics.insert(topic.group));
+            }
+            Effect::TopicRemoved(group) => {
+                let node = &mut self.nodes[number];
+                node.topics.remove(&group);
+                node.watermarks.remove(&group);
+                node.disk.remove(group, &mut self.chance);
+            }
+            Effect::RoleChanged {
+                group, term, role, ..
+            } => {
+                if role == Role::Leader {
+                    self.oracle.led(group, term, number);
+                }
+            }
+            Effect::TopicClosed(_)
+            | Effect::Ask { .. }
+            | Effect::Find { .. }
+            | Effect::Mend { .. }
+            | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
+            Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
+            Effect::Members(_) => {}
+        }
+    }
+
+    fn send(&mut self, number: usize, to: NodeRef, messages: Vec<GroupMessage>) {
+        self.nodes[number].sends += 1;
+        let from = self.nodes[number].me;
+        let to = to.id.0 as usize - 1;
+        let pair = (number.min(to), number.max(to));
+        if self.cut.contains(&pair) || self.chance.permille(self.faults.lost) {
+            return;
+        }
+        let copies = 1 + u64::from(self.chance.permille(self.faults.doubled));
+        for _ in 0..copies {
+            let messages = messages.clone();
+            let delay_max = self.faults.delay_max;
+            self.in_a_while(delay_max, Happening::Deliver { to, from, messages });
+        }
+    }
+
+    fn send_log(&mut self, number: usize, group: GroupId, send: &SendLog) {
+        let first = send.head.prev.index.next();
+        let entries = self.nodes[number].disk.entries(group, first, send.last);
+        if entries.is_empty() {
+            return;
+        }
+        let body = Body::Append {
+            head: send.head,
+            entries,
+        };
+        let message = Message {
+            term: send.term,
+            body,
+        };
+        self.send(number, send.to, vec![GroupMessage { group, message }]);
+    }
+}
