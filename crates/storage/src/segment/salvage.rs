@@ -140,7 +140,7 @@ impl Search {
     fn next_magic(&mut self, mut at: u64) -> u64 {
         let magic = ENTRY_MAGIC.to_le_bytes();
         while at + (magic.len() as u64) <= self.size {
-            let Some(bytes) = self.bytes_from(at, magic.len(), READ_BYTES) else {
+            let Some(bytes) = self.bytes_from(at, magic.len(), SKIP_BYTES as usize) else {
                 at = (at / SKIP_BYTES + 1) * SKIP_BYTES;
                 continue;
             };
@@ -158,8 +158,8 @@ impl Search {
     }
 
     /// As many bytes from `at` as were read before, if those are `least`, which are within the file; or
-    /// else `wanted` of them or more, as far as the file goes. `None` if they cannot be read. A record
-    /// can hold a magic in every four of its bytes: none of them may cost a read.
+    /// else what one read gives, or `wanted` of it if not all can be read. `None` if they cannot be read.
+    /// A record can hold a magic in every four of its bytes: none of them may cost a read.
     fn bytes_from(&mut self, at: u64, least: usize, wanted: usize) -> Option<&[u8]> {
         let known = at
             .checked_sub(self.chunk_at)
@@ -187,27 +187,35 @@ impl Search {
 mod tests {
     use std::{
         io::IoSlice,
+        ops::Range,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering},
         },
     };
 
+    use kontiki_raft::{Entry, Kind, LogId, Micros};
+    use kontiki_wire::{Offset, PlacedEntry};
+
     use super::*;
 
-    /// A file that counts what is read of it.
+    /// A file of which some bytes cannot be read, and that counts what is read of it.
     #[derive(Debug)]
-    struct Counted {
+    struct Worn {
         bytes: Vec<u8>,
+        bad: Range<u64>,
         read: Arc<AtomicUsize>,
     }
 
-    impl File for Counted {
+    impl File for Worn {
         fn size(&self) -> Result<u64, Error> {
             Ok(self.bytes.len() as u64)
         }
 
         fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<usize, Error> {
+            if at < self.bad.end && at + buf.len() as u64 > self.bad.start {
+                return Err(Error::Unfit("a bad sector".to_owned()));
+            }
             let from = &self.bytes[at as usize..];
             let count = from.len().min(buf.len());
             buf[..count].copy_from_slice(&from[..count]);
@@ -232,31 +240,77 @@ mod tests {
         }
     }
 
-    #[test]
-    fn records_full_of_what_frames_begin_with_are_read_about_once() {
-        let bytes = ENTRY_MAGIC
-            .to_le_bytes()
-            .repeat((READ_BYTES + (64 << 10)) / 4);
-        let (size, read) = (bytes.len(), Arc::default());
-        let file = Counted {
-            bytes,
-            read: Arc::clone(&read),
-        };
+    /// What is found in these bytes, and how many were read.
+    fn found(bytes: Vec<u8>, bad: Range<u64>) -> (Vec<Piece>, usize) {
+        let read = Arc::new(AtomicUsize::new(0));
         let mut search = Search {
-            size: size as u64,
-            file: Box::new(file),
+            size: bytes.len() as u64,
+            file: Box::new(Worn {
+                bytes,
+                bad,
+                read: Arc::clone(&read),
+            }),
             chunk: Vec::new(),
             chunk_at: 0,
-            group: GroupId(1),
-            last: Index(9),
+            group: GROUP,
+            last: Index(1 << 20),
             next: Index(1),
             term: Term(0),
             offset: 0,
             pieces: Vec::new(),
         };
         search.run();
-        assert_eq!(search.pieces, []);
-        let read = read.load(Ordering::Relaxed);
+        (search.pieces, read.load(Ordering::Relaxed))
+    }
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn frame(index: u64) -> Vec<u8> {
+        let body = vec![7; 1_000];
+        let entry = Entry {
+            id: LogId {
+                term: Term(1),
+                index: Index(index),
+            },
+            kind: Kind::Batch,
+            time: Micros(index),
+            checksum: crc32c::crc32c(&body),
+            body: body.into(),
+        };
+        let placed = PlacedEntry {
+            offset: Offset(index),
+            count: 1,
+            entry,
+        };
+        let header = EntryHeader::of(GROUP, &placed).encode().0;
+        [&header[..], &placed.entry.body].concat()
+    }
+
+    #[test]
+    fn records_full_of_what_frames_begin_with_are_read_about_once() {
+        let size = READ_BYTES + (64 << 10);
+        let (pieces, read) = found(ENTRY_MAGIC.to_le_bytes().repeat(size / 4), 0..0);
+        assert_eq!(pieces, []);
         assert!(read < 3 * size, "{read} bytes of a file of {size}");
+    }
+
+    #[test]
+    fn sector_that_cannot_be_read_hides_only_what_is_about_it() {
+        let mut bytes = vec![0; HEADER_BYTES];
+        (1..=600).for_each(|index| bytes.extend(frame(index)));
+        let frame_bytes = ((bytes.len() - HEADER_BYTES) / 600) as u64;
+        // The second frame, so that the third has to be looked for.
+        bytes[HEADER_BYTES + frame_bytes as usize] ^= 4;
+        let bad = 400 << 10;
+        let (pieces, _) = found(bytes, bad..bad + 512);
+        let hidden = 1 + (bad - HEADER_BYTES as u64) / frame_bytes;
+        let about = |index: Index, at: u64| index.0.abs_diff(at) <= 2 + SKIP_BYTES / frame_bytes;
+        let ranges: Vec<_> = pieces.iter().map(|one| (one.first, one.last)).collect();
+        let [first, (third, before), (after, last)] = ranges[..] else {
+            panic!("{ranges:?}");
+        };
+        assert_eq!((first, third), ((Index(1), Index(1)), Index(3)));
+        assert!(about(before, hidden) && about(after, hidden), "{ranges:?}");
+        assert_eq!(last, Index(600));
     }
 }
