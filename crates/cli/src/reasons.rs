@@ -43,11 +43,17 @@ impl From<AppendError> for Failure {
 
 impl From<SubscribeError> for Failure {
     fn from(error: SubscribeError) -> Self {
-        let failure = Self::new(error.to_string());
         match error {
-            SubscribeError::NotPermitted { .. } => failure.exiting(Exit::NotPermitted),
-            SubscribeError::Unavailable { .. } => failure.exiting(Exit::NoQuorum),
-            _ => failure,
+            SubscribeError::NotPermitted { .. } => {
+                Self::new(error.to_string()).exiting(Exit::NotPermitted)
+            }
+            // What the library says of polling again is of no use to a person.
+            SubscribeError::Unavailable { topic, why } => {
+                Self::new(format!("no member serves {topic} at the moment ({why})"))
+                    .advise("`kontiki cluster status` says more")
+                    .exiting(Exit::NoQuorum)
+            }
+            _ => Self::new(error.to_string()),
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) const WALK_LOOKS_MAX: usize = 60;
 pub(crate) const DELIVERIES_KEPT_MAX: usize = 8;
 /// Bytes of them.
 pub(crate) const DELIVERIES_KEPT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of them over all topics.
+pub(crate) const DELIVERIES_KEPT_BYTES_IN_ALL_MAX: usize = 32 << 20;
 /// A subscription to a topic that this member does not know yet waits this long for it.
 pub(crate) const TOPIC_AWAITED_MAX: Duration = Duration::from_millis(500);
 /// A subscription that must know where the topic ends waits this long for the group to say.

@@ -3,19 +3,29 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{Deliver, DeliveredBatch, Offset};
 
-use crate::limits::{DELIVERIES_KEPT_BYTES_MAX, DELIVERIES_KEPT_MAX};
+use crate::limits::{
+    DELIVERIES_KEPT_BYTES_IN_ALL_MAX, DELIVERIES_KEPT_BYTES_MAX, DELIVERIES_KEPT_MAX,
+};
 
 /// The latest, newest at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     kept: Mutex<Kept>,
+    in_all: KeptBytes,
 }
+
+/// Bytes that all topics keep. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptBytes(Arc<AtomicUsize>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -34,6 +44,14 @@ pub(crate) struct Delivery {
 }
 
 impl Recent {
+    /// None yet; what is kept counts into what all topics keep.
+    pub(crate) fn new(in_all: KeptBytes) -> Self {
+        Self {
+            in_all,
+            kept: Mutex::default(),
+        }
+    }
+
     /// The delivery for exactly this stretch, which ends at the watermark.
     pub(crate) fn find(&self, from: Offset, watermark: Offset) -> Option<Arc<Delivery>> {
         let kept = self.kept.lock().expect(SOUND);
@@ -57,6 +75,7 @@ impl Recent {
             frame,
         });
         let mut kept = self.kept.lock().expect(SOUND);
+        let before = kept.bytes;
         kept.bytes += delivery.frame.len();
         kept.deliveries.push_back(delivery.clone());
         while kept.deliveries.len() > DELIVERIES_KEPT_MAX || kept.bytes > DELIVERIES_KEPT_BYTES_MAX
@@ -64,7 +83,34 @@ impl Recent {
             let oldest = kept.deliveries.pop_front().expect("there is one too many");
             kept.bytes -= oldest.frame.len();
         }
+        if self.in_all.change(before, kept.bytes) > DELIVERIES_KEPT_BYTES_IN_ALL_MAX {
+            self.forget(&mut kept);
+        }
         delivery
+    }
+
+    /// Keeps none of them any more: there is nobody to share with.
+    pub(crate) fn clear(&self) {
+        self.forget(&mut self.kept.lock().expect(SOUND));
+    }
+
+    fn forget(&self, kept: &mut Kept) {
+        self.in_all.change(kept.bytes, 0);
+        *kept = Kept::default();
+    }
+}
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl KeptBytes {
+    /// One topic keeps so many where it kept so many before; says how many all do.
+    fn change(&self, before: usize, now: usize) -> usize {
+        self.0.fetch_add(now, Ordering::Relaxed);
+        self.0.fetch_sub(before, Ordering::Relaxed) - before
     }
 }
 
@@ -127,5 +173,25 @@ mod tests {
         );
         let held = recent.kept.lock().unwrap();
         assert!(held.deliveries.is_empty() && held.bytes == 0);
+    }
+
+    #[test]
+    fn topic_that_finds_too_much_kept_over_all_keeps_nothing_until_others_do_not() {
+        let in_all = KeptBytes::default();
+        let large = DELIVERIES_KEPT_BYTES_MAX - 100;
+        let fitting = DELIVERIES_KEPT_BYTES_IN_ALL_MAX / large;
+        let many: Vec<_> = (0..=fitting).map(|_| Recent::new(in_all.clone())).collect();
+        let encode = |recent: &Recent| recent.encode(Offset(0), Offset(1), vec![batch(0, large)]);
+        let kept = |recent: &Recent| recent.find(Offset(0), Offset(1)).is_some();
+        for recent in &many {
+            encode(recent);
+        }
+        assert!(many[..fitting].iter().all(kept) && !kept(&many[fitting]));
+
+        many[0].clear();
+        encode(&many[fitting]);
+        assert!(!kept(&many[0]) && kept(&many[fitting]));
+        drop(many);
+        assert_eq!(in_all.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -9,13 +9,18 @@ use kontiki_storage::{Log, Storage};
 use kontiki_wire::{GroupId, Offset, Topic, TopicName};
 use tokio::sync::watch;
 
-use crate::{recent::Recent, watermarks::Watermark};
+use crate::{
+    recent::{KeptBytes, Recent},
+    watermarks::Watermark,
+};
 
 /// All of them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Topics {
     kept: Arc<RwLock<Kept>>,
     changes: Arc<watch::Sender<()>>,
+    /// What they keep of their latest deliveries.
+    deliveries: KeptBytes,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +45,7 @@ impl Topics {
         Self {
             kept: Arc::default(),
             changes: Arc::new(watch::channel(()).0),
+            deliveries: KeptBytes::default(),
         }
     }
 
@@ -53,7 +59,7 @@ impl Topics {
             name: topic.name.clone(),
             group: topic.group,
             watermark: Watermark::new(),
-            recent: Recent::default(),
+            recent: Recent::new(self.deliveries.clone()),
             storage: storage.clone(),
             log: OnceLock::new(),
         });

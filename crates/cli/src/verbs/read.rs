@@ -199,7 +199,8 @@ impl Reading {
                 // Who follows waits, however long nobody serves.
                 Err(error) if self.follow && error.is_retryable() => {
                     if !waiting {
-                        self.output.note(&error);
+                        let waits = |error: &str| format!("{error}; waiting until that changes");
+                        self.output.note(Failure::from(error).within(waits));
                     }
                     waiting = true;
                 }
