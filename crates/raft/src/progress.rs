@@ -69,7 +69,8 @@ pub(crate) struct Progress {
     /// Unanswered appends: the last index of each, and its bytes.
     in_flight: VecDeque<(Index, u64)>,
     in_flight_bytes: u64,
-    /// When the oldest unanswered append left, or an answer last moved `matched`.
+    /// When the oldest unanswered append left, an answer last moved `matched`, or one that does not count
+    /// was last asked whether that is so.
     moved_at: Micros,
 }
 
@@ -256,6 +257,15 @@ impl Progress {
                     && !settings.plants(Planted::WindowStaysShut) =>
             {
                 self.search_again();
+                self.pace = ASK_BARE;
+            }
+            // That it counts by now may have been said and lost, and nothing else would make it say so.
+            Pace::Stream
+                if !self.counts
+                    && self.in_flight.is_empty()
+                    && past(self.moved_at, settings.election_timeout) =>
+            {
+                self.moved_at = now;
                 self.pace = ASK_BARE;
             }
             Pace::Reading { asked } if past(asked, settings.election_timeout) => {
