@@ -155,3 +155,37 @@ fn journal_cut_at_any_byte_ends_with_the_last_whole_frame() {
         );
     }
 }
+
+#[test]
+fn what_is_queued_after_a_write_was_taken_is_of_the_next_one() {
+    let disk = SimDisk::seeded(3);
+    let (mut by_hand, _) = ByHand::new(disk.clone(), Settings::default());
+    assert!(!by_hand.hands.take());
+    by_hand.queue(vec![(GROUP, append(vec![entry(1, 1, b"first")]))]);
+    assert!(by_hand.hands.take());
+    by_hand.queue(vec![(GROUP, append(vec![entry(2, 1, b"second")]))]);
+    assert!(by_hand.hands.write());
+    by_hand.listen();
+    assert_eq!(by_hand.durable, 1);
+    // Nothing of the second is on the disk: not even a cut that keeps everything has it.
+    let recovered = by_hand.crash(|_| true);
+    assert_eq!(recovered.groups[0].last, Index(1));
+}
+
+#[test]
+fn a_disk_knows_where_its_last_write_began() {
+    let disk = SimDisk::seeded(3);
+    let (mut by_hand, _) = ByHand::new(disk.clone(), Settings::default());
+    let journal = || {
+        let files = disk.files().into_iter();
+        let mut journals =
+            files.filter(|(path, _)| path.extension().is_some_and(|it| it == "journal"));
+        journals.next().unwrap().0
+    };
+    let before = disk.last_write(&journal());
+    by_hand.write(GROUP, vec![entry(1, 1, b"first")]);
+    let first = disk.last_write(&journal());
+    by_hand.write(GROUP, vec![entry(2, 1, b"second")]);
+    assert!(before < first && first < disk.last_write(&journal()));
+    assert_eq!(disk.last_write(std::path::Path::new("nowhere")), 0);
+}
