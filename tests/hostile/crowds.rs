@@ -125,9 +125,12 @@ fn frames_that_stop_half_way(siege: &mut Siege) {
         let to = clients_address(&siege.cluster, siege.leader);
         let half = [production(), large_header(), vec![7; 1 << 20]].concat();
         let stranger = siege.stranger(&papers, CLIENTS);
-        let mut sending = JoinSet::new();
+        let mut connections = Vec::new();
         for _ in 0..16 {
-            let connection = stranger.dial(to).await.unwrap();
+            connections.push(stranger.dial(to).await.unwrap());
+        }
+        let mut sending = JoinSet::new();
+        for connection in &connections {
             for _ in 0..STREAMS {
                 let (connection, half) = (connection.clone(), half.clone());
                 sending.spawn(async move {
