@@ -153,6 +153,7 @@ fn damage_all(stage: &mut Stage, random: &mut Random, report: &mut Report) {
             "and the loss of all that one had".to_owned()
         }
         1 => {
+            folders.remove(worst);
             report.fault("helical, and a journal");
             damage_one(stage, worst, Part::Journal, random, report)
         }

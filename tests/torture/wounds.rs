@@ -1,7 +1,9 @@
 //! The files of a member, and the ways in which one of them can be wrong.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +11,11 @@ use crate::plan::Random;
 
 /// What each entry of a segment begins with.
 const ENTRY: &[u8] = b"KTKE";
+/// Bytes before an entry's body: its index from byte 16, the length of the body from byte 52.
+const ENTRY_BYTES: usize = 64;
+
+/// Entries among which every member is wounded at once. Damaged segments are found and mended one by one.
+const HELICAL_MAX: usize = 1500;
 
 /// What a file is to its member.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -158,41 +165,58 @@ pub(crate) fn wound(
     Some(what)
 }
 
-/// Wounds every member's segments wherever all of them have the same bytes, so that each run of some
-/// entries is left sound in one member only. Says how many runs there are.
+/// Wounds a stretch of the log in every member's segments, so that each run of some entries is left
+/// sound in one member only. Says how many runs there are.
 pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
-    let mut sound = random.below(folders.len() as u64) as usize;
-    let mut runs = 0;
-    for name in files(&folders[0], Part::Segment) {
-        let read = |folder: &PathBuf| fs::read(folder.join(&name)).unwrap_or_default();
-        let mut all: Vec<_> = folders.iter().map(read).collect();
-        let of_all = |at: usize| {
-            all[1..]
-                .iter()
-                .all(|other| other.get(at) == Some(&all[0][at]))
-        };
-        let same = (0..all[0].len()).take_while(|at| of_all(*at)).count();
-        let mut starts: Vec<usize> = (0..same)
-            .filter(|at| all[0][*at..].starts_with(ENTRY))
-            .collect();
-        starts.push(same);
-        let mut at = 0;
-        while at + 1 < starts.len() {
-            let after = (at + random.within(1..=8) as usize).min(starts.len() - 1);
-            let run = starts[at]..starts[after];
-            for (_, bytes) in all.iter_mut().enumerate().filter(|(at, _)| *at != sound) {
-                let one = run.start + random.below(run.len() as u64) as usize;
-                bytes[one] ^= 1 << random.below(8);
-            }
-            (at, sound, runs) = (after, (sound + 1) % folders.len(), runs + 1);
+    let members: Vec<_> = folders.iter().map(|folder| entries(folder)).collect();
+    let in_all = |key: &&Key| members.iter().all(|entries| entries.contains_key(*key));
+    let mut keys: Vec<Key> = members[0].keys().filter(in_all).cloned().collect();
+    if keys.is_empty() {
+        return 0;
+    }
+    let first = random.below(keys.len() as u64) as usize;
+    keys.rotate_left(first);
+    keys.truncate(HELICAL_MAX);
+    let mut sound = random.below(members.len() as u64) as usize;
+    let (mut left, mut runs) = (&keys[..], 0);
+    while !left.is_empty() {
+        let (run, rest) = left.split_at(left.len().min(random.within(1..=8) as usize));
+        for (_, entries) in members.iter().enumerate().filter(|(at, _)| *at != sound) {
+            let (file, bytes) = &entries[&random.of(run)];
+            let at = bytes.start + random.below(bytes.len() as u64) as usize;
+            let mut all = fs::read(file).expect("a file to wound");
+            all[at] ^= 1 << random.below(8);
+            fs::write(file, all).expect("a file to wound");
         }
-        for (folder, bytes) in folders.iter().zip(all) {
-            if same > 0 {
-                fs::write(folder.join(&name), bytes).expect("a file to wound");
-            }
-        }
+        (left, sound, runs) = (rest, (sound + 1) % members.len(), runs + 1);
     }
     runs
+}
+
+/// A group's folder, and the index of an entry.
+type Key = (PathBuf, u64);
+
+/// Where each entry stands in a member's segments.
+fn entries(folder: &Path) -> BTreeMap<Key, (PathBuf, Range<usize>)> {
+    let mut found = BTreeMap::new();
+    for name in files(folder, Part::Segment) {
+        let file = folder.join(&name);
+        let bytes = fs::read(&file).expect("a segment");
+        let group = name.parent().expect("a group's folder");
+        let mut at = 0;
+        while let Some(header) = bytes.get(at..at + ENTRY_BYTES) {
+            if !header.starts_with(ENTRY) {
+                at += 1;
+                continue;
+            }
+            let index = u64::from_le_bytes(header[16..24].try_into().expect("8 bytes"));
+            let body = u32::from_le_bytes(header[52..56].try_into().expect("4 bytes"));
+            let end = at + ENTRY_BYTES + body as usize;
+            found.insert((group.to_owned(), index), (file.clone(), at..end));
+            at = end;
+        }
+    }
+    found
 }
 
 /// Wounds bytes where they say something: what follows the last that is not zero is reserved room.

@@ -95,6 +95,20 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn certificates_that_changed_places_are_blamed_and_not_the_address() {
+    let shell = Shell::new();
+    init(&shell, "one", &own_address());
+    let certs = shell.path("one/n1/certs");
+    std::fs::copy(certs.join("client-ca.pem"), certs.join("node-ca.pem")).unwrap();
+    let said = shell.run(&["serve", "--data", "one/n1"]);
+    let said = said.ends(
+        1,
+        &["one/n1/certs: other nodes would refuse the own certificate"],
+    );
+    assert!(!said.err.contains("listen"), "{}", said.err);
+}
+
+#[test]
 fn the_data_of_another_cluster_is_refused() {
     let shell = Shell::new();
     let address = own_address();

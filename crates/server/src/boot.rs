@@ -73,15 +73,17 @@ fn listen(
 ) -> Result<(Endpoint, Endpoint), StartError> {
     let me = member.me();
     let listen = |plane, address, setting, limits| {
-        Endpoint::listen_within(address, plane, credentials, limits).map_err(|error| {
-            StartError::Listen {
+        let listening = Endpoint::listen_within(address, plane, credentials, limits);
+        listening.map_err(|error| match error {
+            kontiki_transport::Error::Bind { source, .. } => StartError::Listen {
                 address,
                 setting,
-                reason: match error {
-                    kontiki_transport::Error::Bind { source, .. } => source.to_string(),
-                    error => error.to_string(),
-                },
-            }
+                reason: source.to_string(),
+            },
+            other => StartError::Certificate {
+                path: config.dir.join("certs"),
+                what: other.to_string(),
+            },
         })
     };
     let address = listen_address(config.listen, &me.address)?;

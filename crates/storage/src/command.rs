@@ -10,7 +10,7 @@ use kontiki_broker::Writes;
 use kontiki_raft::{Index, LogId};
 use kontiki_wire::{GroupId, PlacedEntry};
 
-use crate::{Error, RecoveredGroup, group::Group, journal::Prepared};
+use crate::{Error, Event, RecoveredGroup, group::Group, journal::Prepared};
 
 /// Where the outcome of a close goes.
 pub(crate) type Answer = Sender<Result<(), Error>>;
@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Freed(u32),
     /// A group's segments are whole again: this is what they hold.
     Reopen(Arc<Group>, Box<RecoveredGroup>),
+    /// Tell this, after all that was asked for before: a group that is found damaged as soon as it is
+    /// whole again must be heard of as whole first.
+    Tell(Event),
     /// Answer when everything queued before is durable.
     Flush(Answer),
     /// Seal the journal, answer, and end.

@@ -397,11 +397,11 @@ impl Settler {
             group.lock().open_again();
             return Ok(());
         }
-        self.node.tell(Event::Damaged {
+        self.command(Command::Tell(Event::Damaged {
             group: group.id,
             missing: taken.missing,
             what,
-        });
+        }));
         Ok(())
     }
 

@@ -207,7 +207,8 @@ impl Writer {
                 taken.sync = true;
                 taken.synced.push(Task::Freed(first_needed));
             }
-            Command::Reopen(group, recovered) => taken.reopened.push((group, recovered)),
+            Command::Reopen(group, recovered) => taken.told.push(Told::Reopened(group, recovered)),
+            Command::Tell(event) => taken.told.push(Told::Event(event)),
             Command::Flush(answer) => taken.flushed.push(answer),
             Command::Close(_) | Command::Stop => unreachable!("the caller keeps them"),
         }
@@ -357,7 +358,14 @@ impl Writer {
             self.asked = true;
             self.task(Task::Prepare(self.journal.number() + 1));
         }
-        for (group, mut recovered) in taken.reopened.drain(..) {
+        for told in taken.told.drain(..) {
+            let (group, mut recovered) = match told {
+                Told::Reopened(group, recovered) => (group, recovered),
+                Told::Event(event) => {
+                    self.node.tell(event);
+                    continue;
+                }
+            };
             if let Some((_, standing)) = self.ledger.get(&group.id) {
                 let unkept = group.lock().after_kept();
                 add_journal(&mut recovered, standing.hard, standing.commit, &unkept);
@@ -433,8 +441,16 @@ struct Taken {
     synced: Vec<Task>,
     /// Who waits for this to be durable.
     flushed: Vec<Answer>,
-    /// Groups whose segments are whole again; what was written of them before is to be durable.
-    reopened: Vec<(Arc<Group>, Box<RecoveredGroup>)>,
+    /// What is to be told once this is durable, in this order.
+    told: Vec<Told>,
+}
+
+/// What is told.
+#[derive(Debug)]
+enum Told {
+    /// A group's segments are whole again.
+    Reopened(Arc<Group>, Box<RecoveredGroup>),
+    Event(Event),
 }
 
 /// Bytes of an operation without entries, at most.

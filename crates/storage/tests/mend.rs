@@ -296,6 +296,44 @@ fn damage_at_run_time_leaves_what_is_not_in_segments_where_it_is() {
     next.read_group(GROUP);
 }
 
+#[test]
+fn damage_found_while_a_mending_ends_is_told_after_its_end() {
+    let mut by_hand = grown();
+    let sound = by_hand.disk.copied();
+    let [first, second] = [7, 29].map(|index| {
+        let (path, at) = position(&by_hand.disk, index);
+        let damage = |bytes: &mut Vec<u8>| bytes[at + 70] ^= 1;
+        by_hand.disk.edit(&path, damage).unwrap();
+        path
+    });
+    assert_ne!(first, second, "each is in a segment of its own");
+    let log = by_hand.storage.log(GROUP).unwrap();
+    let read = |index| log.read(Offset(offset(index)), Offset(offset(index + 1)), 10);
+    read(7).unwrap_err();
+    by_hand.hands.work();
+    let model = truth(&by_hand).clone();
+    by_hand.storage.mend(GROUP, vec![model.placed(7)]);
+    // The journal's thread is busy elsewhere.
+    while by_hand.hands.settle() {}
+    read(29).unwrap_err();
+    while by_hand.hands.settle() {}
+    by_hand.hands.work();
+    by_hand.listen();
+    let [
+        Event::Damaged { .. },
+        Event::Mended(whole),
+        Event::Damaged { missing, .. },
+    ] = &by_hand.said[..]
+    else {
+        panic!("{:?}", by_hand.said);
+    };
+    assert_eq!(whole.missing, []);
+    assert_eq!(ranges(missing), [(29, 29)]);
+    let missing = missing.clone();
+    by_hand.mend(GROUP, &model, missing);
+    assert!(groups_files(&by_hand.disk) == groups_files(&sound));
+}
+
 fn at_checkpoint() -> LogId {
     at(LAST - 3)
 }
