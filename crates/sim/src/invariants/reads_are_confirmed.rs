@@ -26,7 +26,8 @@ struct Asked {
 struct Beats {
     term: Term,
     last: u64,
-    answered: BTreeMap<NodeId, u64>,
+    /// Each follower's last answer: the term and the beat.
+    answered: BTreeMap<NodeId, (Term, u64)>,
 }
 
 impl Promise for ReadsAreConfirmed {
@@ -54,7 +55,7 @@ impl Promise for ReadsAreConfirmed {
                         && let Some(beats) = beats.filter(|it| it.term == one.message.term)
                     {
                         let answered = beats.answered.entry(from.id).or_default();
-                        *answered = beat.max(*answered);
+                        *answered = (beats.term, beat).max(*answered);
                     }
                 }
             }
@@ -70,11 +71,9 @@ impl Promise for ReadsAreConfirmed {
                 for one in messages {
                     if let Body::Beat { beat, .. } = one.message.body {
                         let beats = asked.beats.entry(one.group).or_default();
+                        // What was confirmed in an earlier term stays so.
                         if beats.term < one.message.term {
-                            *beats = Beats {
-                                term: one.message.term,
-                                ..Beats::default()
-                            };
+                            (beats.term, beats.last) = (one.message.term, 0);
                         }
                         beats.last = beat.max(beats.last);
                     }
@@ -109,12 +108,10 @@ impl Asked {
             return Ok(());
         };
         let beats = self.beats.get(&group);
-        let asked_at = when.get(&group);
-        let asked_at = asked_at.filter(|(term, _)| beats.is_some_and(|it| it.term == *term));
-        let last = asked_at.map_or(0, |(_, beat)| *beat);
+        let asked_at = when.get(&group).copied().unwrap_or_default();
         let heard = |voter: &&NodeId| {
             let answered = beats.and_then(|beats| beats.answered.get(voter));
-            **voter == me || answered.is_some_and(|beat| *beat > last)
+            **voter == me || answered.is_some_and(|answered| *answered > asked_at)
         };
         let count = voters.iter().filter(heard).count();
         if count * 2 > voters.len() {
@@ -198,6 +195,16 @@ mod tests {
         asks(&mut trial);
         trial.says(1, 2, 1, beat(2)).unwrap();
         trial.hears(1, 2, 1, Body::BeatReply { beat: 2 }).unwrap();
+        tells(&mut trial, "n1").unwrap();
+    }
+
+    #[test]
+    fn what_was_confirmed_may_be_told_after_another_election() {
+        let mut trial = leader();
+        asks(&mut trial);
+        trial.says(1, 2, 1, beat(2)).unwrap();
+        trial.hears(1, 2, 1, Body::BeatReply { beat: 2 }).unwrap();
+        trial.says(1, 2, 3, beat(1)).unwrap();
         tells(&mut trial, "n1").unwrap();
     }
 
