@@ -50,6 +50,8 @@ impl Part {
             ("data/journal/salt", _) => Some(Self::Salt),
             ("data/owner", _) => Some(Self::Owner),
             ("member.toml", _) => Some(Self::MemberFile),
+            // Nothing else that a member has could contradict it.
+            ("certs/client-ca.pem", _) => None,
             (_, Some("journal")) => Some(Self::Journal),
             (_, Some("segment")) => Some(Self::Segment),
             (_, Some("index")) => Some(Self::Index),
@@ -196,11 +198,16 @@ pub(crate) fn helical(folders: &[PathBuf], random: &mut Random) -> usize {
 /// A group's folder, and the index of an entry.
 type Key = (PathBuf, u64);
 
-/// Where each entry stands in a member's segments.
+/// Where each entry stands in a member's sealed segments. What is committed of the others, only they and
+/// the peers know.
 fn entries(folder: &Path) -> BTreeMap<Key, (PathBuf, Range<usize>)> {
     let mut found = BTreeMap::new();
-    for name in files(folder, Part::Segment) {
-        let file = folder.join(&name);
+    let names = files(folder, Part::Segment);
+    let sealed = names
+        .windows(2)
+        .filter(|two| two[0].parent() == two[1].parent());
+    for name in sealed.map(|two| &two[0]) {
+        let file = folder.join(name);
         let bytes = fs::read(&file).expect("a segment");
         let group = name.parent().expect("a group's folder");
         let mut at = 0;
