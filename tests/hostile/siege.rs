@@ -135,17 +135,31 @@ impl Siege {
     }
 
     /// Measures the calm and then an attack, and holds that to what must hold: `share` of the calm
-    /// throughput at least.
+    /// throughput at least. What an attack does it does again; a machine that was away for as long as an
+    /// election takes is not away twice. So there is a second try, but not for a death or for memory.
     pub(crate) fn withstands(
         &mut self,
         what: &str,
         share: f64,
-        attack: impl AsyncFnOnce(&mut Self),
+        mut attack: impl AsyncFnMut(&mut Self),
     ) {
         let only = env::var("HOSTILE_ONLY").unwrap_or_default();
         if !what.contains(&only) {
             return;
         }
+        if let Err(why) = self.attacked(what, share, &mut attack) {
+            println!("{what}, again: {why}");
+            let again = self.attacked(what, share, &mut attack);
+            again.unwrap_or_else(|why| panic!("{what}, twice: {why}"));
+        }
+    }
+
+    fn attacked(
+        &mut self,
+        what: &str,
+        share: f64,
+        mut attack: impl AsyncFnMut(&mut Self),
+    ) -> Result<(), String> {
         self.ask(self.honest.settle(SETTLED_RECORDS));
         self.leader = self.ask(self.cluster.leader(&self.client, &self.topic));
         self.term = self.term_now();
@@ -159,7 +173,7 @@ impl Siege {
         let calm = self.measure().since(&before);
 
         let before = self.measure();
-        self.prepare(attack);
+        self.prepare(async |siege| attack(siege).await);
         let during = self.measure().since(&before);
         let held: Vec<_> = (0..3).map(|at| self.memory(at)).collect();
         let elections = self.term_now() - self.term;
@@ -182,13 +196,16 @@ impl Siege {
             assert!(self.is_alive(at), "member {at} died:\n{}", said());
             assert!(held <= MEMORY_MAX, "member {at} held {held} MiB");
         }
-        assert_eq!(elections, 0, "an election was caused");
-        assert!(
-            during.rate >= share * calm.rate,
-            "{:.0} of {:.0} honest records a second, {share} of them was to be held",
-            during.rate,
-            calm.rate
-        );
+        if elections > 0 {
+            return Err(format!("{elections} elections were caused"));
+        }
+        if during.rate < share * calm.rate {
+            return Err(format!(
+                "{:.0} of {:.0} honest records a second, {share} of them was to be held",
+                during.rate, calm.rate
+            ));
+        }
+        Ok(())
     }
 
     /// Ends the honest clients when all is read, and holds that to what was appended.
