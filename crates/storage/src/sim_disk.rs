@@ -104,7 +104,7 @@ struct Data {
     dirty: BTreeSet<u64>,
     /// Written before a sync that failed, and not since: no later sync covers them.
     forsaken: BTreeSet<u64>,
-    /// Where the last write began.
+    /// Where what was written with the last sync, or is to be with the next, begins.
     last_write: usize,
 }
 
@@ -232,7 +232,8 @@ impl SimDisk {
         inner.paths().into_iter().filter_map(data).collect()
     }
 
-    /// Where the last write to a file began; at the beginning if there was none.
+    /// Where the last write to a file began, in however many pieces and calls it came between two syncs;
+    /// at the beginning if there was none.
     #[must_use]
     pub fn last_write(&self, path: &Path) -> usize {
         let inner = self.lock();
@@ -399,7 +400,10 @@ impl Data {
             return;
         }
         let end = at + bytes.len();
-        self.last_write = at;
+        self.last_write = match self.dirty.is_empty() {
+            true => at,
+            false => self.last_write.min(at),
+        };
         if self.seen.len() < end {
             self.seen.resize(end, 0);
         }

@@ -187,5 +187,15 @@ fn a_disk_knows_where_its_last_write_began() {
     let first = disk.last_write(&journal());
     by_hand.write(GROUP, vec![entry(2, 1, b"second")]);
     assert!(before < first && first < disk.last_write(&journal()));
+    // All of it, in however many pieces it came.
+    by_hand.write(GROUP, vec![entry(3, 1, b"third"), entry(4, 1, b"fourth")]);
+    let (_, bytes) = disk
+        .files()
+        .into_iter()
+        .find(|(path, _)| *path == journal())
+        .unwrap();
+    let last = &bytes[disk.last_write(&journal())..];
+    let has = |what: &[u8]| last.windows(what.len()).any(|bytes| bytes == what);
+    assert!(has(b"third") && has(b"fourth") && !has(b"second"));
     assert_eq!(disk.last_write(std::path::Path::new("nowhere")), 0);
 }
