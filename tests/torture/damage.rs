@@ -91,10 +91,11 @@ fn damaged_members_show_nothing_wrong_and_come_home_by_themselves() {
 
 fn damage_files(stage: &mut Stage, part: Part, random: &mut Random, report: &mut Report) {
     let victim = take_down_one(stage, random);
-    let mut wounds = vec![damage_one(stage, victim, part, random, report)];
+    let mut wounds = vec![];
+    wounds.extend(damage_one(stage, victim, part, random, report));
     while random.percent(ONE_MORE) && wounds.len() < 3 {
         let part = random.of(&Part::REPAIRED);
-        wounds.push(damage_one(stage, victim, part, random, report));
+        wounds.extend(damage_one(stage, victim, part, random, report));
     }
     let wounds = wounds.join(", ");
     if let Err(status) = start(stage, victim) {
@@ -109,7 +110,7 @@ fn damage_identity(stage: &mut Stage, random: &mut Random, report: &mut Report) 
     let folder = stage.cluster.members[victim].data.clone();
     let part = random.of(&Part::IDENTITY);
     let kept = Kept::of(&folder, part);
-    let what = damage_one(stage, victim, part, random, report);
+    let what = damage_one(stage, victim, part, random, report).expect("an identity has every file");
     match start(stage, victim) {
         Ok(()) => come_home(stage, &[victim], &what, report),
         Err(status) => {
@@ -155,15 +156,15 @@ fn damage_all(stage: &mut Stage, random: &mut Random, report: &mut Report) {
         1 => {
             folders.remove(worst);
             report.fault("helical, and a journal");
-            damage_one(stage, worst, Part::Journal, random, report)
+            damage_one(stage, worst, Part::Journal, random, report).expect("it has a journal")
         }
         _ => {
             report.fault("helical");
             String::new()
         }
     };
+    // None, if a member has sealed nothing yet that the others have sealed, too.
     let runs = helical(&folders, random);
-    assert!(runs > 0, "members have nothing in common to damage");
     stage.start(&[0, 1, 2]);
     let what = format!("helical damage to {runs} runs of entries {also}");
     come_home(stage, &[0, 1, 2], &what, report);
@@ -181,20 +182,25 @@ fn take_down_one(stage: &mut Stage, random: &mut Random) -> usize {
     victim
 }
 
-/// Wounds a file of such a part, somehow, and says how.
+/// Wounds a file of such a part, somehow, and says how; nothing if none is left, as after the deletion
+/// of the only one.
 fn damage_one(
     stage: &Stage,
     victim: usize,
     part: Part,
     random: &mut Random,
     report: &mut Report,
-) -> String {
+) -> Option<String> {
     let other = (victim + random.within(1..=2) as usize) % SIZE;
     let folder = |at: usize| &stage.cluster.members[at].data;
+    if files(folder(victim), part).is_empty() {
+        return None;
+    }
     report.fault(part.name());
     loop {
         let how = random.of(&Wound::ALL);
-        if let Some(what) = wound(folder(victim), folder(other), part, how, random) {
+        let what = wound(folder(victim), folder(other), part, how, random);
+        if what.is_some() {
             return what;
         }
     }
