@@ -66,34 +66,51 @@ fn the_test_command_in_readme_is_what_ci_runs() {
 #[test]
 fn the_commands_of_the_tour_work_as_typed() {
     let cluster = Cluster::start_on_first_use(3);
-    let folder = kontiki().parent().expect("a folder");
-    let path = format!(
-        "{}:{}",
-        folder.display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
     let mut ran = 0;
     for line in blocks("Five minutes", "").join("").lines() {
         // Following never ends, and the process to kill differs from run to run.
         if line.contains(" -f") || line.starts_with("kill") || line.starts_with("cargo") {
             continue;
         }
-        let output = Command::new("sh")
-            .args(["-c", line])
-            .env("PATH", &path)
-            .env("KONTIKI_CONTEXT", cluster.context())
-            .output()
-            .expect("a shell");
-        assert!(
-            output.status.success(),
-            "{line}\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let printed = typed(line, |shell| {
+            shell.env("KONTIKI_CONTEXT", cluster.context())
+        });
         if line == "kontiki read greetings" {
-            assert_eq!(output.stdout, b"hello\n", "{line}");
+            assert_eq!(printed, "hello\n", "{line}");
         }
         ran += 1;
     }
     assert!(ran >= 5, "the tour has only {ran} commands");
+}
+
+#[test]
+fn a_story_of_the_simulator_is_told_as_typed() {
+    let commands = blocks("Break it yourself", "").join("");
+    let story = commands.lines().find(|line| line.contains("--seed"));
+    let story = story.expect("a command that tells one story");
+    let printed = typed(story, |shell| shell);
+    assert!(printed.contains("nothing was found"), "{printed}");
+    let hash = |printed: &str| printed.split_once("trace hash ").map(|it| it.1.to_owned());
+    assert!(hash(&printed).is_some(), "{printed}");
+    assert_eq!(hash(&typed(story, |shell| shell)), hash(&printed));
+}
+
+/// What a line prints in a shell that finds `kontiki`.
+fn typed(line: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> String {
+    let folder = kontiki().parent().expect("a folder");
+    let path = format!(
+        "{}:{}",
+        folder.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut shell = Command::new("sh");
+    let output = set(shell.args(["-c", line]).env("PATH", path)).output();
+    let output = output.expect("a shell");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{line}\n{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    printed
 }
