@@ -379,8 +379,9 @@ pub(crate) fn open_segments(
         )?;
         let fits = match segments.broken.is_empty() {
             true => includes(&segments, expected.base, at),
-            // What segments had not kept is placed again, and so applied again.
-            false => at.index <= expected.kept,
+            // What segments had not kept is placed again, and so applied again; also what they had kept
+            // behind the damage and the journal has still: it is taken from there.
+            false => at.index <= expected.kept.min(segments.last.index),
         };
         if fits {
             return Ok((segments, Some((at, state))));

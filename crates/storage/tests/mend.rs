@@ -602,3 +602,42 @@ fn group_that_is_removed_while_it_is_mended_is_gone() {
     assert!(next.failed.is_none(), "{:?}", next.failed);
     assert_eq!(groups_files(&next.disk), []);
 }
+
+/// Segments had kept all of it, but are cut where the journal has the rest still: so far the small state
+/// must not reach, or nobody places what lies between.
+#[test]
+fn checkpoint_beyond_what_is_mended_is_not_told() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    let grow = |by_hand: &mut ByHand, group, upto: u64| {
+        let from = by_hand.model.placed.get(&group).copied().unwrap_or(0) + 1;
+        for index in from..=upto {
+            by_hand.write(group, vec![entry(index, at(index).term.0, &body(index))]);
+            by_hand.place(group, index);
+            by_hand.hands.work();
+        }
+    };
+    let (other, holding) = (GroupId(7), GroupId(9));
+    grow(&mut by_hand, GROUP, 3);
+    grow(&mut by_hand, other, 60);
+    by_hand.write(holding, vec![entry(1, 1, &body(1))]);
+    grow(&mut by_hand, GROUP, 6);
+    by_hand.checkpoint(GROUP, at(5));
+    // The next journal file tells that all of it is kept; this one stays, for the sake of one entry.
+    grow(&mut by_hand, other, 110);
+    let truth = truth(&by_hand).clone();
+    let disk = by_hand.disk.after_crash(|_| true);
+    let path = segments(&disk).swap_remove(0).0;
+    let is_damaged = |bytes: &mut Vec<u8>| {
+        // So that the start looks.
+        bytes[10] ^= 1;
+        bytes[64 + 64 + body(1).len()..].fill(0);
+    };
+    disk.edit(&path, is_damaged).unwrap();
+    let (mut next, recovered) = ByHand::new(disk, settings());
+    let groups = recovered.groups.into_iter();
+    let found = groups.filter(|group| group.group == GROUP).last().unwrap();
+    assert_eq!(ranges(&found.missing), [(2, 3)]);
+    assert_eq!((found.last, found.checkpoint), (Index(6), None));
+    let group = next.mend(GROUP, &truth, found.missing);
+    assert_eq!(next.try_read(&group).unwrap(), truth);
+}
