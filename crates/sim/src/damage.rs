@@ -92,11 +92,66 @@ pub(crate) fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<Stri
     if journals.is_empty() {
         return None;
     }
+    if chance.permille(NEWEST_PERMILLE) {
+        return lose_newest(disk, chance);
+    }
     // Rather the newest ones: the others may be free.
     let from = journals.len().saturating_sub(3);
     let path = chance.pick(&journals[from..]).clone();
     let upto = disk.last_write(&path);
     spoil(disk, &path, &journals, upto, chance)
+}
+
+/// Of a thousand damaged journals, those whose newest file goes, and the small state with it.
+const NEWEST_PERMILLE: u64 = 200;
+
+/// The newest journal file that was begun is no journal file any more, and what knew of it is gone, too: all
+/// that is left seems whole.
+fn lose_newest(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
+    let files = disk.files();
+    let (newest, _) = files.iter().rfind(|(path, bytes)| is_begun(path, bytes))?;
+    let what = match chance.below(3) {
+        0 => {
+            disk.remove(newest).ok()?;
+            disk.sync_dir(newest.parent()?).ok()?;
+            "is gone"
+        }
+        1 => {
+            disk.edit(newest, |bytes| bytes.fill(0)).ok()?;
+            "is empty"
+        }
+        _ => {
+            let first = |bytes: &mut Vec<u8>| bytes[..SECTOR_BYTES].fill(0);
+            disk.edit(newest, first).ok()?;
+            "does not begin any more"
+        }
+    };
+    lose_state(disk);
+    Some(format!(
+        "{} {what}, and the small state is gone",
+        newest.display()
+    ))
+}
+
+/// Whether a journal file begins with a frame that was written for it.
+fn is_begun(path: &Path, bytes: &[u8]) -> bool {
+    const NUMBER: std::ops::Range<usize> = 8..12;
+    let is_journal = path.extension().is_some_and(|end| end == "journal");
+    let named = number(path).and_then(|number| u32::try_from(number).ok());
+    let says = bytes.get(NUMBER);
+    is_journal
+        && bytes.len() >= SECTOR_BYTES
+        && named.is_some_and(|named| says == Some(&named.to_le_bytes()))
+}
+
+/// Takes all of the small state away.
+pub(crate) fn lose_state(disk: &SimDisk) {
+    let files = disk.files();
+    for (path, _) in files.iter().filter(|(path, _)| path.starts_with("state")) {
+        // A disk that is to fail may do so here: then less is lost.
+        let _ = disk.remove(path);
+    }
+    let _ = disk.sync_dir(Path::new("state"));
 }
 
 /// Leaves an empty disk.
@@ -163,7 +218,7 @@ fn spoil(
 /// So far back from the end of what was written.
 const LATE_BYTES: usize = 4 << 10;
 
-/// The first index in a segment's name.
+/// The number in a segment's or a journal file's name.
 fn number(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }

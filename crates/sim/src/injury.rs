@@ -1,6 +1,6 @@
 //! Faults at work: what each does to the world, and what is undone at its end.
 
-use kontiki_storage::{Disk, Fault as DiskFault};
+use kontiki_storage::Fault as DiskFault;
 
 use crate::{
     chance::Chance,
@@ -256,7 +256,7 @@ impl World {
                 self.close_disk(*number, host);
             }
             if kind == Kind::StateLost {
-                self.lose_state(*number);
+                damage::lose_state(&self.members[*number].disk);
             }
             self.members[*number].held_down += 1;
         }
@@ -311,16 +311,6 @@ impl World {
         {
             self.find(|| format!("n{} does not close its disk: {error}", number + 1));
         }
-    }
-
-    fn lose_state(&mut self, number: usize) {
-        let disk = &self.members[number].disk;
-        let files = disk.files();
-        for (path, _) in files.iter().filter(|(path, _)| path.starts_with("state")) {
-            // A disk that is to fail may do so here: then less is lost.
-            let _ = disk.remove(path);
-        }
-        let _ = disk.sync_dir(std::path::Path::new("state"));
     }
 
     fn cut_power(

@@ -63,8 +63,10 @@ const FETCHED_SUFFIX: &str = ".fetched";
 pub(crate) mod journal {
     /// "KTKJ".
     pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"KTKJ");
-    /// The version of frames and operations.
-    pub(crate) const VERSION: u16 = 1;
+    /// The version of frames and operations that are written.
+    pub(crate) const VERSION: u16 = 2;
+    /// Those that are read. Version 1 had no frame that says that another file was begun.
+    pub(crate) const KNOWN: std::ops::RangeInclusive<u16> = 1..=VERSION;
     /// Bytes of a frame's header.
     pub(crate) const HEADER_BYTES: usize = 64;
     /// Frames begin at multiples of this.

@@ -22,6 +22,8 @@ pub enum Planted {
     WriteFailureIgnored,
     /// The end of a journal is cut where it cannot be read, whatever bears witness to what was there.
     DamageTakenForTorn,
+    /// A journal file does not say that another was begun after it.
+    SuccessorUntold,
     /// What a write replaces is cut after what it brings.
     TruncateAfterAppend,
     /// A new journal file repeats every group's term, but not its vote.

@@ -520,6 +520,10 @@ fn begin(
     journal.freed(number);
     journal.write()?;
     journal.sync()?;
+    // Those of a damaged journal are set aside; of any other, the newest must not seem to be all there is.
+    if replay.damage.is_empty() && replay.newest > 0 {
+        Journal::ended(disk, salt, replay.end)?.followed(number)?;
+    }
     // Nothing needs them any more but people who want to know what happened.
     for file in &aside {
         disk.rename(&layout::journal_path(*file), &layout::journal_aside(*file))?;

@@ -58,8 +58,8 @@ pub(crate) struct Writer {
     prepared: Option<Prepared>,
     /// Whether it was asked for.
     asked: bool,
-    /// A file that was begun and is not synced yet.
-    turned: Option<u32>,
+    /// The file before this one, until it says that this one was begun.
+    before: Option<Journal>,
     first_needed: u32,
     damage: Vec<String>,
     draft: Draft,
@@ -89,7 +89,7 @@ impl Writer {
             seq: 0,
             prepared: None,
             asked: false,
-            turned: None,
+            before: None,
             first_needed,
             damage,
             draft: Draft::default(),
@@ -310,7 +310,10 @@ impl Writer {
             size: prepared.size,
             damage: self.damage.clone(),
         };
-        self.journal = Journal::begin(prepared, self.salt, &begin);
+        // The end of this file made the beginning of it durable, if that was not.
+        self.begun()?;
+        let next = Journal::begin(prepared, self.salt, &begin);
+        self.before = Some(std::mem::replace(&mut self.journal, next));
         self.asked = false;
         let mut draft = Draft::default();
         let mut room = self.node.settings.journal_file_bytes / 2;
@@ -335,7 +338,6 @@ impl Writer {
             }
         }
         self.journal.operations(&draft);
-        self.turned = Some(number);
         Ok(())
     }
 
@@ -347,7 +349,7 @@ impl Writer {
     fn commit(&mut self, taken: &mut Taken) -> Result<(), Error> {
         self.flush();
         self.journal.write()?;
-        if taken.sync || self.turned.is_some() {
+        if taken.sync || self.before.is_some() {
             self.sync()?;
             self.witness = Witness::Missing;
         }
@@ -382,11 +384,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes what is written durable. Only then is a new file told of: the settler keeps its number, and
-    /// a file whose number is known must not be gone after a crash.
+    /// Makes what is written durable.
     fn sync(&mut self) -> Result<(), Error> {
         self.journal.sync()?;
-        if let Some(number) = self.turned.take() {
+        self.begun()
+    }
+
+    /// This file's beginning is durable. Only then is it told of, and before anything in it is promised:
+    /// the file before it and the settler keep its number, and a file whose number is known must not be
+    /// gone after a crash.
+    fn begun(&mut self) -> Result<(), Error> {
+        if let Some(before) = self.before.take() {
+            let number = self.journal.number();
+            before.followed(number)?;
             self.task(Task::Turned(number));
         }
         Ok(())
@@ -421,7 +431,8 @@ impl Writer {
         if self.failed || self.node.is_poisoned() {
             return Err(Error::Poisoned);
         }
-        self.journal.close()
+        self.journal.close()?;
+        self.begun()
     }
 }
 

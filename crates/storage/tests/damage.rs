@@ -9,7 +9,7 @@ mod rig;
 use std::path::{Path, PathBuf};
 
 use kontiki_raft::{Index, LogId, Persist, Term};
-use kontiki_storage::{Error, Event, Settings, SimDisk};
+use kontiki_storage::{Disk, Error, Event, Settings, SimDisk};
 use kontiki_wire::GroupId;
 
 use crate::rig::{
@@ -29,6 +29,14 @@ fn settings() -> Settings {
         segment_bytes: 3 << 10,
         hot_bytes_max: 0,
         ..Settings::default()
+    }
+}
+
+/// The same for a host that knows that the directory was opened before.
+fn begun() -> Settings {
+    Settings {
+        begun: true,
+        ..settings()
     }
 }
 
@@ -291,7 +299,9 @@ fn every_file_from_an_old_copy_is_noticed_or_harmless() {
 fn newest_journal(disk: &SimDisk) -> PathBuf {
     let begun = |(path, bytes): &(PathBuf, Vec<u8>)| {
         let number = path.file_stem().unwrap().to_string_lossy().parse::<u32>();
-        number.is_ok() && is_journal(path) && bytes[8..12] == number.unwrap().to_le_bytes()
+        number.is_ok()
+            && is_journal(path)
+            && bytes.get(8..12) == Some(&number.unwrap().to_le_bytes())
     };
     disk.files().into_iter().rfind(begun).unwrap().0
 }
@@ -328,6 +338,101 @@ fn damage_to_the_last_write_is_reported_once_a_mark_tells_of_it() {
         path.display()
     );
     assert!(sentence.starts_with(&expected), "{sentence}");
+}
+
+/// The ways in which a disk loses a file, or what says that it is one.
+const LOSSES: [fn(&SimDisk, &Path); 4] = [
+    |disk, path| disk.remove(path).unwrap(),
+    |disk, path| disk.edit(path, |bytes| bytes.fill(0)).unwrap(),
+    |disk, path| disk.edit(path, Vec::clear).unwrap(),
+    |disk, path| disk.edit(path, |bytes| bytes[20] ^= 1).unwrap(),
+];
+
+/// The disk without its small state, which knew of the newest journal file, and without that.
+fn bereft(disk: &SimDisk, lose: fn(&SimDisk, &Path)) -> SimDisk {
+    let disk = disk.copied();
+    let newest = newest_journal(&disk);
+    for (path, _) in disk.files() {
+        if path == newest {
+            lose(&disk, &path);
+        } else if path.starts_with("state") {
+            disk.remove(&path).unwrap();
+        }
+    }
+    disk
+}
+
+#[test]
+fn newest_journal_file_that_is_lost_with_the_small_state_is_missed() {
+    let at_once = {
+        let (mut by_hand, _) = ByHand::new(grown().disk, settings());
+        by_hand.hands.idle();
+        by_hand.hands.idle();
+        by_hand
+    };
+    let begun_again = {
+        let (mut by_hand, _) = ByHand::new(grown().disk, settings());
+        by_hand.write(QUIET, vec![entry(3, 2, b"third")]);
+        by_hand
+    };
+    let closed = {
+        let by_hand = grown();
+        let disk = by_hand.disk.clone();
+        by_hand.hands.close().unwrap();
+        ByHand::new(disk, settings()).0
+    };
+    for by_hand in [grown(), settled(), at_once, begun_again, closed] {
+        for lose in LOSSES {
+            let disk = bereft(&by_hand.disk, lose);
+            let newest = newest_journal(&by_hand.disk);
+            let (_, recovered) = ByHand::new(disk, begun());
+            let [sentence] = &recovered.damage[..] else {
+                panic!("{:?}", recovered.damage)
+            };
+            // Where no other file is left, it is the directory that is empty.
+            let name = newest.display().to_string();
+            let names_it = sentence.starts_with(&name) || sentence.starts_with("journal is empty");
+            assert!(names_it, "{sentence}");
+            assert!(recovered.groups.iter().all(|group| group.hard.recovering));
+        }
+    }
+}
+
+#[test]
+fn newest_journal_file_is_missed_from_the_moment_that_anything_in_it_is_promised() {
+    for calls in 0.. {
+        let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+        let disk = by_hand.disk.clone();
+        grow(&mut by_hand, 12);
+        disk.end_after(calls);
+        // Three files at once, and then some more.
+        let writes = (3..=40).map(|index| (QUIET, append(vec![entry(index, 2, &[8; 900])])));
+        let first = append(vec![entry(1, 1, b"first"), entry(2, 2, b"second")]);
+        by_hand.queue(vec![(QUIET, first)]);
+        writes.for_each(|write| by_hand.queue(vec![write]));
+        by_hand.hands.write();
+        grow(&mut by_hand, 20);
+        by_hand.listen();
+        let promised = by_hand.model.states[by_hand.durable].clone();
+        let disk_after = disk.after_crash(|_| true);
+        let sound = ByHand::new(disk_after.copied(), settings()).1;
+        assert_eq!(sound.damage, Vec::<String>::new(), "after {calls} calls");
+        for lose in LOSSES {
+            let (next, recovered) = ByHand::new(bereft(&disk_after, lose), begun());
+            if !recovered.damage.is_empty() {
+                continue;
+            }
+            let found = next.found(&recovered);
+            for (id, group) in &promised {
+                let found = found.get(id).map_or(&[][..], |group| &group.entries);
+                assert!(found.starts_with(&group.entries), "after {calls} calls");
+            }
+        }
+        if !disk.has_ended() {
+            assert!(calls > 30, "{calls}");
+            return;
+        }
+    }
 }
 
 /// The newest journal file, damaged below what was synced.
@@ -483,16 +588,12 @@ fn start_that_crashes_anywhere_after_damage_still_leaves_all_groups_recovering()
 
 #[test]
 fn empty_directory_that_had_begun_is_a_loss_until_the_clusters_own_group_counts_again() {
-    let begun = Settings {
-        begun: true,
-        ..settings()
-    };
     let disk = SimDisk::default();
     for _ in 0..2 {
-        let (_, recovered) = ByHand::new(disk.clone(), begun.clone());
+        let (_, recovered) = ByHand::new(disk.clone(), begun());
         assert_eq!(recovered.damage.len(), 1, "{:?}", recovered.damage);
     }
-    let (mut next, _) = ByHand::new(disk.clone(), begun.clone());
+    let (mut next, _) = ByHand::new(disk.clone(), begun());
     for (recovering, sentences) in [(true, 1), (false, 0)] {
         let hard = kontiki_raft::Hard {
             recovering,
@@ -504,7 +605,7 @@ fn empty_directory_that_had_begun_is_a_loss_until_the_clusters_own_group_counts_
         };
         next.queue(vec![(GroupId::CLUSTER, persist)]);
         next.hands.work();
-        let (_, recovered) = ByHand::new(disk.copied(), begun.clone());
+        let (_, recovered) = ByHand::new(disk.copied(), begun());
         assert_eq!(recovered.damage.len(), sentences);
     }
 }

@@ -126,21 +126,32 @@ fn load(text: &str) -> SimDisk {
     disk
 }
 
-fn golden() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/directory-1.txt");
+/// The directory as it was written in the days of a version of the journal.
+fn golden(version: u32) -> String {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let path = format!("{golden}/directory-{version}.txt");
     fs::read_to_string(path).unwrap_or_default()
 }
 
 #[test]
 fn bytes_on_disk_are_those_of_the_format() {
     let now = dump(&directory().disk);
-    assert!(now == golden(), "the format has changed; it is now\n{now}");
+    assert!(now == golden(2), "the format has changed; it is now\n{now}");
 }
 
 #[test]
 fn directory_of_an_earlier_day_opens() {
+    opens(1);
+}
+
+#[test]
+fn directory_of_today_opens() {
+    opens(2);
+}
+
+fn opens(version: u32) {
     let by_hand = directory();
-    let (next, recovered) = ByHand::new(load(&golden()), settings());
+    let (next, recovered) = ByHand::new(load(&golden(version)), settings());
     assert_eq!(recovered.damage, Vec::<String>::new());
     let mut expected = by_hand.model.now().clone();
     expected.remove(&GroupId(5));

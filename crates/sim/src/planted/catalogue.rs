@@ -379,6 +379,15 @@ pub const CATALOGUE: &[Mistake] = &[
         plant: Plant::Storage(Storage::DamageTakenForTorn),
     },
     Mistake {
+        name: "successor-untold",
+        what: "a journal file does not say that another was begun after it, so that nothing misses that one",
+        known: None,
+        place: "storage/journal/append.rs",
+        takes: "loss of the newest journal file and of the small state",
+        is_rare: false,
+        plant: Plant::Storage(Storage::SuccessorUntold),
+    },
+    Mistake {
         name: "truncate-after-append",
         what: "what a write replaces is cut after what it brings",
         known: None,

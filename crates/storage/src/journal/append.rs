@@ -113,6 +113,23 @@ impl Journal {
         journal
     }
 
+    /// The file that ended at `end`, to be told that another was begun.
+    pub(crate) fn ended(disk: &dyn Disk, salt: u64, end: End) -> Result<Self, Error> {
+        let Position { file: number, at } = end.position;
+        let file = disk.open(&layout::journal_path(number), Open::Write)?;
+        Ok(Self {
+            size: file.size()?,
+            file,
+            number,
+            salt,
+            staged: Gather::default(),
+            end: at,
+            written: at,
+            chain: end.chain,
+            synced: end.position,
+        })
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -182,6 +199,17 @@ impl Journal {
             position: self.position(),
             chain: self.chain,
         })
+    }
+
+    /// Says durably that file `next`, which goes on from here, was durably begun: from then on it is
+    /// missed when it cannot be read. Nothing that is in it may be promised before.
+    pub(crate) fn followed(mut self, next: u32) -> Result<(), Error> {
+        if plants(Planted::SuccessorUntold) {
+            return Ok(());
+        }
+        self.stage_number(Kind::Followed, next);
+        self.write()?;
+        self.sync()
     }
 
     /// Ends the journal durably: the process stops on purpose.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     fields::{Fields, PutFields},
-    layout::journal::{ALIGN, HEADER_BYTES, MAGIC, VERSION},
+    layout::journal::{ALIGN, HEADER_BYTES, KNOWN, MAGIC, VERSION},
     planted::{Planted, plants},
 };
 
@@ -40,17 +40,21 @@ pub(crate) enum Kind {
     Turn = 5,
     /// The process stopped here on purpose.
     Close = 6,
+    /// The file named goes on from before this frame, and its first frame was durable when this was
+    /// written: since version 2.
+    Followed = 7,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 6] = [
+        const ALL: [Kind; 7] = [
             Kind::Begin,
             Kind::Operations,
             Kind::Mark,
             Kind::Freed,
             Kind::Turn,
             Kind::Close,
+            Kind::Followed,
         ];
         ALL.into_iter().find(|&kind| kind as u8 == byte)
     }
@@ -123,7 +127,7 @@ impl Header {
         if last != checksum.to_le_bytes() {
             return Err(Invalid::Bytes("the header's checksum does not match"));
         }
-        if fields.u16() != Some(VERSION) {
+        if !fields.u16().is_some_and(|version| KNOWN.contains(&version)) {
             return Err(Invalid::Meaning(UNKNOWN_VERSION));
         }
         let decoded = (|| {

@@ -6,6 +6,10 @@
 //! durable once, perhaps acknowledged, and have been damaged since. Without such a witness they are
 //! taken for a torn write and cut.
 //!
+//! A file whose first frame cannot be read is no file, as one that was prepared and not begun. So the file
+//! before it says that it was begun, once that is durable and before anything in it is promised: what is
+//! followed by nothing that can be read has lost what followed.
+//!
 //! What stays ambiguous is the last synced write: until a later frame tells of its sync, damage to it
 //! looks like a torn write. A following write, the mark that an idle journal writes, or a clean close
 //! ends that.
@@ -80,6 +84,8 @@ struct Stop {
     invalid: Invalid,
     /// The last frame said that this file goes on.
     turned_to: Option<u32>,
+    /// The last frame said that this file was begun and goes on from before it.
+    followed_by: Option<u32>,
 }
 
 impl Replayer<'_> {
@@ -193,6 +199,13 @@ impl Replayer<'_> {
             self.damaged(file, have, "it is shorter than when it was begun");
         } else if let Invalid::Meaning(why) = stop.invalid {
             self.damaged(file, stop.at, why);
+        } else if let Some(next) = stop.followed_by {
+            let what = if self.files.contains(&next) {
+                "its first frame is not valid, but the file before it says that it was begun"
+            } else {
+                "it is missing, but the file before it says that it was begun"
+            };
+            self.damaged(next, 0, what);
         } else if let Some(next) = stop.turned_to.filter(|next| !self.files.contains(next)) {
             let name = self.name(next);
             let sentence = format!("{name} is missing, and {} goes on there", self.name(file));
@@ -260,7 +273,7 @@ impl Replayer<'_> {
             position: Position { file, at: 0 },
             chain: self.begun[&file].previous.chain,
         };
-        let mut turned_to = None;
+        let (mut turned_to, mut followed_by) = (None, None);
         let invalid = loop {
             if until.is_some_and(|until| end.position.at >= until) {
                 break Invalid::Bytes("the next file goes on from another byte");
@@ -275,8 +288,9 @@ impl Replayer<'_> {
             if let Err(invalid) = self.replay.apply(&frame) {
                 break invalid;
             }
-            let turns = frame.header.kind == Kind::Turn;
-            turned_to = turns.then(|| Fields::new(frame.ops).u32()).flatten();
+            let named = Fields::new(frame.ops).u32();
+            let names = |kind| named.filter(|_| frame.header.kind == kind);
+            (turned_to, followed_by) = (names(Kind::Turn), names(Kind::Followed));
             end.position.at = frame.header.end();
             end.chain = frame.checksum;
             self.replay.synced = frame.header.synced;
@@ -285,6 +299,7 @@ impl Replayer<'_> {
             at: end.position.at,
             invalid,
             turned_to,
+            followed_by,
         };
         Ok((end, stop))
     }
