@@ -51,6 +51,7 @@ impl Tuning {
                 segment_bytes: chance.between(16 << 10, 256 << 10),
                 begun: false,
                 lost: None,
+                cached_bytes_max: 64 << 10,
                 hot_bytes_max: if chance.permille(600) {
                     chance.between(0, 64 << 10)
                 } else {

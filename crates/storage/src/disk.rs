@@ -4,6 +4,7 @@
 use std::{
     fmt,
     io::IoSlice,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,16 @@ pub enum Open {
     Write,
     /// For reading and writing; made empty if it does not exist.
     Create,
+    /// The same for a file that is written from its beginning to its end and not read meanwhile. What
+    /// follows a write within the same 4 KiB is not kept, and the file's length may grow by that much.
+    Onwards,
+}
+
+impl Open {
+    /// Whether a file that does not exist is made.
+    pub(crate) fn makes(self) -> bool {
+        matches!(self, Self::Create | Self::Onwards)
+    }
 }
 
 /// A directory tree. Paths are relative to its root.
@@ -58,6 +69,8 @@ pub trait File: Send + Sync + fmt::Debug {
     fn set_size(&self, size: u64) -> Result<(), Error>;
     /// Reserves room up to `size` and extends to it, without writing.
     fn allocate(&self, size: u64) -> Result<(), Error>;
+    /// What is durable of these bytes need not be kept in the system's memory any more.
+    fn uncache(&self, _bytes: Range<u64>) {}
 }
 
 /// The whole of a file; `None` if it does not exist.

@@ -1,7 +1,9 @@
 //! Keeps it: one journal for all groups, each topic's segments, the small state in fjall.
 
 #![forbid(unsafe_code)]
+mod cached;
 mod command;
+mod direct;
 mod disk;
 mod entry_kind;
 mod error;

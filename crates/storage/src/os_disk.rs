@@ -4,14 +4,18 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     io::{self, IoSlice},
+    num::NonZeroU64,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
 use crate::{
     Error,
+    direct::Direct,
     disk::{Disk, File, Open},
     error::CANNOT_READ,
     layout,
@@ -35,6 +39,8 @@ pub(crate) struct DirLock {
 #[derive(Debug)]
 struct OsFile {
     file: fs::File,
+    /// How it is written, if it is written onwards and the system has that way.
+    direct: Option<Mutex<Direct>>,
     path: PathBuf,
 }
 
@@ -128,11 +134,16 @@ impl Disk for OsDisk {
         let file = fs::OpenOptions::new()
             .read(true)
             .write(how != Open::Read)
-            .create(how == Open::Create)
+            .create(how.makes())
             .truncate(false)
             .open(&path)
             .map_err(|e| failed("cannot open", &path, e))?;
-        Ok(Box::new(OsFile { file, path }))
+        let direct = match how {
+            Open::Onwards => Direct::open(&path).map_err(|e| failed("cannot open", &path, e))?,
+            _ => None,
+        };
+        let direct = direct.map(Mutex::new);
+        Ok(Box::new(OsFile { file, direct, path }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
@@ -194,6 +205,13 @@ impl File for OsFile {
     }
 
     fn write_at(&self, mut at: u64, pieces: &[IoSlice<'_>]) -> Result<(), Error> {
+        if let Some(direct) = &self.direct {
+            let mut direct = direct.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = direct.write_at(at, pieces);
+            if written.map_err(|e| self.failed("cannot write to", e))? {
+                return Ok(());
+            }
+        }
         if let [piece] = pieces {
             let written = self.file.write_all_at(piece, at);
             return written.map_err(|e| self.failed("cannot write to", e));
@@ -236,6 +254,13 @@ impl File for OsFile {
             // Some file systems cannot reserve; the length alone still keeps it out of every sync.
             Err(rustix::io::Errno::OPNOTSUPP) => self.set_size(size),
             Err(errno) => Err(self.failed("cannot reserve room for", errno)),
+        }
+    }
+
+    fn uncache(&self, bytes: Range<u64>) {
+        if let Some(count) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
+            // Where the system does not listen it keeps them: that costs speed only.
+            let _ = rustix::fs::fadvise(&self.file, bytes.start, Some(count), Advice::DontNeed);
         }
     }
 }

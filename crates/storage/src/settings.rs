@@ -9,6 +9,9 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Bytes of entries, over all topics, kept in memory for subscribers after they are in segments.
     pub hot_bytes_max: u64,
+    /// Bytes of segments, over all topics, that the system's memory may keep for subscribers after they
+    /// are durable: the latest. Those before are read from the disk again by whoever wants them.
+    pub cached_bytes_max: u64,
     /// Whether the host knows that this directory was opened before: then an empty journal is a loss.
     pub begun: bool,
     /// What else the host knows to be lost since, one sentence for people.
@@ -21,6 +24,7 @@ impl Default for Settings {
             journal_file_bytes: 64 << 20,
             segment_bytes: 256 << 20,
             hot_bytes_max: 64 << 20,
+            cached_bytes_max: 64 << 20,
             begun: false,
             lost: None,
         }

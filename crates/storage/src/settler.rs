@@ -16,6 +16,7 @@ use kontiki_wire::{GroupId, PlacedEntry};
 
 use crate::{
     Error, Event,
+    cached::Cached,
     command::{Command, Task},
     group::{Group, Run, WORTH_WRITING_BYTES},
     journal::prepare,
@@ -32,6 +33,9 @@ use crate::{
 const RUN_BYTES_MAX: u64 = 4 << 20;
 /// Journal files that are kept to be used again.
 const SPARES_MAX: usize = 2;
+/// Bytes of segments after which they are synced: what waits for the disk is bounded, and the journal's
+/// own syncs never wait behind much of it.
+const SYNC_BYTES: u64 = 8 << 20;
 /// When to look again whether removals may go on.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -46,6 +50,9 @@ pub(crate) struct Settler {
     /// Removals that wait for the cluster's checkpoint.
     removals: Vec<GroupId>,
     hot: Hot,
+    cached: Cached,
+    /// Bytes of segments that are not synced.
+    unsynced_bytes: u64,
     /// Journal files that are in use or may be.
     files: VecDeque<u32>,
     /// Journal files that are free.
@@ -94,6 +101,8 @@ impl Settler {
             checkpoints: BTreeMap::new(),
             removals: Vec::new(),
             hot: Hot::default(),
+            cached: Cached::default(),
+            unsynced_bytes: 0,
             files: VecDeque::from([newest]),
             spares: files,
             first_needed: newest,
@@ -220,10 +229,16 @@ impl Settler {
         run: Run,
     ) -> Result<(), Error> {
         let disk = &*self.node.disk;
+        let from = extent.end;
         let (extent, marks) = segment::append(disk, group.id, extent, last_mark, &run.entries)?;
         group.lock().wrote(extent, marks, run.bytes);
         self.node.take_unsettled(run.bytes);
         self.unsynced(group);
+        self.cached.push(group.id, extent.first, from..extent.end);
+        self.unsynced_bytes += run.bytes;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.sync()?;
+        }
         Ok(())
     }
 
@@ -263,7 +278,10 @@ impl Settler {
             drop(inner);
             self.hot.push(group, kept, bytes);
         }
+        self.unsynced_bytes = 0;
         self.hot.shrink_to(self.node.settings.hot_bytes_max);
+        self.cached
+            .shrink_to(&*self.node.disk, self.node.settings.cached_bytes_max);
         self.keep_checkpoints()
     }
 

@@ -503,7 +503,7 @@ impl Disk for SimDisk {
         let mut inner = self.lock();
         let id = match inner.find(path) {
             Some(id) => id,
-            None if how == Open::Create => {
+            None if how.makes() => {
                 inner.call("cannot open", path)?;
                 let id = inner.add(Node::Data(Data::default()));
                 let (above, name) = split(path);

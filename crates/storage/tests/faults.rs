@@ -16,6 +16,7 @@ fn settings() -> Settings {
         journal_file_bytes: 8 << 10,
         segment_bytes: 5 << 10,
         hot_bytes_max: 1 << 10,
+        cached_bytes_max: 0,
         ..Settings::default()
     }
 }

@@ -24,6 +24,7 @@ fn settings() -> Settings {
         journal_file_bytes: 2 << 10,
         segment_bytes: 600,
         hot_bytes_max: 0,
+        cached_bytes_max: 0,
         ..Settings::default()
     }
 }

@@ -258,6 +258,7 @@ fn tiny() -> Settings {
         journal_file_bytes: 4 << 10,
         segment_bytes: 6 << 10,
         hot_bytes_max: 2 << 10,
+        cached_bytes_max: 0,
         ..Settings::default()
     }
 }

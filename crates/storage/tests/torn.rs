@@ -20,6 +20,7 @@ fn settings() -> Settings {
         journal_file_bytes: 8 << 10,
         segment_bytes: 6 << 10,
         hot_bytes_max: 0,
+        cached_bytes_max: 0,
         ..Settings::default()
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn prepare(
     if let Some(spare) = spare {
         disk.rename(spare, &path)?;
     }
-    let file = disk.open(&path, Open::Create)?;
+    let file = disk.open(&path, Open::Onwards)?;
     let old = file.size()?;
     if old > size {
         file.set_size(size)?;
@@ -61,10 +61,7 @@ pub(crate) fn prepare(
 }
 
 fn zero(file: &dyn File, from: u64, to: u64) -> Result<(), Error> {
-    // A page at a time: the cache keeps a file in pieces as large as it was written in, and counts a
-    // whole piece as written whenever a byte of it is. In large ones, a node's count of bytes written
-    // would be a hundred times what reaches its disk.
-    const CHUNK: u64 = 4 << 10;
+    const CHUNK: u64 = 1 << 20;
     let zeros = vec![0; CHUNK as usize];
     let mut at = from;
     while at < to {

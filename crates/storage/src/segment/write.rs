@@ -1,6 +1,6 @@
 //! Writing segments: runs of committed entries, in large writes.
 
-use std::{io::IoSlice, path::Path};
+use std::{io::IoSlice, ops::Range, path::Path};
 
 use kontiki_raft::{Index, Term};
 use kontiki_wire::{GroupId, Offset, PlacedEntry};
@@ -80,6 +80,14 @@ pub(crate) fn append(
 pub(crate) fn sync(disk: &dyn Disk, group: GroupId, extent: &Extent) -> Result<(), Error> {
     let path = layout::segment_path(group, extent.first);
     disk.open(&path, Open::Write)?.sync()
+}
+
+/// Lets the system forget these bytes of a segment, which are durable.
+pub(crate) fn uncache(disk: &dyn Disk, group: GroupId, first: Index, bytes: Range<u64>) {
+    // One that was removed meanwhile has none.
+    if let Ok(file) = disk.open(&layout::segment_path(group, first), Open::Read) {
+        file.uncache(bytes);
+    }
 }
 
 /// Ends a segment durably, its index with it.

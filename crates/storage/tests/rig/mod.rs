@@ -26,6 +26,7 @@ pub(crate) fn small() -> Settings {
         journal_file_bytes: 16 << 10,
         segment_bytes: 32 << 10,
         hot_bytes_max: 0,
+        cached_bytes_max: 0,
         ..Settings::default()
     }
 }
