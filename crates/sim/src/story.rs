@@ -1,12 +1,15 @@
 //! One story from its beginning to its end: it suffers, it is healed, it must recover, and what its
 //! clients and replicas saw is judged.
 
+use std::collections::BTreeSet;
+
 use kontiki_wire::GroupId;
 
 use crate::{
     checker::{self, Report},
     faults::Counts,
     history::History,
+    member::Member,
     plan::Plan,
     trace::Trace,
     world::World,
@@ -75,7 +78,7 @@ impl World {
         self.until(
             "every group has a leader",
             LEADERS_WITHIN,
-            Self::has_leaders,
+            Self::without_leader,
         );
         let more = self.now + 1_000_000;
         self.run_to(more);
@@ -85,17 +88,14 @@ impl World {
         self.until(
             "everything that was asked for has its fate",
             FATES_WITHIN,
-            |world| {
-                world.producers.iter().all(|producer| producer.is_idle())
-                    && world.orders.iter().all(|order| order.is_done)
-            },
+            Self::without_fate,
         );
         self.read_everything();
-        self.until("all replicas are equal", EQUAL_WITHIN, Self::are_equal);
+        self.until("all replicas are equal", EQUAL_WITHIN, Self::different);
         self.until(
             "all consumers have everything",
             EQUAL_WITHIN,
-            Self::have_consumed,
+            Self::without_all,
         );
     }
 
@@ -121,11 +121,14 @@ impl World {
         }
     }
 
-    fn until(&mut self, what: &str, within: u64, holds: impl Fn(&Self) -> bool) {
+    /// Goes on until nothing is `lacking` any more.
+    fn until(&mut self, what: &str, within: u64, lacking: impl Fn(&Self) -> Option<String>) {
         let end = self.now + within;
-        while self.finding.is_none() && !holds(self) {
+        while self.finding.is_none()
+            && let Some(lacking) = lacking(self)
+        {
             if self.now >= end {
-                self.find(|| format!("not within {} s: {what}", within / 1_000_000));
+                self.find(|| format!("not within {} s: {what}: {lacking}", within / 1_000_000));
                 return;
             }
             let next = self.now + LOOK;
@@ -133,13 +136,13 @@ impl World {
         }
     }
 
-    /// Every group that anybody keeps is led by somebody.
-    fn has_leaders(&self) -> bool {
-        let mut wanted = std::collections::BTreeSet::new();
-        let mut led = std::collections::BTreeSet::new();
+    /// A group that somebody keeps and nobody leads, or a member that does not run.
+    fn without_leader(&self) -> Option<String> {
+        let mut wanted = BTreeSet::new();
+        let mut led = BTreeSet::new();
         for member in &self.members {
             let Some(host) = &member.host else {
-                return false;
+                return Some(format!("{} does not run", member.name));
             };
             for group in host.broker.status(member.clock.now(self.now)).groups {
                 wanted.insert(group.group);
@@ -148,20 +151,35 @@ impl World {
                 }
             }
         }
-        wanted == led
+        let group = wanted.difference(&led).next()?;
+        Some(format!("nobody leads group {group}"))
     }
 
-    /// All that keep a group have the same state of it.
-    fn are_equal(&self) -> bool {
-        let groups: Vec<GroupId> = self.groups();
-        groups.iter().all(|group| {
-            let hosts = self
+    /// Something that was asked for and has not ended.
+    fn without_fate(&self) -> Option<String> {
+        let producer = self
+            .producers
+            .iter()
+            .position(|producer| !producer.is_idle());
+        let producer = producer.map(|number| format!("producer {number} waits"));
+        let order = || self.orders.iter().position(|order| !order.is_done);
+        producer.or_else(|| Some(format!("order {} waits", order()?)))
+    }
+
+    /// Two replicas of a group that have not the same state of it.
+    fn different(&self) -> Option<String> {
+        self.groups().into_iter().find_map(|group| {
+            let state = |member: &Member| member.host.as_ref()?.broker.state(group);
+            let mut states = self
                 .members
                 .iter()
-                .filter_map(|member| member.host.as_ref());
-            let mut states = hosts.filter_map(|host| host.broker.state(*group));
-            let first = states.next();
-            states.all(|state| Some(&state) == first.as_ref())
+                .filter_map(|member| Some((member, state(member)?)));
+            let (first, known) = states.next()?;
+            let (other, state) = states.find(|(_, state)| *state != known)?;
+            Some(format!(
+                "group {group} is at {} on {} and at {} on {}",
+                known.0, first.name, state.0, other.name
+            ))
         })
     }
 
@@ -178,7 +196,8 @@ impl World {
         groups
     }
 
-    fn have_consumed(&self) -> bool {
+    /// A consumer that has not got everything.
+    fn without_all(&self) -> Option<String> {
         let end = |group: GroupId| {
             let hosts = self
                 .members
@@ -187,8 +206,12 @@ impl World {
             let kept = hosts.filter_map(|host| host.topics.get(&group));
             kept.filter_map(|kept| kept.watermark).max()
         };
-        self.consumers.iter().all(|consumer| {
-            consumer.has_ended || end(consumer.group).is_none_or(|end| consumer.next >= end.0)
+        self.consumers.iter().find_map(|consumer| {
+            let end = end(consumer.group).filter(|_| !consumer.has_ended)?;
+            (consumer.next < end.0).then(|| {
+                let (next, group) = (consumer.next, consumer.group);
+                format!("one of group {group} is at {next} and its end is {end}")
+            })
         })
     }
 }
