@@ -125,9 +125,13 @@ impl Raft {
             follower.beat = beat;
             follower.beat_owed = true;
         }
-        // After a restart the leader may believe that all is said, and so say nothing. A new leader's
-        // first beat comes just before its first append, which needs no asking for.
-        let unheard = follower.talk.is_none() && commit > follower.verified && !first;
+        // After a restart, or after it asked for votes, the leader may believe that all is said, and so
+        // say nothing; an append that comes late then brings no more than it brought before. A new
+        // leader's first beat comes just before its first append, which needs no asking for.
+        let lacks = commit > follower.verified && !first;
+        let stays = follower.lacked == Some(follower.verified);
+        let unheard = lacks && (follower.talk.is_none() || stays);
+        follower.lacked = lacks.then_some(follower.verified);
         let known = match self.settings.plants(Planted::CommitUnverified) {
             true => self.log.last().index,
             false => follower.verified,

@@ -220,7 +220,8 @@ impl Progress {
         self.pace = ASK_NOW;
     }
 
-    /// It knows of no conversation. If an append is on its way, that begins one.
+    /// It lacks what it has acknowledged, or knows of no conversation. If an append is on its way, that
+    /// tells it.
     pub(crate) fn unheard(&mut self) {
         if self.pace == Pace::Stream && self.in_flight.is_empty() {
             self.search_again();

@@ -29,6 +29,8 @@ pub(crate) struct Follower {
     /// The highest beat heard in this term.
     pub(crate) beat: u64,
     pub(crate) beat_owed: bool,
+    /// What was verified when a beat last told of a later commit, if the last beat did.
+    pub(crate) lacked: Option<Index>,
     /// The leader wants this member to take over.
     pub(crate) summons: Option<Summons>,
     /// The way back of a recovering member.
@@ -120,6 +122,7 @@ impl State {
             talk: None,
             beat: 0,
             beat_owed: false,
+            lacked: None,
             summons: None,
             way: Way::default(),
         })

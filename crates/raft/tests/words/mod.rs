@@ -204,7 +204,7 @@ pub(crate) fn refusal(before: &Status, asked: &Message) -> String {
             format!("my log ends at {last}")
         }
         Body::Append { head, .. } => format!("my {} is another", head.prev.index),
-        _ => "I know of no conversation".into(),
+        _ => "I lack what is committed".into(),
     }
 }
 
