@@ -246,7 +246,8 @@ fn lane_of(body: &Body) -> PeerLane {
         | Body::BeatReply { .. }
         | Body::TimeoutNow { .. }
         | Body::Rejoin { .. }
-        | Body::RejoinAt { .. } => PeerLane::Beats,
+        | Body::RejoinAt { .. }
+        | Body::Removed { .. } => PeerLane::Beats,
         Body::Append { .. } | Body::Appended { .. } | Body::AppendRejected { .. } => PeerLane::Log,
     }
 }

@@ -152,6 +152,7 @@ mod tests {
             recovering: false,
             home: None,
             config: Membership::default(),
+            config_index: Index(0),
             peers: Vec::new(),
         };
         let peer = PeerStatus {
@@ -161,6 +162,8 @@ mod tests {
             counts: true,
             home: None,
             streaming,
+            caught_up: false,
+            leaving: false,
         };
         peer_state(&peer, &status, Micros(100))
     }

@@ -68,6 +68,8 @@ impl Broker {
                 let ticket = self.tickets.fail_read(id)?;
                 return self.tickets.answer(ticket, response, &mut self.outbox);
             }
+            // A topic's members are those of its birth: nobody asks for others yet.
+            Asked::ChangeEnded { .. } | Asked::ConfigChanged { .. } | Asked::Removed { .. } => {}
             Asked::Halt { reason } => return Err(reason),
         }
         Ok(())

@@ -8,7 +8,6 @@ use crate::{
     input::Planted,
     message::{Body, Message, Session},
     pulse::{Read, Reads},
-    quorum,
     raft::Raft,
     role::{Leader, State},
 };
@@ -45,6 +44,7 @@ impl Raft {
             for peer in &mut leader.peers {
                 peer.on_beat(self.now, &self.settings);
             }
+            self.take_leave();
         }
     }
 
@@ -88,6 +88,7 @@ impl Raft {
     /// Sends a beat to everyone, if its time has come or reads want one.
     pub(crate) fn send_beats(&mut self, out: &mut Vec<Effect>) {
         let (now, term, commit, alone) = (self.now, self.hard.term, self.commit, self.is_alone());
+        let last = self.log.last().index;
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
@@ -100,8 +101,10 @@ impl Raft {
             leader.beats.answered(beat);
         }
         leader.reads.beat_sent(beat);
+        leader.ends.note(now, last, &self.settings);
         for peer in &mut leader.peers {
             peer.beaten(commit);
+            peer.bid_farewell(beat, commit);
             out.push(Effect::Send {
                 to: peer.peer,
                 message: Message {
@@ -145,7 +148,6 @@ impl Raft {
 
     /// A follower lives and still follows.
     pub(crate) fn on_beat_reply(&mut self, from: NodeRef, beat: u64) {
-        let me = self.me;
         let State::Leader(leader) = &mut self.state else {
             return;
         };
@@ -161,12 +163,33 @@ impl Raft {
             return;
         }
         peer.beat = beat;
-        let answered = quorum::reached(self.configs.latest(), |node| match *node == me {
+        if peer.leaving.is_some() {
+            self.take_leave();
+        }
+        self.count_beats();
+    }
+
+    /// Counts what a quorum has answered, and gives the reads that waited for it.
+    pub(crate) fn count_beats(&mut self) {
+        let Some(leader) = self.state.leader() else {
+            return;
+        };
+        let last = leader.beats.last;
+        let answered = self.reached(|node| match *node == self.me {
             true => last,
             false => leader.peer(*node).map_or(0, |peer| peer.beat),
         });
+        let alone = self.is_alone();
+        let Some(leader) = self.state.leader_mut() else {
+            return;
+        };
         leader.beats.answered(answered);
-        while let Some(Read { id, index }) = leader.reads.confirmed(leader.beats.quorum) {
+        let quorum = leader.beats.quorum;
+        // Who has just become alone needs nobody's answer, not even to a beat that is still to leave.
+        while let Some(Read { id, index }) = match alone {
+            true => leader.reads.next(),
+            false => leader.reads.confirmed(quorum),
+        } {
             self.effects.push(Effect::ReadReady { id, index });
         }
     }

@@ -144,7 +144,10 @@ fn check_tail(boot: &Boot, terms: &TermIndex) -> Result<(), String> {
 fn configs(boot: &Boot) -> Result<ConfigHistory, String> {
     let (index, config) = &boot.base_config;
     let check = |config: &Membership| config.check().map_err(str::to_owned);
-    check(config)?;
+    let knows_nothing = boot.base == LogId::ORIGIN && *config == Membership::default();
+    if !knows_nothing {
+        check(config)?;
+    }
     if *index > boot.base.index {
         return Err(format!("a configuration of {index} at base {}", boot.base));
     }

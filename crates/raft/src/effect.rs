@@ -3,6 +3,7 @@
 use crate::{
     entry::Entry,
     ids::{Index, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    input::Membership,
     message::{AppendHead, Message},
 };
 
@@ -72,6 +73,80 @@ pub enum Fate {
     Unknown {
         /// The new leader, if known.
         leader: Option<NodeRef>,
+    },
+}
+
+/// How a change of the configuration ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ChangeEnd {
+    /// It is committed, and no longer joint.
+    Done {
+        /// Where the configuration was appended: what the next change is to expect.
+        index: Index,
+    },
+    /// It certainly did not happen.
+    Refused(ChangeRefused),
+    /// Leadership was lost before it was done. The next leader has it and completes it, or has it not:
+    /// its configuration says which.
+    Unknown {
+        /// The new leader, if known.
+        leader: Option<NodeRef>,
+    },
+}
+
+/// Why a change of the configuration was not taken, which says what to do about it. Nothing happened.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ChangeRefused {
+    /// It is not for this member to take: ask the leader, or when the transfer has ended.
+    Closed(Refused),
+    /// The leader is so new that it has committed nothing yet: ask again in a moment.
+    Unsettled,
+    /// One is under way: ask again when the configuration at `index`, and the one that follows it if it
+    /// is joint, are committed.
+    UnderWay {
+        /// Where the latest configuration was appended.
+        index: Index,
+    },
+    /// The configuration is another than was expected: look at it, and ask again if it is still wanted.
+    Outdated {
+        /// Where the configuration in force was appended.
+        index: Index,
+    },
+    /// It can never be a configuration.
+    Invalid {
+        /// Why not.
+        why: &'static str,
+    },
+    /// A voter that is to be new is not a member: make it a learner first.
+    Stranger {
+        /// Which.
+        node: NodeRef,
+    },
+    /// A learner is too far behind to become a voter, or recovering: until it has caught up, it could
+    /// only hold back what is to be committed.
+    Behind {
+        /// Which.
+        node: NodeRef,
+        /// How far it has come.
+        matched: Index,
+        /// How far the leader's log goes.
+        last: Index,
+    },
+    /// Of the voters there are now fewer than half would stay, and with the others might go what only
+    /// they can still give: do it in more than one step.
+    TooMany {
+        /// How many would stay.
+        stay: usize,
+        /// How many must.
+        least: usize,
+    },
+    /// Of the voters that there would be, too few answer to ever commit it: get them back, or leave
+    /// those out that do not come back.
+    Silent {
+        /// How many answer, the leader included.
+        answering: usize,
+        /// How many must.
+        least: usize,
     },
 }
 
@@ -158,6 +233,29 @@ pub enum Effect {
     TransferEnded {
         /// Why it failed.
         failed: Option<&'static str>,
+    },
+    /// How a change of the configuration ended.
+    ChangeEnded {
+        /// Which.
+        id: ProposalId,
+        /// How.
+        end: ChangeEnd,
+    },
+    /// Another configuration is in force, be it that one was appended or that one was cut off; or the
+    /// one in force was committed. For links, routing and people.
+    ConfigChanged {
+        /// Where it was appended.
+        index: Index,
+        /// Who counts and who copies.
+        config: Membership,
+        /// Whether it is committed, and so not cut off any more.
+        committed: bool,
+    },
+    /// The group goes on without this member since the configuration at `index`, which never reached it.
+    /// It stands for no election until a leader speaks to it again.
+    Removed {
+        /// Where that was decided.
+        index: Index,
     },
     /// A peer said something that a correct peer never says, or an own invariant does not hold. The
     /// member does nothing any more; the host stops.

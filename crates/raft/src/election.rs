@@ -13,26 +13,28 @@ use crate::{
     input::Planted,
     message::{Body, Message, Session},
     progress::Progress,
-    pulse::{Beats, Reads},
-    quorum,
+    pulse::{Beats, Ends, Reads},
     raft::Raft,
     role::{Candidate, Leader, PreCandidate, State},
 };
 
 impl Raft {
-    /// Whether this member may lead.
+    /// Whether this member may lead. One that is left out by a configuration that nobody knows to be
+    /// committed still may: it may be the one whose log nobody may pass over, and then nobody else would
+    /// be elected. Its own vote counts for nothing (dissertation §4.2.2).
     pub(crate) fn electable(&self) -> bool {
-        self.is_whole() && self.configs.latest().is_voter(self.me)
+        let counted = self.configs.committed(self.commit).1.is_voter(self.me);
+        self.is_whole() && (counted || self.configs.latest().is_voter(self.me))
     }
 
     /// Whether it stands for election if there is a reason to.
     pub(crate) fn stands(&self) -> bool {
-        self.electable() && !self.retiring
+        self.electable() && !self.retiring && self.removed.is_none()
     }
 
     /// Whether it needs nobody else.
     pub(crate) fn is_alone(&self) -> bool {
-        self.electable() && quorum::agreed(self.configs.latest(), |node| *node == self.me)
+        self.electable() && self.reached(|node| *node == self.me)
     }
 
     /// Waits for a leader from now on, for a newly drawn time in (E, 2E].
@@ -82,7 +84,7 @@ impl Raft {
             return;
         };
         let yes = |node: &NodeRef| *node == self.me || asker.granted.contains(node);
-        if quorum::agreed(self.configs.latest(), yes) {
+        if self.reached(yes) {
             self.campaign(false, "a quorum would vote for it");
         }
     }
@@ -125,7 +127,7 @@ impl Raft {
             true => own,
             false => candidate.granted.contains(node),
         };
-        if own && quorum::agreed(self.configs.latest(), yes) {
+        if own && self.reached(yes) {
             self.lead();
         }
     }
@@ -133,7 +135,7 @@ impl Raft {
     fn lead(&mut self) {
         let last = self.log.last();
         let mut peers = self.configs.latest().members();
-        peers.remove(&self.me);
+        peers.retain(|peer| peer.id != self.me.id);
         let progress = |peer| Progress::new(peer, Session(1), last.index.next());
         self.state = State::Leader(Box::new(Leader {
             peers: peers.into_iter().map(progress).collect(),
@@ -141,7 +143,10 @@ impl Raft {
             sessions: 1,
             beats: Beats::new(self.now),
             reads: Reads::default(),
+            ends: Ends::default(),
+            change: None,
             summoned: false,
+            stepping_out: false,
         }));
         self.why = "a quorum voted for it";
         self.heard_at = None;
@@ -186,7 +191,10 @@ impl Raft {
                     let fate = Fate::Unknown { leader };
                     self.effects.push(Effect::Fate { id, fate });
                 }
+                self.lose_change(was.change, leader);
                 self.fail_reads(&mut was.reads);
+                // Nobody asked for this hand-over, and its end may never be heard of here.
+                self.handover = self.handover.filter(|_| !was.stepping_out);
             }
         }
         self.leader_known();
@@ -217,6 +225,7 @@ impl Raft {
                 return false;
             }
         }
+        self.removed = None;
         self.heard_at = Some(self.now);
         self.election_at = self.now.after(self.patience);
         self.ask_home(from);
@@ -246,6 +255,7 @@ impl Raft {
     pub(crate) fn on_pre_vote(&mut self, from: NodeRef, term: Term, round: u64, last: LogId) {
         let granted = term >= self.hard.term && !self.is_behind(last) && !self.has_live_leader();
         self.send(from, Body::PreVoteReply { round, granted });
+        self.tell_removed(from);
     }
 
     /// A refusal carries the later term that made it, so that the two sides of a healed split, one

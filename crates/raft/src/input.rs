@@ -112,6 +112,12 @@ pub enum Planted {
     CountRecovering,
     /// A recovering member is told to rejoin after what was proposed before it asked.
     RejoinAtOnce,
+    /// A joint configuration's halves are counted as one set of voters.
+    CountHalvesTogether,
+    /// A change goes from one configuration to the next without the joint one between.
+    ChangeWithoutJoint,
+    /// A joint configuration is left before it is committed.
+    LeaveJointUncommitted,
 }
 
 impl Settings {
@@ -161,7 +167,9 @@ pub struct Boot {
     pub hard: Hard,
     /// The compacted position: entries up to it are gone. The origin while nothing was compacted.
     pub base: LogId,
-    /// The configuration in force at `base`, with the index of the entry that set it.
+    /// The configuration in force at `base`, with the index of the entry that set it. At the origin it
+    /// may be empty, in a member that joins: it will find in the log who counts, and until then it
+    /// votes when it is asked, and does nothing of itself.
     pub base_config: (Index, Membership),
     /// The runs of terms after `base`: the first index of each, and the term. Covers everything up to
     /// the end of the log, the entries in `tail` included.
@@ -224,6 +232,20 @@ pub enum Input {
     },
     /// Campaign now if not leading; asked of the member that placement prefers.
     Campaign,
+    /// Have these voters and these learners from now on, by way of a joint configuration (§6).
+    Change {
+        /// Comes back in exactly one [`crate::Effect::ChangeEnded`].
+        id: ProposalId,
+        /// Where the configuration that is to be changed was appended ([`crate::Status::config_index`]):
+        /// a change is of what its asker has seen, or refused.
+        expect: Index,
+        /// Not joint: only its voters and its learners are looked at.
+        target: Membership,
+        /// Whether to do without the looks ahead: new voters that have not caught up, a majority that
+        /// does not answer, more than half of the voters gone. What is safe stays safe; what is lost, if
+        /// those who are left do not answer, is the group.
+        force: bool,
+    },
     /// The host is about to stop: this member stands for no election from now on, not even when a
     /// leader hands over to it. What it leads it leads until another does.
     Retire,

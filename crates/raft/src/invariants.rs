@@ -5,7 +5,6 @@ use crate::{
     effect::Hard,
     ids::Index,
     input::Planted,
-    quorum,
     raft::Raft,
     role::{Follower, Leader, State},
 };
@@ -157,7 +156,7 @@ impl Raft {
 
     /// Whether nothing waits to be committed that could be: what counts is counted when it comes.
     fn has_committed_all(&self, leader: &Leader) -> bool {
-        let reached = quorum::reached(self.configs.latest(), |node| match *node == self.me {
+        let reached = self.reached(|node| match *node == self.me {
             true => self.writes.durable(),
             false => leader.peer(*node).map_or(Index(0), |peer| peer.counted),
         });
@@ -185,6 +184,12 @@ impl Raft {
             (
                 self.configs.after(self.commit.max(leader.noop)) <= 1,
                 "one uncommitted configuration of its own at most",
+            ),
+            (
+                leader.change.is_none()
+                    || self.configs.latest().is_joint()
+                    || self.configs.latest_index() > self.commit,
+                "a change that waits for its end is not done",
             ),
             (
                 leader.beats.quorum <= leader.beats.last

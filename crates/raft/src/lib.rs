@@ -9,6 +9,8 @@
 
 mod beat;
 mod boot;
+mod change;
+mod checksum;
 mod effect;
 mod election;
 mod entry;
@@ -34,7 +36,9 @@ mod timeless;
 mod transfer;
 mod writes;
 
-pub use effect::{Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog};
+pub use effect::{
+    ChangeEnd, ChangeRefused, Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog,
+};
 pub use entry::{Entry, Kind};
 pub use ids::{
     Incarnation, Index, Life, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,

@@ -39,6 +39,18 @@ impl ConfigHistory {
             .0
     }
 
+    /// The latest that is committed, with where it was appended; the base's always is.
+    pub(crate) fn committed(&self, commit: Index) -> (Index, &Arc<Membership>) {
+        let past = self.0[1..].iter().rev().find(|(at, _)| *at <= commit);
+        let (index, config) = past.unwrap_or(&self.0[0]);
+        (*index, config)
+    }
+
+    /// Whether one that was appended at `index` is not here, though none from there on is compacted.
+    pub(crate) fn lack(&self, index: Index) -> bool {
+        index > self.0[0].0 && self.0.iter().all(|(at, _)| *at != index)
+    }
+
     /// Appends one.
     pub(crate) fn push(&mut self, index: Index, config: Membership) {
         assert!(index > self.latest_index(), "a configuration out of order");
@@ -86,6 +98,35 @@ impl Membership {
         halves.chain(&self.learners).copied().collect()
     }
 
+    /// Whether it names the member at all.
+    #[must_use]
+    pub fn names(&self, node: NodeRef) -> bool {
+        self.is_voter(node) || self.learners.contains(&node)
+    }
+
+    /// The joint configuration on the way from this one, which is not joint, to `target`. Whoever copies
+    /// in `target` and counts until then, counts on until it is reached.
+    pub(crate) fn toward(&self, target: &Self) -> Self {
+        let demoted = target.learners.intersection(&self.voters);
+        let learners = target.learners.difference(&self.voters);
+        Self {
+            voters: target.voters.clone(),
+            outgoing: self.voters.clone(),
+            next_learners: demoted.copied().collect(),
+            learners: learners.copied().collect(),
+        }
+    }
+
+    /// The configuration after this one, which is joint.
+    pub(crate) fn left(&self) -> Self {
+        Self {
+            voters: self.voters.clone(),
+            outgoing: BTreeSet::new(),
+            learners: self.learners.union(&self.next_learners).copied().collect(),
+            next_learners: BTreeSet::new(),
+        }
+    }
+
     /// Why this cannot be a configuration, if it cannot.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.voters.is_empty() {
@@ -96,6 +137,9 @@ impl Membership {
         }
         if self.learners.len() > MEMBERS_MAX {
             return Err("a configuration with more than MEMBERS_MAX learners");
+        }
+        if self.sets().into_iter().any(names_twice) {
+            return Err("a member in two incarnations that are the same kind of member");
         }
         if self.learners.iter().any(|node| self.is_voter(*node)) {
             return Err("a learner that is also a voter");
@@ -150,6 +194,13 @@ impl Membership {
             &self.next_learners,
         ]
     }
+}
+
+/// Whether one member is there in two incarnations, which stand beside each other.
+fn names_twice(set: &BTreeSet<NodeRef>) -> bool {
+    set.iter()
+        .zip(set.iter().skip(1))
+        .any(|(one, next)| one.id == next.id)
 }
 
 /// Takes a count and as many members, which must increase strictly.

@@ -119,4 +119,10 @@ pub enum Body {
         /// An entry that was proposed after it had begun.
         index: Index,
     },
+    /// You are no member any more, which you seem not to know: so says the committed configuration that
+    /// was appended at `index`. Answers a pre-vote, whatever the terms of the two.
+    Removed {
+        /// Where that was decided.
+        index: Index,
+    },
 }

@@ -42,6 +42,17 @@ pub(crate) enum Step {
     Notice,
 }
 
+/// A peer that is no member any more, and is to learn that from the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Leaving {
+    /// Where the configuration without it was appended.
+    pub(crate) index: Index,
+    /// It is told no longer than that.
+    until: Micros,
+    /// The first beat that told it that this is committed, after it had acknowledged having it.
+    told: Option<u64>,
+}
+
 /// One follower.
 ///
 /// Invariant: `matched < next`, and `in_flight_bytes` is the sum over `in_flight`.
@@ -58,6 +69,8 @@ pub(crate) struct Progress {
     pub(crate) counts: bool,
     /// It is recovering in this run, and counts again after this entry.
     pub(crate) rejoin: Option<(Life, Index)>,
+    /// It is no member any more.
+    pub(crate) leaving: Option<Leaving>,
     /// The first entry to send.
     pub(crate) next: Index,
     /// The highest commit index sent to it.
@@ -85,6 +98,7 @@ impl Progress {
             counted: Index(0),
             counts: true,
             rejoin: None,
+            leaving: None,
             next,
             told_commit: Index(0),
             beat: 0,
@@ -277,11 +291,41 @@ impl Progress {
         }
     }
 
+    /// The configuration at `index` does without it.
+    pub(crate) fn leave(&mut self, index: Index, until: Micros) {
+        self.leaving.get_or_insert(Leaving {
+            index,
+            until,
+            told: None,
+        });
+    }
+
+    /// A beat leaves that says how much is committed.
+    pub(crate) fn bid_farewell(&mut self, beat: u64, commit: Index) {
+        let matched = self.matched;
+        if let Some(leaving) = &mut self.leaving
+            && matched.min(commit) >= leaving.index
+        {
+            leaving.told.get_or_insert(beat);
+        }
+    }
+
+    /// Whether it is no member any more, certainly, and knows it or had its time.
+    pub(crate) fn has_left(&self, commit: Index, now: Micros) -> bool {
+        self.leaving.is_some_and(|leaving| {
+            let knows = leaving.told.is_some_and(|told| self.beat >= told);
+            commit >= leaving.index && (knows || now >= leaving.until)
+        })
+    }
+
     /// See [`crate::Raft::forget_time`].
     #[cfg(feature = "planted")]
     pub(crate) fn forget_time(&mut self) {
         self.heard_at = None;
         self.moved_at = Micros(0);
+        if let Some(leaving) = &mut self.leaving {
+            leaving.until = Micros(0);
+        }
         if let Pace::Probe {
             asked: Some(at), ..
         }

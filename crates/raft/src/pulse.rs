@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{Index, Micros, ReadId};
+use crate::{
+    ids::{Index, Micros, ReadId},
+    input::Settings,
+};
 
 /// The beats of one leadership.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -61,6 +64,36 @@ impl Beats {
     }
 }
 
+/// How far the leader's log went at the beats of the last election timeout.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Ends(VecDeque<(Micros, Index)>);
+
+impl Ends {
+    /// A beat leaves. Those that reads want early add nothing.
+    pub(crate) fn note(&mut self, now: Micros, last: Index, settings: &Settings) {
+        let news = |(at, _): &(Micros, Index)| now.since(*at) >= settings.beat_interval;
+        if self.0.back().is_none_or(news) {
+            self.0.push_back((now, last));
+        }
+        let old = |(at, _): &(Micros, Index)| now.since(*at) > settings.election_timeout;
+        while self.0.front().is_some_and(old) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Where the log ended at the first beat after `since`; `None` if there was none.
+    pub(crate) fn after(&self, since: Micros) -> Option<Index> {
+        let later = self.0.iter().find(|(at, _)| *at > since);
+        later.map(|(_, last)| *last)
+    }
+
+    /// See [`crate::Raft::forget_time`].
+    #[cfg(feature = "planted")]
+    pub(crate) fn forget_time(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// A read that waits for its beat to be answered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Read {
@@ -106,6 +139,12 @@ impl Reads {
             return None;
         }
         self.sent.pop_front().map(|(_, read)| read)
+    }
+
+    /// The next read, whatever it waits for.
+    pub(crate) fn next(&mut self) -> Option<Read> {
+        let sent = self.sent.pop_front().map(|(_, read)| read);
+        sent.or_else(|| self.fresh.pop_front())
     }
 
     /// All that wait; none waits any more.

@@ -8,7 +8,8 @@ use crate::{
     input::{Membership, VOTERS_MAX},
 };
 
-/// The greatest value that a quorum has reached; the least value there is if nobody votes.
+/// The greatest value that a quorum has reached; the least value there is if nobody votes. Of yes and no
+/// it is yes if a quorum said so.
 pub(crate) fn reached<T: Ord + Copy + Default>(
     config: &Membership,
     value: impl Fn(&NodeRef) -> T,
@@ -18,11 +19,6 @@ pub(crate) fn reached<T: Ord + Copy + Default>(
         Some(outgoing) => incoming.min(outgoing),
         None => incoming,
     }
-}
-
-/// Whether a quorum said yes.
-pub(crate) fn agreed(config: &Membership, yes: impl Fn(&NodeRef) -> bool) -> bool {
-    reached(config, yes)
 }
 
 /// The greatest value that more than half of `voters` have reached; `None` without voters.
@@ -53,6 +49,10 @@ mod tests {
             id: NodeId(id),
             incarnation: Incarnation(id),
         }
+    }
+
+    fn agreed(config: &Membership, yes: impl Fn(&NodeRef) -> bool) -> bool {
+        reached(config, yes)
     }
 
     /// Halves of up to five members each, overlapping in every possible number.

@@ -1,6 +1,6 @@
 //! The door.
 
-use std::{fmt, mem};
+use std::{fmt, mem, sync::Arc};
 
 use crate::{
     boot,
@@ -57,7 +57,12 @@ pub struct Raft {
     pub(crate) effects: Vec<Effect>,
     pub(crate) why: &'static str,
     pub(crate) witness: Witness,
+    /// The group goes on without this member since the configuration there, which it does not have.
+    pub(crate) removed: Option<Index>,
     announced: (Term, Role, bool),
+    /// The configuration that was last said to be in force, where it was appended, and whether it was
+    /// committed.
+    pub(crate) announced_config: (Arc<Membership>, Index, bool),
     halted: Option<Halted>,
 }
 
@@ -91,6 +96,8 @@ pub struct Status {
     pub home: Option<Index>,
     /// The configuration in force.
     pub config: Membership,
+    /// Where it was appended: what a change of it is to expect.
+    pub config_index: Index,
     /// What a leader knows of the others; empty when not leading.
     pub peers: Vec<PeerStatus>,
 }
@@ -110,6 +117,11 @@ pub struct PeerStatus {
     pub heard: Option<Micros>,
     /// Whether appends are streamed to it (rather than probed).
     pub streaming: bool,
+    /// Whether it has on its disk what the leader's log held an election timeout ago: as a learner it
+    /// may become a voter.
+    pub caught_up: bool,
+    /// Whether it is no member any more, and only has to be told so.
+    pub leaving: bool,
 }
 
 /// What makes a log unfit to start from.
@@ -140,6 +152,8 @@ impl Raft {
         };
         let state = State::follower(None, commit);
         let hard = boot.hard(held.terms.last());
+        let config_index = held.configs.latest_index();
+        let config = Arc::clone(held.configs.latest());
         let mut raft = Self {
             me: boot.me,
             sound: true,
@@ -155,7 +169,9 @@ impl Raft {
             configs: held.configs,
             commit,
             handed: boot.applied,
+            removed: None,
             announced: (hard.term, state.role(), hard.recovering),
+            announced_config: (config, config_index, config_index <= commit),
             state,
             heard_at: None,
             patience: Micros(0),
@@ -189,6 +205,12 @@ impl Raft {
             Input::Propose { time, proposals } => self.on_propose(time, proposals),
             Input::Read { id } => self.on_read(id),
             Input::Transfer { to } => self.on_transfer(to),
+            Input::Change {
+                id,
+                expect,
+                target,
+                force,
+            } => self.on_change(id, expect, &target, force),
             Input::Campaign => self.on_campaign(),
             Input::Retire => self.on_retire(),
             Input::Persisted { upto } => {
@@ -203,6 +225,7 @@ impl Raft {
             Input::Reachable { peer, open } => self.on_reachable(peer, open),
         }
         self.try_rejoin();
+        self.go_on_changing();
         self.check();
     }
 
@@ -220,6 +243,7 @@ impl Raft {
         }
         out.append(&mut self.effects);
         self.announce(out);
+        self.announce_config(out);
         if self.sound {
             self.send_votes(out);
             self.send_grant(out);
@@ -255,14 +279,17 @@ impl Raft {
     /// What it knows.
     #[must_use]
     pub fn status(&self, now: Micros) -> Status {
-        let peers = self.state.leader().map_or(&[][..], |leader| &leader.peers);
-        let peers = peers.iter().map(|peer| PeerStatus {
+        let leader = self.state.leader().into_iter();
+        let peers = leader.flat_map(|leader| leader.peers.iter().map(move |peer| (leader, peer)));
+        let peers = peers.map(|(leader, peer)| PeerStatus {
             peer: peer.peer,
             matched: peer.matched,
             counts: peer.counts,
             home: peer.rejoin.filter(|_| !peer.counts).map(|(_, index)| index),
             heard: peer.heard_at.map(|at| now.since(at)),
             streaming: peer.is_streaming(),
+            caught_up: self.has_caught_up(leader, peer),
+            leaving: peer.leaving.is_some(),
         });
         Status {
             me: self.me,
@@ -279,6 +306,7 @@ impl Raft {
             recovering: self.is_recovering(),
             home: self.home(),
             config: (**self.configs.latest()).clone(),
+            config_index: self.configs.latest_index(),
             peers: peers.collect(),
         }
     }
@@ -305,12 +333,13 @@ impl Raft {
             return;
         }
         match body {
-            // These three deal with the term in their own way.
+            // These four deal with the term in their own way.
             Body::PreVote { round, last } => return self.on_pre_vote(from, term, round, last),
             Body::PreVoteReply { round, granted } => {
                 return self.on_pre_vote_reply(from, term, round, granted);
             }
             Body::Vote { last, transfer } => return self.on_vote(from, term, last, transfer),
+            Body::Removed { index } => return self.on_removed(index),
             Body::VoteReply { .. }
                 if term < self.hard.term && self.settings.plants(Planted::CountStaleVote) => {}
             _ if term < self.hard.term => return self.refuse_stale(from, body),
@@ -338,7 +367,10 @@ impl Raft {
             Body::TimeoutNow { need } => self.on_summons(from, need),
             Body::Rejoin { life } => self.on_rejoin(from, life),
             Body::RejoinAt { life, index } => self.on_rejoin_at(from, life, index),
-            Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Vote { .. } => {}
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::Removed { .. } => {}
         }
     }
 

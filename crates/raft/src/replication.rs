@@ -8,7 +8,6 @@ use crate::{
     log::{ENTRY_WEIGHT, Log, weight},
     message::{AppendHead, Body, Message, Session},
     progress::{Progress, Span, Step},
-    quorum,
     raft::Raft,
     role::State,
 };
@@ -133,7 +132,7 @@ impl Raft {
             true => self.log.last().index,
             false => self.writes.durable(),
         };
-        let reached = quorum::reached(self.configs.latest(), |node| match *node == self.me {
+        let reached = self.reached(|node| match *node == self.me {
             true => own,
             false => leader.peer(*node).map_or(Index(0), |peer| peer.counted),
         });

@@ -2,10 +2,10 @@
 
 use crate::{
     effect::Role,
-    ids::{Index, LogId, Micros, NodeRef},
+    ids::{Index, LogId, Micros, NodeRef, ProposalId},
     message::Session,
     progress::Progress,
-    pulse::{Beats, Reads},
+    pulse::{Beats, Ends, Reads},
 };
 
 /// The role and its data.
@@ -97,8 +97,14 @@ pub(crate) struct Leader {
     pub(crate) sessions: u64,
     pub(crate) beats: Beats,
     pub(crate) reads: Reads,
+    /// How far the log went lately.
+    pub(crate) ends: Ends,
+    /// The change of the configuration that waits for its end.
+    pub(crate) change: Option<ProposalId>,
     /// The target has been told to take over.
     pub(crate) summoned: bool,
+    /// It hands over because the configuration does without it.
+    pub(crate) stepping_out: bool,
 }
 
 impl State {

@@ -22,6 +22,7 @@ impl Raft {
         }
         if let State::Leader(leader) = &mut self.state {
             leader.beats.forget_time();
+            leader.ends.forget_time();
             leader.peers.iter_mut().for_each(|p| p.forget_time());
         }
         self.check();

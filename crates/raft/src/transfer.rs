@@ -72,11 +72,13 @@ impl Raft {
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
+        // Who leaves for good lets all that was taken be answered first.
+        let answered = !leader.stepping_out || self.commit == need.index;
         let ready = leader
             .peer(handover.to)
             .is_some_and(|peer| peer.counted == need.index);
         let ready = ready || self.settings.plants(Planted::TransferUnready);
-        if leader.summoned || !ready {
+        if leader.summoned || !ready || !answered {
             return;
         }
         leader.summoned = true;

@@ -585,6 +585,7 @@ fn messages() -> Vec<Sample> {
         "beat-reply" Body::BeatReply { .. } => Body::BeatReply { beat: 12 };
         "timeout-now" Body::TimeoutNow { .. } => Body::TimeoutNow { need: id(9, 101) };
         "rejoin" Body::Rejoin { .. } => Body::Rejoin { life: Life(0x1ee7) };
+        "removed" Body::Removed { .. } => Body::Removed { index: Index(103) };
         "rejoin-at" Body::RejoinAt { .. } => Body::RejoinAt { life: Life(0x1ee7), index: Index(102) };
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 12, in the order of `kontiki_raft::Body`
+//!  8  kind      u8    1 to 13, in the order of `kontiki_raft::Body`
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
@@ -41,6 +41,7 @@ const BEAT_REPLY: u8 = 9;
 const TIMEOUT_NOW: u8 = 10;
 const REJOIN: u8 = 11;
 const REJOIN_AT: u8 = 12;
+const REMOVED: u8 = 13;
 
 const HEAD_BYTES: usize = 9;
 const APPEND_BYTES: usize = 8 + 16 + 8 + 4;
@@ -59,7 +60,7 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Body::Appended { .. } => 8 + 8 + 1,
         Body::Beat { .. } | Body::RejoinAt { .. } => 8 + 8,
         Body::AppendRejected { .. } => 8 + 16 + 16,
-        Body::BeatReply { .. } | Body::Rejoin { .. } => 8,
+        Body::BeatReply { .. } | Body::Rejoin { .. } | Body::Removed { .. } => 8,
         Body::TimeoutNow { .. } => 16,
     };
     8 + HEAD_BYTES + content
@@ -135,6 +136,10 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
         Body::RejoinAt { life, index } => {
             out.put_u8(REJOIN_AT);
             out.put_u64_le(life.0);
+            out.put_u64_le(index.0);
+        }
+        Body::Removed { index } => {
+            out.put_u8(REMOVED);
             out.put_u64_le(index.0);
         }
     }
@@ -218,6 +223,9 @@ pub(crate) fn decode_message(
         },
         REJOIN_AT => Body::RejoinAt {
             life: Life(scan.u64()?),
+            index: Index(scan.u64()?),
+        },
+        REMOVED => Body::Removed {
             index: Index(scan.u64()?),
         },
         other => return Err(unknown("the kind of message", other)),

@@ -351,6 +351,9 @@ fn message() -> impl Strategy<Value = GroupMessage> {
             life: Life(life),
             index: Index(index),
         }),
+        any::<u64>().prop_map(|index| Body::Removed {
+            index: Index(index)
+        }),
     ];
     let other = (any::<u64>(), body).prop_map(|(term, body)| Message {
         term: Term(term),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{
-    Body, Effect, Entry, Fate, Input, Kind, Membership, Message, Micros, NodeId, Proposal,
-    ProposalId, ReadId, SendLog, Settings,
+    Body, Effect, Entry, Fate, Index, Input, Kind, Membership, Message, Micros, NodeId, NodeRef,
+    Proposal, ProposalId, ReadId, SendLog, Settings,
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Cluster {
     settings: Settings,
+    seed: u64,
     now: Micros,
     members: BTreeMap<u64, Member>,
     network: VecDeque<Flight>,
@@ -42,8 +43,8 @@ pub(crate) struct Cluster {
 /// A message under way.
 #[derive(Clone)]
 struct Flight {
-    from: u64,
-    to: u64,
+    from: NodeRef,
+    to: NodeRef,
     message: Message,
 }
 
@@ -69,6 +70,13 @@ impl Cluster {
                 let input = Input::Transfer { to: NodeId(to) };
                 self.ask(member, &format!("transfer to {to}"), input)?;
             }
+            Command::Change {
+                member,
+                target,
+                expect,
+                force,
+            } => self.change(member, target, expect, force)?,
+            Command::Join(node) => self.join(node)?,
             Command::Reachable { member, peer, open } => {
                 let word = if open { "open" } else { "closed" };
                 let peer_id = NodeId(peer);
@@ -106,6 +114,7 @@ impl Cluster {
     fn found(&mut self, count: u64, config: &Membership, seed: u64, settings: Settings) -> Played {
         *self = Self {
             settings,
+            seed,
             ..Self::default()
         };
         for member in 1..=count {
@@ -116,6 +125,35 @@ impl Cluster {
             self.start(member, true)?;
         }
         Ok(())
+    }
+
+    fn change(
+        &mut self,
+        member: u64,
+        target: Membership,
+        expect: Option<u64>,
+        force: bool,
+    ) -> Played {
+        self.proposals += 1;
+        let id = self.proposals;
+        let now = self.now;
+        let status = self.member(member)?.raft.as_ref().map(|r| r.status(now));
+        let known = status.map_or(Index(0), |status| status.config_index);
+        let said = format!("change p{id} to {}", words::config(&target));
+        self.open.insert(format!("p{id}"));
+        let input = Input::Change {
+            id: ProposalId(id),
+            expect: expect.map_or(known, Index),
+            target,
+            force,
+        };
+        self.ask(member, &said, input)
+    }
+
+    fn join(&mut self, node: NodeRef) -> Played {
+        let member = Member::new(node, Membership::default(), self.seed);
+        self.members.insert(node.id.0, member);
+        self.start(node.id.0, true)
     }
 
     fn boot(&mut self, member: u64, disk: Disk) -> Played {
@@ -168,7 +206,7 @@ impl Cluster {
                 self.persist(*voter, usize::MAX)?;
             }
             self.network
-                .retain(|f| f.from != member || words::kind(&f.message) != question);
+                .retain(|f| f.from.id.0 != member || words::kind(&f.message) != question);
             for voter in voters {
                 self.deliver(&Pick::all(*voter, member, answer))?;
             }
@@ -215,7 +253,7 @@ impl Cluster {
 
     fn deliver(&mut self, pick: &Pick) -> Played {
         let meant = |flight: &&Flight| {
-            (flight.from, flight.to) == (pick.from, pick.to)
+            (flight.from.id.0, flight.to.id.0) == (pick.from, pick.to)
                 && (pick.kind.as_deref()).is_none_or(|kind| kind == words::kind(&flight.message))
         };
         let picked = self
@@ -248,8 +286,13 @@ impl Cluster {
     fn arrive(&mut self, flight: Flight) -> Played {
         let heading = flight.say();
         let Flight { from, to, message } = flight;
-        let from = node(from);
-        self.turn(to, heading, Some(Input::Message { from, message }))
+        let runs = self.members.get(&to.id.0).map(|member| member.me);
+        if runs.is_some_and(|runs| runs != to) {
+            let reborn = "was for one that is no more".to_owned();
+            self.transcript.event(&heading, &[reborn]);
+            return Ok(());
+        }
+        self.turn(to.id.0, heading, Some(Input::Message { from, message }))
     }
 
     /// Whether there was anything to write.
@@ -265,7 +308,8 @@ impl Cluster {
 
     fn stabilize(&mut self) -> Played {
         for _ in 0..STEPS_MAX {
-            let passes = |flight: &Flight| self.gate(flight.from, flight.to) == Gate::Open;
+            let passes =
+                |flight: &Flight| self.gate(flight.from.id.0, flight.to.id.0) == Gate::Open;
             if let Some(at) = self.network.iter().position(passes) {
                 let flight = self.network.remove(at).expect("it was just found");
                 self.arrive(flight)?;
@@ -322,7 +366,8 @@ impl Cluster {
             }
         }
         let links = &self.links;
-        let lost = |flight: &Flight| links.get(&(flight.from, flight.to)) == Some(&Gate::Lost);
+        let lost =
+            |flight: &Flight| links.get(&(flight.from.id.0, flight.to.id.0)) == Some(&Gate::Lost);
         let (lost, kept): (Vec<_>, Vec<_>) = self.network.drain(..).partition(lost);
         self.network = kept.into();
         for flight in lost {
@@ -416,7 +461,7 @@ impl Cluster {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
-                    let name = self.send(id, to.id.0, message.clone());
+                    let name = self.send(id, to, message.clone())?;
                     match sent.iter_mut().find(|(other, _, _)| *other == message) {
                         Some((_, _, names)) => names.push(name),
                         None => {
@@ -427,7 +472,7 @@ impl Cluster {
                 }
                 Effect::SendLog(read) => {
                     let message = self.member(id)?.read_log(&read);
-                    let name = self.send(id, read.to.id.0, message.clone());
+                    let name = self.send(id, read.to, message.clone())?;
                     followed.push(words::effect(&Effect::SendLog(read)));
                     followed.push(format!("sends {name}: {}", words::message(&message)));
                 }
@@ -456,16 +501,18 @@ impl Cluster {
     }
 
     /// Puts a message under way, and says what becomes of it.
-    fn send(&mut self, from: u64, to: u64, message: Message) -> String {
-        let gate = self.gate(from, to);
+    fn send(&mut self, from: u64, to: NodeRef, message: Message) -> Result<String, String> {
+        let gate = self.gate(from, to.id.0);
+        let from = self.member(from)?.me;
         if gate != Gate::Lost {
             self.network.push_back(Flight { from, to, message });
         }
-        match gate {
-            Gate::Open => to.to_string(),
+        let to = words::name(to);
+        Ok(match gate {
+            Gate::Open => to,
             Gate::Held => format!("{to} (held)"),
             Gate::Lost => format!("{to} (lost)"),
-        }
+        })
     }
 
     /// Proposals and reads come back, each once.
@@ -480,6 +527,7 @@ impl Cluster {
                 let (Fate::Refused(_) | Fate::Unknown { .. }) = fate;
                 back.push(format!("p{id}"));
             }
+            Effect::ChangeEnded { id, .. } => back.push(format!("p{id}")),
             Effect::ReadReady { id, .. } | Effect::ReadFailed { id, .. } => {
                 back.push(format!("r{id}"));
             }
@@ -518,7 +566,8 @@ impl Member {
 impl Flight {
     fn say(&self) -> String {
         let message = words::message(&self.message);
-        format!("{}->{} {message}", self.from, self.to)
+        let (from, to) = (words::name(self.from), words::name(self.to));
+        format!("{from}->{to} {message}")
     }
 }
 

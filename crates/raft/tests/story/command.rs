@@ -6,6 +6,8 @@
 //! | `boot 2 log=1,1,2 [term=3] [vote=1] [commit=1]` | starts a member anew from a disk like this; an item may be a configuration: `2{1+2/2+3}` |
 //! | `elect 1 2 3` | 1 campaigns, and nothing but the questions to 2 and 3 and their answers arrives |
 //! | `campaign 1` `propose 1 a b` `read 1` `transfer 1 2` `retire 1` | asks a member for something |
+//! | `change 1 voters=1,2,3 [learners=4] [expect=5] [force]` | asks a leader for another configuration, by default than the one it has |
+//! | `join 4` `join 2'` | a member that knows nothing starts with an empty disk; with a stroke, in the place of the one before, which is gone |
 //! | `reachable 1 2 up` | tells a member that its link to another opened (`down`: closed) |
 //! | `deliver 1->2 [kind] [nth=2] [count=1] [drop] [dup]` | what is under way there arrives, is lost, or arrives and stays under way too |
 //! | `persist 1 [2]` | all queued writes of a member, or so many, reach the disk |
@@ -45,6 +47,13 @@ pub(crate) enum Command {
     Propose(u64, Vec<String>),
     Read(u64),
     Transfer(u64, u64),
+    Change {
+        member: u64,
+        target: Membership,
+        expect: Option<u64>,
+        force: bool,
+    },
+    Join(NodeRef),
     Reachable {
         member: u64,
         peer: u64,
@@ -158,6 +167,17 @@ impl FromStr for Command {
             }
             "read" => Self::Read(words.number("a member")?),
             "transfer" => Self::Transfer(words.number("a member")?, words.number("a target")?),
+            "change" => Self::Change {
+                member: words.number("a member")?,
+                target: Membership {
+                    voters: words.nodes("voters")?.unwrap_or_default(),
+                    learners: words.nodes("learners")?.unwrap_or_default(),
+                    ..Membership::default()
+                },
+                expect: words.named("expect")?,
+                force: words.flag("force"),
+            },
+            "join" => Self::Join(named(words.next("a member")?)?),
             "reachable" => Self::Reachable {
                 member: words.number("a member")?,
                 peer: words.number("a peer")?,
@@ -346,7 +366,15 @@ fn parse<T: FromStr>(word: &str) -> Result<T, String> {
 
 fn nodes(list: &str, between: char) -> Result<BTreeSet<NodeRef>, String> {
     let items = list.split(between).filter(|item| !item.is_empty());
-    items.map(|item| Ok(node(parse(item)?))).collect()
+    items.map(named).collect()
+}
+
+/// A member by its name: a stroke for each disk that it had before.
+fn named(word: &str) -> Result<NodeRef, String> {
+    let id = word.trim_end_matches('\'');
+    let mut member = node(parse(id)?);
+    member.incarnation.0 += (word.len() - id.len()) as u64;
+    Ok(member)
 }
 
 fn path(word: &str) -> Result<Path, String> {

@@ -1,5 +1,6 @@
 //! A group, its disks and its network, driven by one seed.
 
+mod changes;
 mod dice;
 mod oracle;
 mod world;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use kontiki_raft::{
-    Body, Committed, Entry, Fate, Message, NodeId, NodeRef, ProposalId, ReadId, Term,
+    Body, ChangeEnd, Committed, Entry, Fate, Kind, Membership, Message, NodeId, NodeRef,
+    ProposalId, ReadId, Status, Term,
 };
 
-use crate::disk::Disk;
+use crate::{disk::Disk, turmoil::changes};
 
 /// All that was ever promised.
 #[derive(Default)]
@@ -28,6 +29,9 @@ pub(crate) struct Oracle {
     reads: BTreeMap<ReadId, (NodeId, usize)>,
     refused: BTreeSet<u64>,
     pub(crate) acknowledged: usize,
+    /// Changes of the configuration that have not come back, and how many were done.
+    changes: BTreeMap<ProposalId, NodeId>,
+    pub(crate) changed: usize,
 }
 
 impl Oracle {
@@ -66,25 +70,56 @@ impl Oracle {
         assert_eq!(first, now, "two entries at {}", entry.id);
     }
 
-    /// One order, durable on a majority before anyone hears of it.
-    pub(crate) fn commits(&mut self, what: &Committed, by: NodeId, term: Term, disks: &[&Disk]) {
+    /// The latest configuration that was committed, and where.
+    pub(crate) fn config(&self) -> Option<(u64, Membership)> {
+        let entries = self.committed.iter().rev();
+        entries.map(|(entry, _)| entry).find_map(changes::config)
+    }
+
+    pub(crate) fn changes(&mut self, id: ProposalId, at: NodeId) {
+        self.changes.insert(id, at);
+    }
+
+    /// One end each; what is done is committed.
+    pub(crate) fn changed(&mut self, id: ProposalId, end: &ChangeEnd, by: NodeId) {
+        assert_eq!(self.changes.remove(&id), Some(by), "{id} had an end");
+        if let ChangeEnd::Done { .. } = end {
+            self.changed += 1;
+        }
+    }
+
+    /// One order, durable on a majority before anyone hears of it. Whoever has lost it meanwhile, for a
+    /// while or for good, is one of the few that a group can spare.
+    pub(crate) fn commits(
+        &mut self,
+        what: &Committed,
+        by: NodeId,
+        status: &Status,
+        disks: &BTreeMap<NodeRef, &Disk>,
+    ) {
         let entry = &what.entry;
         let at = entry.id.index.0 as usize - 1;
         match self.committed.get(at) {
             Some((known, _)) => assert_eq!(known, entry, "{by} committed another entry"),
             None => {
                 assert_eq!(at, self.committed.len(), "{by} committed across a gap");
-                let held = |disk: &&&Disk| disk.is_forgetful() || disk.log.get(at) == Some(entry);
-                let on = disks.iter().filter(held);
-                assert!(on.count() * 2 > disks.len(), "{} is on few disks", entry.id);
-                if let Some(body) = number(&entry.body) {
+                let held = |disk: &&Disk| disk.is_forgetful() || disk.log.get(at) == Some(entry);
+                for half in [&status.config.voters, &status.config.outgoing] {
+                    let on = half
+                        .iter()
+                        .filter(|n| disks.get(n).is_none_or(held))
+                        .count();
+                    let enough = half.is_empty() || on * 2 > half.len();
+                    assert!(enough, "{} is on few disks", entry.id);
+                }
+                if let Some(body) = number(&entry.body).filter(|_| entry.kind == Kind::Batch) {
                     assert!(self.bodies.insert(body), "proposal {body} came twice");
                     assert!(
                         !self.refused.contains(&body),
                         "{body} was refused, and came"
                     );
                 }
-                self.committed.push((entry.clone(), term));
+                self.committed.push((entry.clone(), status.term));
             }
         }
         if let Some(id) = what.proposal {
@@ -123,12 +158,13 @@ impl Oracle {
     /// What it was asked will never come back.
     pub(crate) fn crashed(&mut self, node: NodeId) {
         self.proposals.retain(|_, at| *at != node);
+        self.changes.retain(|_, at| *at != node);
         self.reads.retain(|_, (at, _)| *at != node);
     }
 
     /// Nothing asked is left without an answer.
     pub(crate) fn is_settled(&self) -> bool {
-        self.proposals.is_empty() && self.reads.is_empty()
+        self.proposals.is_empty() && self.reads.is_empty() && self.changes.is_empty()
     }
 
     /// Whatever a message promises is on its sender's disk.

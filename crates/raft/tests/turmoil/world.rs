@@ -9,12 +9,12 @@ use std::{
 use bytes::Bytes;
 use kontiki_raft::{
     Body, Effect, Entry, Incarnation, Index, Input, Kind, Membership, Message, Micros, NodeId,
-    NodeRef, Persist, Proposal, ProposalId, Raft, ReadId, Role, SendLog, Settings, Term,
+    NodeRef, Persist, Proposal, ProposalId, Raft, ReadId, Role, SendLog, Settings, Status, Term,
 };
 
 use crate::{
     disk::Disk,
-    turmoil::{dice::Dice, oracle::Oracle},
+    turmoil::{changes::GUESTS, dice::Dice, oracle::Oracle},
 };
 
 /// How long the turmoil lasts.
@@ -23,23 +23,27 @@ const MILLI: u64 = 1_000;
 /// A group whose links are whole moves fewer messages in any life here.
 const FLIGHTS_MAX: usize = 20_000;
 
-struct Member {
-    me: NodeRef,
-    raft: Option<Raft>,
-    disk: Disk,
+pub(crate) struct Member {
+    pub(crate) me: NodeRef,
+    /// What it knew of the group when it was born.
+    config: Membership,
+    /// Whether it has ever run.
+    pub(crate) exists: bool,
+    pub(crate) raft: Option<Raft>,
+    pub(crate) disk: Disk,
     queue: VecDeque<Persist>,
     /// Disk and queue together.
-    log: Vec<Entry>,
+    pub(crate) log: Vec<Entry>,
     handed: u64,
-    boots: u64,
+    pub(crate) boots: u64,
     timer: Option<Micros>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Event {
     Flight {
-        from: usize,
-        to: usize,
+        from: NodeRef,
+        to: NodeRef,
         message: Message,
     },
     Written {
@@ -53,12 +57,12 @@ enum Event {
 
 /// One life of a group.
 pub(crate) struct World {
-    seed: u64,
-    dice: Dice,
+    pub(crate) seed: u64,
+    pub(crate) dice: Dice,
     settings: Settings,
-    config: Membership,
-    members: Vec<Member>,
-    now: u64,
+    pub(crate) config: Membership,
+    pub(crate) members: Vec<Member>,
+    pub(crate) now: u64,
     /// By time, and then by order of birth.
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
@@ -67,8 +71,8 @@ pub(crate) struct World {
     loss: u64,
     peace: bool,
     slow_disk: Option<usize>,
-    asked: u64,
-    oracle: Oracle,
+    pub(crate) asked: u64,
+    pub(crate) oracle: Oracle,
     trace: DefaultHasher,
 }
 
@@ -86,14 +90,17 @@ impl World {
             reads_max: dice.pick(&[2, 1024]),
             ..Settings::default()
         };
-        let refs: Vec<_> = (1..=count).map(node).collect();
+        let config = Membership::of((1..=count).map(node));
+        let founders = (1..=count).map(|id| Member::new(node(id), config.clone(), 0));
+        let guests = (1..=GUESTS).map(|id| node(count + id));
+        let guests = guests.map(|me| Member::new(me, Membership::default(), 0));
         let mut world = Self {
             seed,
             loss: dice.pick(&[0, 2, 10, 25]),
             dice,
             settings,
-            config: Membership::of(refs.iter().copied()),
-            members: refs.into_iter().map(Member::new).collect(),
+            members: founders.chain(guests).collect(),
+            config,
             now: 0,
             agenda: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -105,7 +112,8 @@ impl World {
             oracle: Oracle::default(),
             trace: DefaultHasher::new(),
         };
-        for at in 0..world.members.len() {
+        for at in 0..count as usize {
+            world.members[at].exists = true;
             world.start(at, true);
         }
         world
@@ -119,6 +127,11 @@ impl World {
             self.crash(at, usize::MAX);
             self.start(at, false);
         }
+    }
+
+    /// How many changes of the configuration were done.
+    pub(crate) fn changed(&self) -> usize {
+        self.oracle.changed
     }
 
     /// The hash of everything that happened.
@@ -142,9 +155,20 @@ impl World {
         let seed = self.seed;
         let timeout = self.settings.election_timeout.0;
         self.run(self.now + 8 * timeout);
-        let leader = self
-            .leader()
-            .unwrap_or_else(|| panic!("seed {seed}: no leader"));
+        let leader = self.leader().unwrap_or_else(|| {
+            for m in &self.members {
+                let st = m.raft.as_ref().map(|r| r.status(Micros(self.now)));
+                eprintln!("{} {:?}", m.exists, st);
+                for c in m.log.iter().filter_map(crate::turmoil::changes::config) {
+                    eprintln!(
+                        "   {} {:?} / {:?} + {:?}",
+                        c.0, c.1.voters, c.1.outgoing, c.1.learners
+                    );
+                }
+            }
+            eprintln!("{:?}", self.oracle.config());
+            panic!("seed {seed}: no leader")
+        });
         let acknowledged = self.oracle.acknowledged;
         self.propose(leader, 1);
         self.read(leader);
@@ -159,6 +183,7 @@ impl World {
             "seed {seed}: something has no fate"
         );
         self.assert_equal();
+        self.assert_quiet();
     }
 
     /// A follower restarts, its hint of what is committed lost, while nobody proposes anything.
@@ -177,7 +202,7 @@ impl World {
     }
 
     fn assert_equal(&self) {
-        for member in &self.members {
+        for member in self.present() {
             let (seed, me) = (self.seed, member.me);
             let known = (member.handed as usize, member.log.len());
             let all = self.oracle.len();
@@ -217,7 +242,9 @@ impl World {
                 self.crash(at, 0);
             }
             903..912 => self.forget(at),
-            912..950 => {
+            912..915 => self.rebirth(at),
+            915..955 => self.change(),
+            955..975 => {
                 let peer = NodeId(1 + self.dice.below(self.members.len() as u64));
                 let open = self.dice.percent(80);
                 self.turn(at, Input::Reachable { peer, open });
@@ -263,7 +290,7 @@ impl World {
         }
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(crate) fn leader(&self) -> Option<usize> {
         let leads = |member: &Member| {
             let raft = member.raft.as_ref()?;
             (raft.role() == Role::Leader).then(|| raft.status(Micros(0)).term)
@@ -305,7 +332,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, at: usize, keep: usize) {
+    pub(crate) fn crash(&mut self, at: usize, keep: usize) {
         let member = &mut self.members[at];
         for write in member.queue.drain(..).take(keep) {
             member.disk.write(&write);
@@ -314,11 +341,12 @@ impl World {
         self.oracle.crashed(member.me.id);
     }
 
-    /// A member dies and loses most of its disk, unless another has not come home from that yet: with two
-    /// of three nobody would know what was agreed.
+    /// A member dies and loses most of its disk, unless others are needed that have not come home from
+    /// that yet, or never will: nobody would know what was agreed.
     fn forget(&mut self, at: usize) {
-        let alone = self.members.iter().all(|one| !one.disk.is_forgetful());
-        if self.members.len() < 3 || !alone {
+        let mut impaired = self.impaired();
+        impaired.insert(self.members[at].me);
+        if !self.can_spare(&impaired) {
             return;
         }
         self.crash(at, 0);
@@ -327,9 +355,9 @@ impl World {
     }
 
     /// Starts a member that is down.
-    fn start(&mut self, at: usize, fresh: bool) {
+    pub(crate) fn start(&mut self, at: usize, fresh: bool) {
         let member = &mut self.members[at];
-        if member.raft.is_some() {
+        if member.raft.is_some() || !member.exists {
             return;
         }
         if self.dice.percent(30) {
@@ -338,7 +366,7 @@ impl World {
         member.boots += 1;
         member.log = member.disk.log.clone();
         member.handed = 0;
-        let boot = member.disk.boot(member.me, &self.config, fresh);
+        let boot = member.disk.boot(member.me, &member.config, fresh);
         let seed = self.seed ^ member.boots << 32 ^ at as u64;
         let raft = Raft::new(self.settings.clone(), boot, seed, Micros(self.now));
         member.raft = Some(raft.expect("the core starts from what it wrote"));
@@ -360,9 +388,9 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Flight { from, to, message } => {
-                if !self.cut.contains(&(from, to)) {
-                    let from = self.members[from].me;
-                    self.turn(to, Input::Message { from, message });
+                let (at, by) = (place(to), place(from));
+                if !self.cut.contains(&(by, at)) && self.members[at].me == to {
+                    self.turn(at, Input::Message { from, message });
                 }
             }
             Event::Written { at, boot } => {
@@ -388,7 +416,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, at: usize, input: Input) {
+    pub(crate) fn turn(&mut self, at: usize, input: Input) {
         let now = Micros(self.now);
         let Some(raft) = &mut self.members[at].raft else {
             return;
@@ -408,7 +436,7 @@ impl World {
         raft.drain(now, &mut effects);
         let status = raft.status(now);
         for effect in effects {
-            self.perform(at, status.term, effect);
+            self.perform(at, &status, effect);
         }
         let member = &self.members[at];
         if status.role == Role::Leader {
@@ -422,8 +450,9 @@ impl World {
         );
     }
 
-    fn perform(&mut self, at: usize, term: Term, effect: Effect) {
+    fn perform(&mut self, at: usize, status: &Status, effect: Effect) {
         let me = self.members[at].me;
+        self.ends_change(me, &effect);
         match effect {
             Effect::Persist(write) => self.persist(at, write),
             Effect::Send { to, message } => self.send(at, to, message),
@@ -435,19 +464,32 @@ impl World {
                     assert_eq!(committed.entry.id.index.0, member.handed, "{me}: a gap");
                     let held = member.log.get(member.handed as usize - 1);
                     assert_eq!(held, Some(&committed.entry), "{me} committed a stranger");
-                    let disks: Vec<_> = self.members.iter().map(|m| &m.disk).collect();
-                    self.oracle.commits(&committed, me.id, term, &disks);
+                    let disks = self.members.iter().map(|m| (m.me, &m.disk)).collect();
+                    self.oracle.commits(&committed, me.id, status, &disks);
                 }
             }
             Effect::Fate { id, fate } => self.oracle.fate(id, fate, me.id),
             Effect::ReadReady { id, index } => self.oracle.read(id, Some(index.0), me.id),
             Effect::ReadFailed { id, .. } => self.oracle.read(id, None, me.id),
-            Effect::RoleChanged { .. } | Effect::TransferEnded { .. } => {}
+            Effect::RoleChanged { .. }
+            | Effect::TransferEnded { .. }
+            | Effect::ChangeEnded { .. }
+            | Effect::ConfigChanged { .. }
+            | Effect::Removed { .. } => {}
             Effect::Halt { reason } => panic!("seed {}: {me} halts: {reason}", self.seed),
         }
     }
 
     fn persist(&mut self, at: usize, write: Persist) {
+        if let Some(from) = write.truncate_from {
+            let member = &mut self.members[at];
+            assert!(from.0 > member.handed, "{}: a commit was cut", member.me);
+            member.log.truncate(from.0 as usize - 1);
+        }
+        for entry in &write.append {
+            self.follows(at, entry);
+            self.members[at].log.push(entry.clone());
+        }
         let member = &mut self.members[at];
         if let Some(hard) = write.hard {
             let before = member.queue.iter().rev().find_map(|write| write.hard);
@@ -459,14 +501,12 @@ impl World {
                 member.me
             );
         }
-        if let Some(from) = write.truncate_from {
-            assert!(from.0 > member.handed, "{}: a commit was cut", member.me);
-            member.log.truncate(from.0 as usize - 1);
-        }
-        for entry in &write.append {
-            let before = member.log.last().map_or(Term(0), |entry| entry.id.term);
+        let kept = member.log.len() - write.append.len();
+        for (at, entry) in (kept..).zip(&write.append) {
+            let before = at
+                .checked_sub(1)
+                .map_or(Term(0), |at| member.log[at].id.term);
             self.oracle.holds(entry, before);
-            member.log.push(entry.clone());
         }
         member.queue.push_back(write);
         let boot = member.boots;
@@ -479,8 +519,8 @@ impl World {
     fn send(&mut self, from: usize, to: NodeRef, message: Message) {
         let member = &self.members[from];
         Oracle::sends(member.me, to, &message, &member.disk);
-        let to = to.id.0 as usize - 1;
-        assert_ne!(from, to, "a message to itself");
+        let from = member.me;
+        assert_ne!(from.id, to.id, "a message to itself");
         if self.dice.percent(self.loss) {
             return;
         }
@@ -538,18 +578,25 @@ impl World {
 }
 
 impl Member {
-    fn new(me: NodeRef) -> Self {
+    pub(crate) fn new(me: NodeRef, config: Membership, boots: u64) -> Self {
         Self {
             me,
+            config,
+            exists: false,
             raft: None,
             disk: Disk::default(),
             queue: VecDeque::new(),
             log: Vec::new(),
             handed: 0,
-            boots: 0,
+            boots,
             timer: None,
         }
     }
+}
+
+/// Where a member stands.
+fn place(node: NodeRef) -> usize {
+    node.id.0 as usize - 1
 }
 
 fn node(id: u64) -> NodeRef {

@@ -1,8 +1,8 @@
 //! How messages, entries and effects are said: one terse line each, in the field's words.
 
 use kontiki_raft::{
-    Body, Committed, Effect, Entry, Fate, Kind, Life, LogId, Membership, Message, Micros, NodeRef,
-    Persist, Refused, Role, Status,
+    Body, ChangeEnd, ChangeRefused, Committed, Effect, Entry, Fate, Kind, Life, LogId, Membership,
+    Message, Micros, NodeRef, Persist, Refused, Role, Status,
 };
 
 /// The first word of a message, by which a story picks it.
@@ -20,6 +20,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Body::TimeoutNow { .. } => "timeout-now",
         Body::Rejoin { .. } => "rejoin",
         Body::RejoinAt { .. } => "rejoin-at",
+        Body::Removed { .. } => "removed",
     }
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn message(message: &Message) -> String {
         Body::TimeoutNow { need } => format!("need {need}"),
         Body::Rejoin { life } => format!("life {}", brief(*life)),
         Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),
+        Body::Removed { index } => format!("since {index}"),
     };
     format!("{kind} t{term} {rest}")
 }
@@ -89,7 +91,7 @@ pub(crate) fn entry(entry: &Entry) -> String {
 /// A configuration: voters, the outgoing half after a slash, learners after a plus.
 pub(crate) fn config(config: &Membership) -> String {
     let join = |set: &std::collections::BTreeSet<NodeRef>| {
-        let names: Vec<_> = set.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = set.iter().map(|node| name(*node)).collect();
         names.join(" ")
     };
     let mut text = join(&config.voters);
@@ -99,7 +101,16 @@ pub(crate) fn config(config: &Membership) -> String {
     if !config.learners.is_empty() {
         text = format!("{text} + {}", join(&config.learners));
     }
+    if !config.next_learners.is_empty() {
+        text = format!("{text} + later {}", join(&config.next_learners));
+    }
     text
+}
+
+/// A member: its number, and a stroke for each disk that it had before.
+pub(crate) fn name(node: NodeRef) -> String {
+    let strokes = node.incarnation.0.saturating_sub(1) as usize;
+    format!("{}{}", node.id, "'".repeat(strokes))
 }
 
 /// A write.
@@ -154,6 +165,22 @@ pub(crate) fn effect(effect: &Effect) -> String {
             Some(why) => format!("transfer failed: {why}"),
             None => "transfer done".into(),
         },
+        Effect::ChangeEnded { id, end } => match end {
+            ChangeEnd::Done { index } => format!("p{id} done: in force since {index}"),
+            ChangeEnd::Refused(why) => format!("p{id} refused: {}", change_refused(why)),
+            ChangeEnd::Unknown { leader } => {
+                format!("p{id} unknown: leadership lost{}", ask(*leader))
+            }
+        },
+        Effect::ConfigChanged {
+            index,
+            config,
+            committed,
+        } => {
+            let committed = if *committed { ", committed" } else { "" };
+            format!("config of {index}: {}{committed}", self::config(config))
+        }
+        Effect::Removed { index } => format!("learns that it was removed at {index}"),
         Effect::Halt { reason } => format!("halts: {reason}"),
     }
 }
@@ -230,6 +257,28 @@ fn refused(refused: &Refused) -> String {
         Refused::Busy => "busy".into(),
         Refused::NotMember => "not a member".into(),
         Refused::Unsound => "unsound".into(),
+    }
+}
+
+fn change_refused(refused: &ChangeRefused) -> String {
+    match refused {
+        ChangeRefused::Closed(refused) => self::refused(refused),
+        ChangeRefused::Unsettled => "nothing of this term is committed yet".into(),
+        ChangeRefused::UnderWay { index } => format!("the change of {index} is under way"),
+        ChangeRefused::Outdated { index } => format!("the configuration is that of {index}"),
+        ChangeRefused::Invalid { why } => (*why).into(),
+        ChangeRefused::Stranger { node } => format!("{} is no learner", name(*node)),
+        ChangeRefused::Behind {
+            node,
+            matched,
+            last,
+        } => format!("{} is at {matched} of {last}", name(*node)),
+        ChangeRefused::TooMany { stay, least } => {
+            format!("only {stay} voters would stay, {least} must")
+        }
+        ChangeRefused::Silent { answering, least } => {
+            format!("only {answering} voters answer, {least} must")
+        }
     }
 }
 
