@@ -367,7 +367,8 @@ impl Broker {
         };
     }
 
-    fn feed_all(&mut self, now: Now, input: &kontiki_raft::Input) {
+    /// Gives an input to every group.
+    pub(crate) fn feed_all(&mut self, now: Now, input: &kontiki_raft::Input) {
         let ids: Vec<GroupId> = self.groups.keys().copied().collect();
         for id in ids {
             self.feed(now, id, input.clone());

@@ -22,7 +22,7 @@ pub(crate) struct Mending {
     /// What was found damaged, for people.
     damage: String,
     /// Whether the disk had lost promises, too, when this node started.
-    forgot: bool,
+    pub(crate) forgot: bool,
     /// What was applied before, if the group was running in this life.
     resume: Option<Resume>,
     /// Whether there is nothing to do but to wait for the disk.

@@ -1,15 +1,27 @@
-//! What is said of a group in which this node may have forgotten promises: why, from whom it copies,
-//! and what it waits for.
+//! Groups in which this node may have forgotten promises: that all of them are when one is, and what is
+//! said of each: why, from whom it copies, and what it waits for.
 
-use kontiki_raft::{Membership, Micros, NodeId, Status};
+use kontiki_raft::{Input, Membership, Micros, NodeId, Status};
 use kontiki_wire::GroupId;
 
-use crate::broker::Broker;
+use crate::{broker::Broker, input::Now};
 
 /// Sentences in one status; of more groups only the number is told.
 const SENTENCES_MAX: usize = 16;
 
 impl Broker {
+    /// One group was found to have lost what was durable: all of them share the journal that kept it, and
+    /// a vote that it has lost nobody else can tell of.
+    pub(crate) fn forget(&mut self, now: Now) {
+        for mending in self.mending.values_mut() {
+            mending.forgot = true;
+        }
+        for boot in self.parked.values_mut() {
+            boot.boot.forgot = true;
+        }
+        self.feed_all(now, &Input::Forgot);
+    }
+
     /// One sentence for each group in which this node is recovering, or which it mends.
     pub(crate) fn recovering(&self, now: Micros) -> Vec<String> {
         let copying = self.groups.iter().filter_map(|(id, group)| {

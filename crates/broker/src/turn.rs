@@ -61,6 +61,7 @@ impl Broker {
                     why,
                 });
             }
+            Asked::Forgot => self.forget(now),
             Asked::TransferEnded { failed } => return self.transfer_ended(id, failed),
             Asked::ReadReady { id, index } => return self.tickets.confirm_read(id, index),
             Asked::ReadFailed { id, refused } => {

@@ -229,6 +229,10 @@ pub enum Effect {
         /// Why, in a few words for people.
         why: &'static str,
     },
+    /// The leader's word proves that this member's disk has lost what was durable there: it is recovering
+    /// from now on. Whatever else that disk kept may be lost as well, so the host tells all that rely on
+    /// it with [`crate::Input::Forgot`].
+    Forgot,
     /// A transfer ended: `None` when the target leads, otherwise why not.
     TransferEnded {
         /// Why it failed.

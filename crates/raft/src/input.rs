@@ -256,6 +256,8 @@ pub enum Input {
     },
     /// A write failed: this member promises nothing any more.
     PersistFailed,
+    /// The disk has lost promises that this member may have given: it is recovering from now on.
+    Forgot,
     /// The peer cannot be reached, or can again: until then nothing but a probe is built for it.
     Reachable {
         /// The peer.

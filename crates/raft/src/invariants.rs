@@ -17,6 +17,8 @@ pub(crate) struct Witness {
     handed: Index,
     settled: Index,
     quorum_beat: u64,
+    /// Whether this member was told since that it has forgotten.
+    told: bool,
     /// Looks since the whole tail was last walked.
     unwalked: usize,
 }
@@ -28,6 +30,11 @@ impl Witness {
             hard,
             ..Self::default()
         }
+    }
+
+    /// This member is told that it has forgotten: the one way in which a standing goes back.
+    pub(crate) fn tell(&mut self) {
+        self.told = true;
     }
 }
 
@@ -48,6 +55,7 @@ impl Raft {
             handed: self.handed,
             settled: self.log.settled(),
             quorum_beat: self.state.leader().map_or(0, |leader| leader.beats.quorum),
+            told: false,
             unwalked,
         };
     }
@@ -135,7 +143,7 @@ impl Raft {
         } = self.witness;
         let vote_kept =
             self.hard.term > hard.term || hard.vote.is_none() || hard.vote == self.hard.vote;
-        let forgot = self.hard.recovering && !hard.recovering;
+        let forgot = self.hard.recovering && !hard.recovering && !self.witness.told;
         let forward = !forgot
             && hard.term <= self.hard.term
             && commit <= self.commit

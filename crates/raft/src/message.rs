@@ -125,4 +125,9 @@ pub enum Body {
         /// Where that was decided.
         index: Index,
     },
+    /// You have acknowledged this entry to me in this term: if you do not have it, you have forgotten.
+    Vouched {
+        /// The entry.
+        had: LogId,
+    },
 }

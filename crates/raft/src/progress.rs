@@ -219,19 +219,24 @@ impl Progress {
         self.pace = ASK_NOW;
     }
 
-    /// It does not have `prev`; `common` is the leader's own position nearest to what it has.
-    pub(crate) fn rejected(&mut self, prev: Index, common: Index) {
+    /// It does not have `prev`; `common` is the leader's own position nearest to what it has. Whether that
+    /// contradicts what it has acknowledged: it has forgotten, or said so before and was overtaken.
+    pub(crate) fn rejected(&mut self, prev: Index, common: Index) -> bool {
+        if prev <= self.matched {
+            return true;
+        }
         let stale = match self.pace {
             Pace::Probe { .. } => prev.next() != self.next,
             Pace::Stream | Pace::Reading { .. } => prev >= self.next,
         };
-        if stale || prev <= self.matched {
-            return;
+        if stale {
+            return false;
         }
         self.forget_flight();
         // Below what was refused, so that even a senseless hint brings the search to an end.
         self.next = common.min(prev.prev()).max(self.matched).next();
         self.pace = ASK_NOW;
+        false
     }
 
     /// It lacks what it has acknowledged, or knows of no conversation. If an append is on its way, that
@@ -482,9 +487,9 @@ mod tests {
     fn a_refusal_never_goes_below_what_is_matched() {
         let mut peer = streaming();
         peer.sent(Index(20), 10, Index(10), Micros(0));
-        peer.rejected(Index(10), Index(0));
+        assert!(peer.rejected(Index(10), Index(0)));
         assert!(peer.is_streaming(), "what is matched is on its disk");
-        peer.rejected(Index(15), Index(3));
+        assert!(!peer.rejected(Index(15), Index(3)));
         assert_eq!((peer.next, peer.pace), (Index(11), ASK_NOW));
         peer.rejected(Index(15), Index(3));
         assert_eq!(peer.next, Index(11), "a late refusal changes nothing");

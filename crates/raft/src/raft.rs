@@ -223,6 +223,7 @@ impl Raft {
                 self.follow(self.hard.term, None, "a write failed");
             }
             Input::Reachable { peer, open } => self.on_reachable(peer, open),
+            Input::Forgot => self.forget("its disk has lost what it had promised"),
         }
         self.try_rejoin();
         self.go_on_changing();
@@ -367,6 +368,7 @@ impl Raft {
             Body::TimeoutNow { need } => self.on_summons(from, need),
             Body::Rejoin { life } => self.on_rejoin(from, life),
             Body::RejoinAt { life, index } => self.on_rejoin_at(from, life, index),
+            Body::Vouched { had } => self.on_vouched(from, had),
             Body::PreVote { .. }
             | Body::PreVoteReply { .. }
             | Body::Vote { .. }

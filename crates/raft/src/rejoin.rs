@@ -36,13 +36,25 @@
 //!    Hence `counted` beside `matched` in
 //!    [`crate::progress::Progress`], and no flag that a late message could turn.
 //!
+//! **Who does not know that it forgot**, because its disk has lost the end of its log with every trace of
+//! it, is told by its leader: once it refuses what it had acknowledged, the leader says what that was
+//! ([`Body::Vouched`]). The refusal may be an old one, and the word may come late; but the member sees for
+//! itself. If it does not have the entry, it has forgotten, since it had it on its disk in this very term, in
+//! which a log like the leader's only grows. If it has, nothing follows. From then on it is as above; it asks
+//! for the way back once its disk says that it is recovering, for whoever has asked is no longer suspected.
+//!
+//! What it does before it is told, nobody prevents. For an election timeout after its start it gives no
+//! vote, and a leader that lives has told it by then. If there is none, or one that was elected since and so
+//! has heard nothing from it, it votes and acknowledges as if it were whole: then an entry may be lost whose
+//! other keepers cannot be asked either.
+//!
 //! Several members may forget one after the other, as long as there is a quorum without those that
 //! have not come back. Where there is none, as in a group of two, X is never committed and R stays
 //! recovering: nobody but R could say what R has promised.
 
 use crate::{
-    effect::Hard,
-    ids::{Index, Life, NodeRef, WriteSeq},
+    effect::{Effect, Hard},
+    ids::{Index, Life, LogId, NodeRef, WriteSeq},
     input::Planted,
     message::{Body, Session},
     raft::Raft,
@@ -85,10 +97,39 @@ impl Raft {
         let State::Follower(follower) = &mut self.state else {
             return;
         };
-        if self.hard.recovering && follower.way.home.is_none() && now >= follower.way.ask_at {
+        // A life that ends before its disk says so leaves one that does not know.
+        let knows = self.hard.recovering && self.writes.durable_hard().recovering;
+        if knows && follower.way.home.is_none() && now >= follower.way.ask_at {
             follower.way.ask_at = again_at;
             self.send(leader, Body::Rejoin { life });
         }
+    }
+
+    /// The leader says what this member has acknowledged to it in this term.
+    pub(crate) fn on_vouched(&mut self, from: NodeRef, had: LogId) {
+        let State::Follower(follower) = &self.state else {
+            return;
+        };
+        let has = had.index <= self.log.base().index || self.log.contains(had);
+        if follower.leader == Some(from) && !has {
+            self.forget("it does not have what it had acknowledged");
+            self.effects.push(Effect::Forgot);
+        }
+    }
+
+    /// From now on this member is recovering.
+    pub(crate) fn forget(&mut self, why: &'static str) {
+        if self.hard.recovering {
+            return;
+        }
+        let leader = match &self.state {
+            State::Follower(follower) => follower.leader,
+            _ => None,
+        };
+        self.hard.recovering = true;
+        self.grant_owed = false;
+        self.witness.tell();
+        self.follow(self.hard.term, leader, why);
     }
 
     /// A recovering member asks the leader how to come back. The same run gets the same answer; for

@@ -116,7 +116,11 @@ impl Raft {
             return;
         };
         if peer.session == session {
-            peer.rejected(prev.index, common);
+            if peer.rejected(prev.index, common) {
+                let had = self.log.id_at(peer.matched);
+                let had = had.expect("what a peer has matched is in the log");
+                self.send(from, Body::Vouched { had });
+            }
         } else if session == Session::NONE {
             peer.unheard();
         }

@@ -587,6 +587,7 @@ fn messages() -> Vec<Sample> {
         "rejoin" Body::Rejoin { .. } => Body::Rejoin { life: Life(0x1ee7) };
         "removed" Body::Removed { .. } => Body::Removed { index: Index(103) };
         "rejoin-at" Body::RejoinAt { .. } => Body::RejoinAt { life: Life(0x1ee7), index: Index(102) };
+        "vouched" Body::Vouched { .. } => Body::Vouched { had: id(9, 101) };
     }
 }
 

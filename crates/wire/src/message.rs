@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 13, in the order of `kontiki_raft::Body`
+//!  8  kind      u8    1 to 14, in the order of `kontiki_raft::Body`
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
@@ -42,6 +42,7 @@ const TIMEOUT_NOW: u8 = 10;
 const REJOIN: u8 = 11;
 const REJOIN_AT: u8 = 12;
 const REMOVED: u8 = 13;
+const VOUCHED: u8 = 14;
 
 const HEAD_BYTES: usize = 9;
 const APPEND_BYTES: usize = 8 + 16 + 8 + 4;
@@ -61,7 +62,7 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Body::Beat { .. } | Body::RejoinAt { .. } => 8 + 8,
         Body::AppendRejected { .. } => 8 + 16 + 16,
         Body::BeatReply { .. } | Body::Rejoin { .. } | Body::Removed { .. } => 8,
-        Body::TimeoutNow { .. } => 16,
+        Body::TimeoutNow { .. } | Body::Vouched { .. } => 16,
     };
     8 + HEAD_BYTES + content
 }
@@ -141,6 +142,10 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
         Body::Removed { index } => {
             out.put_u8(REMOVED);
             out.put_u64_le(index.0);
+        }
+        Body::Vouched { had } => {
+            out.put_u8(VOUCHED);
+            put_log_id(*had, out);
         }
     }
 }
@@ -228,6 +233,7 @@ pub(crate) fn decode_message(
         REMOVED => Body::Removed {
             index: Index(scan.u64()?),
         },
+        VOUCHED => Body::Vouched { had: log_id(scan)? },
         other => return Err(unknown("the kind of message", other)),
     };
     Ok(Message { term, body })

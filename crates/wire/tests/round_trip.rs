@@ -354,6 +354,7 @@ fn message() -> impl Strategy<Value = GroupMessage> {
         any::<u64>().prop_map(|index| Body::Removed {
             index: Index(index)
         }),
+        id().prop_map(|had| Body::Vouched { had }),
     ];
     let other = (any::<u64>(), body).prop_map(|(term, body)| Message {
         term: Term(term),

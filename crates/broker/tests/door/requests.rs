@@ -1,12 +1,14 @@
 //! What is answered to requests, by whom, and what is refused.
 
 use bytes::Bytes;
-use kontiki_raft::Kind;
+use kontiki_broker::Input;
+use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
-    GroupId, Refusal, Request, Response, Topic, TopicName, TopicSettings, limits::CONTROL_BYTES_MAX,
+    GroupId, GroupMessage, Refusal, Request, Response, Topic, TopicName, TopicSettings,
+    limits::CONTROL_BYTES_MAX,
 };
 
-use crate::hand::{Hand, boot, command, create_command, entry, settings};
+use crate::hand::{Hand, appended, boot, command, create_command, entry, node, settings};
 
 #[test]
 fn node_that_may_have_forgotten_its_promises_takes_nothing_and_says_why() {
@@ -33,6 +35,40 @@ fn node_that_may_have_forgotten_its_promises_takes_nothing_and_says_why() {
         "{why}"
     );
     assert_eq!(status.groups[0].replicas[0].state, "recovering");
+}
+
+#[test]
+fn one_group_that_is_told_that_it_forgot_makes_all_of_them_recover() {
+    let mut hand = Hand::new(settings(3), vec![boot(0, Vec::new())]).unwrap();
+    let topic = command(2, &create_command("a", &[2, 1]));
+    let born = vec![entry(1, Kind::Noop, Bytes::new()), topic];
+    hand.give(appended(0, 2, born));
+    let noop = entry(1, Kind::Noop, Bytes::new());
+    let id = noop.id;
+    hand.give(appended(1, 1, vec![noop]));
+    assert_eq!(hand.status().recovering, Vec::<String>::new());
+    let vouched = |index| Input::Peer {
+        from: node(2),
+        messages: vec![GroupMessage {
+            group: GroupId(1),
+            message: Message {
+                term: Term(1),
+                body: Body::Vouched {
+                    had: LogId {
+                        index: Index(index),
+                        ..id
+                    },
+                },
+            },
+        }],
+    };
+    hand.give(vouched(1));
+    assert_eq!(hand.status().recovering, Vec::<String>::new());
+    hand.give(vouched(2));
+    assert_eq!(hand.status().recovering.len(), 2);
+    for group in [GroupId::CLUSTER, GroupId(1)] {
+        assert!(hand.on_disk(group).boot.hard.recovering, "group {group}");
+    }
 }
 
 #[test]

@@ -201,6 +201,7 @@ impl Member {
             match effect {
                 Effect::Persist(write) => self.queue.push(write),
                 Effect::Send { to, message } if counts(&message.body) => sent.push((to, message)),
+                Effect::Forgot => self.halted = Some("it forgets, and its disk has not".into()),
                 Effect::Halt { reason } => self.halted = Some(reason),
                 _ => {}
             }

@@ -476,6 +476,7 @@ impl World {
             | Effect::ChangeEnded { .. }
             | Effect::ConfigChanged { .. }
             | Effect::Removed { .. } => {}
+            Effect::Forgot => panic!("seed {}: {me} forgets, and its disk has not", self.seed),
             Effect::Halt { reason } => panic!("seed {}: {me} halts: {reason}", self.seed),
         }
     }

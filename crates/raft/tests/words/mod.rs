@@ -21,6 +21,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Body::Rejoin { .. } => "rejoin",
         Body::RejoinAt { .. } => "rejoin-at",
         Body::Removed { .. } => "removed",
+        Body::Vouched { .. } => "vouched",
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Rejoin { life } => format!("life {}", brief(*life)),
         Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),
         Body::Removed { index } => format!("since {index}"),
+        Body::Vouched { had } => format!("{had}"),
     };
     format!("{kind} t{term} {rest}")
 }
@@ -161,6 +163,7 @@ pub(crate) fn effect(effect: &Effect) -> String {
             let why = if why.is_empty() { "a later term" } else { why };
             format!("{} in t{term}: {why}", self::role(role))
         }
+        Effect::Forgot => "has forgotten, and so has its disk".into(),
         Effect::TransferEnded { failed } => match failed {
             Some(why) => format!("transfer failed: {why}"),
             None => "transfer done".into(),
