@@ -190,7 +190,8 @@ impl Raft {
             ),
             // A follower may learn late that the first of two is committed; so may a new leader.
             (
-                self.configs.after(self.commit.max(leader.noop)) <= 1,
+                self.configs.after(self.commit.max(leader.noop)) <= 1
+                    || self.settings.plants(Planted::LeaveJointUncommitted),
                 "one uncommitted configuration of its own at most",
             ),
             (

@@ -37,6 +37,8 @@ const ELECTIONS: Bounds = Bounds {
     campaigns: 2,
     proposals: 0,
     crashes: 1,
+    voters: &[1, 2, 3],
+    target: &[],
     forgets: 0,
     renewals: 0,
     quorum_losses: false,
@@ -64,6 +66,57 @@ const FORGETTING: Bounds = Bounds {
     elected: true,
     ..ELECTIONS
 };
+
+/// 1 leads, is to be left alone, and 2 may take over.
+const SHRINKING: Bounds = Bounds {
+    target: &[1],
+    elected: true,
+    crashes: 0,
+    ..ELECTIONS
+};
+
+/// 1 leads alone and is joined by two, one of which may take over.
+const GROWING: Bounds = Bounds {
+    voters: &[1],
+    target: &[1, 2, 3],
+    campaigns: 1,
+    ..ELECTIONS
+};
+
+/// 1 leads and is left out, and 2 may take over.
+const REPLACING: Bounds = Bounds {
+    voters: &[1, 2],
+    target: &[2, 3],
+    ..SHRINKING
+};
+
+#[test]
+fn no_promise_is_broken_while_members_change_as_far_as_time_goes() {
+    for bounds in [SHRINKING, GROWING, REPLACING] {
+        let states = 40_000;
+        let outcome = run(Bounds { states, ..bounds });
+        let broken = outcome.broken.map(|b| format!("{}:\n{}", b.promise, b.way));
+        assert_eq!(broken, None, "found within {states} states");
+    }
+}
+
+#[test]
+fn a_change_without_a_joint_configuration_agrees_on_two_logs() {
+    let planted = Planted::ChangeWithoutJoint;
+    finds(SHRINKING, planted, "leader completeness");
+}
+
+#[test]
+fn a_joint_configuration_left_before_it_is_committed_agrees_on_two_logs() {
+    let planted = Planted::LeaveJointUncommitted;
+    finds(SHRINKING, planted, "leader completeness");
+}
+
+#[test]
+fn a_joint_configuration_whose_halves_are_counted_together_elects_two() {
+    let planted = Planted::CountHalvesTogether;
+    finds(GROWING, planted, "election safety");
+}
 
 #[test]
 fn no_promise_is_broken_as_far_as_we_go() {

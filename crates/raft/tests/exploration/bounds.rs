@@ -19,6 +19,10 @@ pub(crate) struct Bounds {
     pub(crate) proposals: u8,
     /// Crashes in all.
     pub(crate) crashes: u8,
+    /// Who votes when it begins.
+    pub(crate) voters: &'static [u64],
+    /// Who is to vote instead, if a leader is asked for that; it may be asked once.
+    pub(crate) target: &'static [u64],
     /// Which of them, at some time, may lose its disk; 0 if none.
     pub(crate) forgets: u8,
     /// Conversations begun anew, as after a link came back, in all.
@@ -77,6 +81,8 @@ impl fmt::Display for Bounds {
             campaigns,
             proposals,
             crashes,
+            voters,
+            target,
             forgets,
             renewals,
             quorum_losses,
@@ -94,6 +100,9 @@ impl fmt::Display for Bounds {
              crashes={crashes} forgets={forgets} renewals={renewals} quorum_losses={quorum_losses} \
              append_bytes_max={append_bytes_max} from {logs:?}"
         )?;
+        if !target.is_empty() {
+            write!(f, ", from {voters:?} to {target:?}")?;
+        }
         if *elected {
             f.write_str(", 1 elected")?;
         }

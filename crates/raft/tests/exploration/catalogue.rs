@@ -12,12 +12,12 @@ use std::{
     rc::Rc,
 };
 
-use kontiki_raft::{Membership, Message, NodeRef};
+use kontiki_raft::{Message, NodeRef};
 
 use crate::{
     exploration::{
         bounds::Bounds,
-        member::{Event, Facts, Member, group, nodes},
+        member::{Event, Facts, Member, nodes},
     },
     promises::{History, View},
 };
@@ -38,6 +38,7 @@ pub(crate) enum Act {
     Crash,
     Forget,
     StepDown,
+    Change,
     Renew(u8),
     Propose(u8),
     Arrive(u32),
@@ -61,7 +62,6 @@ pub(crate) struct Follows {
 /// The numbered members, letters, facts and histories, and what follows from what.
 pub(crate) struct Catalogue {
     pub(crate) bounds: Bounds,
-    group: Membership,
     pub(crate) members: Numbers<Member>,
     pub(crate) letters: Numbers<Letter>,
     facts: Numbers<Facts>,
@@ -79,7 +79,6 @@ impl Catalogue {
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            group: group(),
             members: Numbers::new(),
             letters: Numbers::new(),
             facts: Numbers::new(),
@@ -152,7 +151,7 @@ impl Catalogue {
                 me: facts.me,
                 term: facts.term,
                 leads: facts.leads,
-                config: &self.group,
+                config: &facts.config,
                 log: &facts.log,
                 commit: facts.commit,
                 disk: &facts.disk,
@@ -181,6 +180,7 @@ impl Catalogue {
             Act::Crash => Event::Crash,
             Act::Forget => Event::Forget,
             Act::StepDown => Event::StepDown,
+            Act::Change => Event::Change,
             Act::Renew(peer) => Event::Renew(nodes()[usize::from(peer)].id),
             Act::Propose(number) => Event::Propose(number),
             Act::Arrive(letter) => {
@@ -227,6 +227,7 @@ impl Act {
             Self::StepDown => 3,
             Self::Forget => 4,
             Self::Renew(peer) => 5 + usize::from(peer),
+            Self::Change => 8,
             Self::Propose(number) => 8 + usize::from(number),
             Self::Arrive(letter) => 8 + 256 + letter as usize,
         }

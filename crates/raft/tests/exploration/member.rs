@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Forget,
     /// It leads and finds that no quorum answers.
     StepDown,
+    /// It leads and is asked for other voters.
+    Change,
     /// Its link to a member was lost and is back.
     Renew(NodeId),
 }
@@ -45,6 +47,7 @@ pub(crate) struct Facts {
     pub(crate) me: NodeRef,
     pub(crate) term: Term,
     pub(crate) leads: bool,
+    pub(crate) config: Membership,
     pub(crate) log: Vec<Entry>,
     pub(crate) commit: usize,
     pub(crate) disk: Vec<Entry>,
@@ -83,7 +86,7 @@ impl Member {
             ..Settings::default()
         };
         // As if newly founded: what a restart must sit out is time, and time is not looked at.
-        let boot = disk.boot(me, &group(), true);
+        let boot = disk.boot(me, &of(bounds.voters), true);
         let raft = Raft::new(settings, boot, 0, LONG).expect("a disk that the core wrote itself");
         let mut member = Self {
             raft,
@@ -123,6 +126,15 @@ impl Member {
                 return Self::start(self.status().me, bounds, disk);
             }
             Event::StepDown => next.take(Input::Timer, &mut sent),
+            Event::Change => next.take(
+                Input::Change {
+                    id: ProposalId(0),
+                    expect: self.status().config_index,
+                    target: of(bounds.target),
+                    force: true,
+                },
+                &mut sent,
+            ),
             Event::Renew(peer) => {
                 for open in [false, true] {
                     let peer = *peer;
@@ -158,6 +170,7 @@ impl Member {
             me: status.me,
             term: status.term,
             leads: status.role == Role::Leader,
+            config: status.config,
             log: whole.log,
             commit: status.commit.0 as usize,
             disk: self.disk.log.clone(),
@@ -174,18 +187,20 @@ impl Member {
         self.raft.handle(LONG, Input::Campaign);
         let mut effects = Vec::new();
         self.raft.drain(LONG, &mut effects);
-        let asked = effects.iter().find_map(|effect| match effect {
+        let asked = effects.iter().filter_map(|effect| match effect {
             Effect::Send { to, message } => match message.body {
                 Body::PreVote { round, .. } => Some((*to, message.term, round)),
                 _ => None,
             },
             _ => None,
         });
-        if let Some((from, term, round)) = asked {
+        for (from, term, round) in asked {
             let granted = true;
             let body = Body::PreVoteReply { round, granted };
             let message = Message { term, body };
-            self.take(Input::Message { from, message }, sent);
+            if self.raft.role() == Role::PreCandidate {
+                self.take(Input::Message { from, message }, sent);
+            }
         }
     }
 
@@ -246,9 +261,13 @@ pub(crate) fn nodes() -> [NodeRef; 3] {
     })
 }
 
-/// All of them vote.
-pub(crate) fn group() -> Membership {
-    Membership::of(nodes())
+/// These vote.
+fn of(voters: &[u64]) -> Membership {
+    Membership::of(
+        nodes()
+            .into_iter()
+            .filter(|node| voters.contains(&node.id.0)),
+    )
 }
 
 /// So late that every deadline has passed.

@@ -163,6 +163,7 @@ fn trace(catalogue: &mut Catalogue, origins: &[Origin], last: Origin, promise: S
             }
             Act::Crash => format!("{} crashes and starts again", at + 1),
             Act::Forget => format!("{} loses its disk and starts again", at + 1),
+            Act::Change => format!("{} is asked for other voters", at + 1),
             Act::StepDown => format!("{} finds no quorum", at + 1),
             Act::Renew(peer) => format!("{} begins anew with {}", at + 1, peer + 1),
         };

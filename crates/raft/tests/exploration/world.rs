@@ -21,6 +21,7 @@ pub(crate) struct Past {
     proposals: u8,
     crashes: u8,
     forgot: bool,
+    changed: bool,
     renewals: u8,
 }
 
@@ -87,6 +88,7 @@ impl World {
             if glance.leads {
                 let number = past.proposals + 1;
                 may(number <= bounds.proposals, Act::Propose(number));
+                may(!bounds.target.is_empty() && !past.changed, Act::Change);
                 may(bounds.quorum_losses, Act::StepDown);
                 for peer in (0..3).filter(|peer| *peer != at) {
                     may(past.renewals < bounds.renewals, Act::Renew(peer));
@@ -118,6 +120,7 @@ impl World {
             Act::Propose(_) => past.proposals += 1,
             Act::Crash => past.crashes += 1,
             Act::Forget => past.forgot = true,
+            Act::Change => past.changed = true,
             Act::Renew(_) => past.renewals += 1,
             Act::Arrive(_) | Act::Persist | Act::StepDown => {}
         }
@@ -160,6 +163,7 @@ impl Past {
         self.campaigns <= other.campaigns
             && self.crashes <= other.crashes
             && self.forgot <= other.forgot
+            && self.changed == other.changed
             && self.renewals <= other.renewals
             && self.proposals == other.proposals
             && self.sent.cover(&other.sent)
