@@ -321,6 +321,10 @@ impl Ledger {
             Observation::Took {
                 input: Input::Persisted { upto },
             } => member.persisted(*upto),
+            // Peers gave what was missing: the group is taken up from the disk again.
+            Observation::Took {
+                input: Input::Mended(found),
+            } => member.groups.entry(found.group).or_default().start(found),
             Observation::Harmed => {
                 for (group, replica) in &mut member.groups {
                     replica.harmed = true;

@@ -124,6 +124,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_mending_brought_is_durable() {
+        let mut trial = Trial::<PromisesWaitForTheDisk>::default();
+        trial.writes_hard(1, 1, 1, None).unwrap();
+        trial.writes(1, 2, &[(1, 1), (2, 1), (3, 1)]).unwrap();
+        trial.synced(1, 1).unwrap();
+        trial.dies(1).unwrap();
+        trial.starts_damaged(1, 3).unwrap();
+        trial.says(1, 2, 1, appended(3)).unwrap_err();
+        trial.mended(1, 3, &[(1, 1)]).unwrap();
+        trial.says(1, 2, 1, appended(4)).unwrap_err();
+        trial.writes(1, 1, &[(4, 1)]).unwrap();
+        trial.says(1, 2, 1, appended(4)).unwrap_err();
+    }
+
+    #[test]
     fn a_vote_given_before_it_is_synced_is_found() {
         let mut trial = Trial::<PromisesWaitForTheDisk>::default();
         trial.writes_hard(1, 1, 4, Some(2)).unwrap();

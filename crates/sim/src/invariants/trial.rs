@@ -85,6 +85,17 @@ fn found(boot: Boot) -> GroupBoot {
     }
 }
 
+fn ends(member: u64, last: u64, terms: &[(u64, u64)]) -> Boot {
+    let terms = terms
+        .iter()
+        .map(|(index, term)| (Index(*index), Term(*term)));
+    Boot {
+        terms: terms.collect(),
+        last: Index(last),
+        ..empty(member)
+    }
+}
+
 fn empty(member: u64) -> Boot {
     Boot {
         me: node(member),
@@ -297,16 +308,22 @@ impl<P: Promise> Trial<P> {
 
     /// Starts with a log that ends at `last` and has these runs of terms.
     pub(super) fn starts(&mut self, member: u64, last: u64, terms: &[(u64, u64)]) -> Verdict {
-        let terms = terms
-            .iter()
-            .map(|(index, term)| (Index(*index), Term(*term)));
-        let boot = Boot {
-            terms: terms.collect(),
-            last: Index(last),
-            ..empty(member)
-        };
-        let groups = [found(boot)];
+        let groups = [found(ends(member, last, terms))];
         self.see(member, &Observation::Started { groups: &groups })
+    }
+
+    /// Starts with a log that lacks an entry.
+    pub(super) fn starts_damaged(&mut self, member: u64, last: u64) -> Verdict {
+        let mut damaged = found(ends(member, last, &[(1, 1)]));
+        damaged.missing = vec![(Index(1), Index(1))];
+        let groups = [damaged];
+        self.see(member, &Observation::Started { groups: &groups })
+    }
+
+    /// What its peers gave makes the log whole.
+    pub(super) fn mended(&mut self, member: u64, last: u64, terms: &[(u64, u64)]) -> Verdict {
+        let whole = found(ends(member, last, terms));
+        self.takes(member, &Input::Mended(Box::new(whole)))
     }
 
     /// Starts as one that may have forgotten promises.
