@@ -2,7 +2,7 @@
 
 mod shell;
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -138,7 +138,7 @@ fn the_tour_of_a_newcomer() {
     }
     again.ends();
     assert!(
-        !std::fs::exists(text(&ready["dir"])).unwrap(),
+        !fs::exists(text(&ready["dir"])).unwrap(),
         "the fresh folder is removed"
     );
     shell
@@ -199,15 +199,15 @@ fn what_a_live_cluster_refuses_is_said_in_sentences() {
     shell
         .run(&["init", "--data", "other", "--member", "n1@127.0.0.1:1"])
         .ends(0, &[]);
-    let ours = std::fs::read_to_string(shell.path("d/context.toml")).unwrap();
+    let ours = fs::read_to_string(shell.path("d/context.toml")).unwrap();
     let address = ours
         .lines()
         .find(|line| line.starts_with("addresses"))
         .unwrap();
-    let theirs = std::fs::read_to_string(shell.path("other/context.toml")).unwrap();
+    let theirs = fs::read_to_string(shell.path("other/context.toml")).unwrap();
     let mixed = theirs.replace("addresses = [\"127.0.0.1:1\"]", address);
     assert_ne!(theirs, mixed);
-    std::fs::write(shell.path("other/context.toml"), mixed).unwrap();
+    fs::write(shell.path("other/context.toml"), mixed).unwrap();
     shell
         .run(&["-c", "other", "topic", "list"])
         .ends(1, &["certificate is refused", "of one cluster"]);
@@ -253,9 +253,24 @@ fn a_bench_measures_and_verifies() {
         shell.run(&words).ends(0, &[]).json()
     };
     let second = ["--seconds", "1", "--warm-up", "0"];
-    let appended = run(&[&["append", "--producers", "2"][..], &second].concat());
+    let plots = tempfile::tempdir().unwrap();
+    let plot = plots.path().join("latencies.svg");
+    let drawn = ["--verify", "--plot", plot.to_str().unwrap()];
+    let append = ["append", "--producers", "2"];
+    let appended = run(&[&append[..], &drawn, &second].concat());
     let records = appended["records"].as_u64().unwrap();
     assert!(records > 0);
+    assert!(appended["read_back"].as_u64().unwrap() >= records);
+    assert!(
+        appended["verdict"]
+            .as_str()
+            .unwrap()
+            .contains("acknowledged")
+    );
+    assert!(fs::read_to_string(&plot).unwrap().starts_with("<svg "));
+    let spread = ["append", "--topics", "3", "--producers", "4", "--verify"];
+    let spread = run(&[&spread[..], &second].concat());
+    assert!(spread["read_back"].as_u64().unwrap() >= spread["records"].as_u64().unwrap());
     assert_eq!(
         appended["records_per_second"].as_f64().unwrap(),
         records as f64

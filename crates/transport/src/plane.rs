@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kontiki_wire::limits::{CLIENT_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
 use quinn::{
-    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     congestion::CubicConfig,
 };
 
@@ -70,6 +70,13 @@ const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
 /// The round trip assumed before the first is measured. A lost first packet is sent again after three
 /// of them; the library's third of a second would make that a second.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+/// Packets that may wait for one acknowledgement of QUIC's own. Each costs both ends a wake-up, and an append
+/// or its answer is often on its way back anyway.
+const UNACKNOWLEDGED_MAX: u32 = 9;
+
+/// How long the first of them waits at most.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// Pieces of received data, each from one packet, that are taken off a stream at a time.
 pub(crate) const CHUNKS: usize = 32;
@@ -195,8 +202,12 @@ impl Bounds {
             .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
         let mut congestion = CubicConfig::default();
         congestion.initial_window(INITIAL_WINDOW);
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX))
+            .max_ack_delay(Some(ACK_DELAY_MAX));
         let mut config = TransportConfig::default();
         config
+            .ack_frequency_config(Some(acks))
             .congestion_controller_factory(Arc::new(congestion))
             .max_concurrent_bidi_streams(VarInt::from_u32(streams))
             .max_concurrent_uni_streams(VarInt::from_u32(0))

@@ -7,9 +7,11 @@ mod machine;
 mod outcome;
 mod pace;
 mod payload;
+mod plot;
 mod read;
 mod report;
 mod tail;
+mod verdict;
 mod worker;
 
 use crate::{

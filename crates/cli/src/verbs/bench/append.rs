@@ -1,12 +1,16 @@
 //! `kontiki bench append`.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+
+use kontiki_client::TopicName;
 
 use crate::{
     exit::{Exit, Failure},
     invocation::Invocation,
+    output::Counted,
     verbs::bench::{
         load::{self, Load, Loaded},
+        plot, read,
         report::Report,
     },
 };
@@ -20,20 +24,58 @@ pub(crate) struct Args {
     /// Append this many records a second, over all producers, instead of as many as go
     #[arg(long, value_name = "R")]
     rate: Option<NonZeroU32>,
+
+    /// Spread the producers over so many topics, named TOPIC-1 and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = load::at_least_one)]
+    topics: usize,
+
+    /// Then read the topics, and fail unless all that was acknowledged is there, unaltered and in order
+    #[arg(long)]
+    verify: bool,
+
+    /// Draw the latencies into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let load = &args.load;
-    let producers = load::producers(load, invocation).await?;
-    let running = load::start(load, args.rate, new_run()?, producers)?;
+    let topics = topics(&load.topic, args.topics)?;
+    let producers = load::producers(load, &topics, invocation).await?;
+    let run = new_run()?;
+    let running = load::start(load, args.rate, run, producers)?;
     let pids = running.pids().to_vec();
     invocation.output.note(format_args!(
         "appending to {} for {} s after {} s of warm-up",
         load.topic, load.seconds, load.warm_up
     ));
     let loaded = running.finish().await?;
-    report(&args, &loaded, &pids).say(invocation.output)?;
+    let mut report = report(&args, &loaded, &pids);
+    let mut read = None;
+    for topic in topics.iter().filter(|_| args.verify) {
+        let of_topic = read::of_run(invocation, topic, run).await?;
+        read = Some(read.unwrap_or(0) + of_topic);
+    }
+    if let Some(read) = read {
+        report.field("read_back", read);
+        report.line("read back", Counted(read, "record").to_string());
+    }
+    report.say(invocation.output)?;
+    if let Some(path) = &args.plot {
+        let title = format!(
+            "kontiki bench append: {} B, {} x {} in flight",
+            load.size, load.producers, load.in_flight
+        );
+        plot::write(path, &title, &[("acknowledged", &loaded.outcome.latencies)])?;
+    }
+    let acknowledged = loaded.outcome.acknowledged;
+    if let Some(read) = read.filter(|read| *read < acknowledged) {
+        return Err(Failure::new(format!(
+            "{} of {acknowledged} acknowledged records are not there",
+            acknowledged - read
+        )));
+    }
     match loaded.outcome.failure {
         Some(error) => Err(Failure::from(error).within(|error| {
             format!(
@@ -43,6 +85,16 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         })),
         None => Ok(Exit::Done),
     }
+}
+
+/// The topics of a run: the one that is named, or so many whose names begin so.
+fn topics(topic: &TopicName, count: usize) -> Result<Vec<TopicName>, Failure> {
+    if count == 1 {
+        return Ok(vec![topic.clone()]);
+    }
+    let name = |number| format!("{topic}-{number}").parse::<TopicName>();
+    let names = (1..=count).map(name).collect::<Result<_, _>>();
+    names.map_err(|error| Failure::new(error.to_string()))
 }
 
 /// A number that tells the records of this run from those of others.
@@ -56,6 +108,7 @@ fn report(args: &Args, loaded: &Loaded, pids: &[u32]) -> Report {
     report.field("size", load.size);
     report.field("producers", load.producers);
     report.field("in_flight", load.in_flight);
+    report.field("topics", args.topics);
     report.field("rate", args.rate.map(NonZeroU32::get));
     let records = loaded.outcome.records;
     let bytes = records * load.size as u64;
@@ -69,5 +122,6 @@ fn report(args: &Args, loaded: &Loaded, pids: &[u32]) -> Report {
     );
     report.field("failed", loaded.outcome.failed);
     report.cost(&loaded.cost, pids, records);
+    report.verdict(&loaded.judged());
     report
 }

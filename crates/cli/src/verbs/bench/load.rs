@@ -16,6 +16,7 @@ use crate::{
         outcome::{Gaps, Outcome, Window},
         pace,
         payload::PAYLOAD_BYTES_MIN,
+        verdict::Judged,
         worker::Worker,
     },
 };
@@ -98,24 +99,39 @@ pub(crate) struct Loaded {
     pub(crate) cost: Cost,
 }
 
-/// Makes the topic if it is missing, and a producer with a connection of its own as often as asked.
+impl Loaded {
+    /// What of it is judged.
+    pub(crate) fn judged(&self) -> Judged {
+        Judged {
+            records: self.outcome.records,
+            failed: self.outcome.failed,
+            longest_gap: self.longest_gap,
+            p50_us: self.outcome.latencies.micros_at(0.5),
+            p99_us: self.outcome.latencies.micros_at(0.99),
+        }
+    }
+}
+
+/// Makes the topics if they are missing, and a producer with a connection of its own as often as asked;
+/// they take the topics in turn.
 pub(crate) async fn producers(
     load: &Load,
+    topics: &[TopicName],
     invocation: &Invocation,
 ) -> Result<Vec<(Client, Producer)>, Failure> {
     let mut producers = Vec::with_capacity(load.producers);
-    for _ in 0..load.producers {
+    for topic in topics.iter().cycle().take(load.producers) {
         let client = invocation.connect().await?;
         if producers.is_empty() {
-            client
-                .admin()
-                .ensure_topic(&load.topic, TopicSettings::default())
-                .await?;
+            for topic in topics {
+                let admin = client.admin();
+                admin.ensure_topic(topic, TopicSettings::default()).await?;
+            }
         }
         // All that may be in flight fits, so that submitting never waits.
         let in_flight = load.in_flight.saturating_mul(load.size + RECORD_OVERHEAD);
         let config = ProducerConfig::new().buffer_bytes(in_flight.max(BUFFER_BYTES_MIN));
-        let producer = client.topic(load.topic.as_str())?.producer_with(config)?;
+        let producer = client.topic(topic.as_str())?.producer_with(config)?;
         producers.push((client, producer));
     }
     Ok(producers)

@@ -39,6 +39,9 @@ struct Seen {
     bytes: u64,
     /// Records whose bytes are those that a bench made from their numbers.
     verified: u64,
+    /// A run whose records are counted, and how many there are.
+    counted: Option<u64>,
+    of_run: u64,
     /// Records that no bench made.
     foreign: u64,
     /// Records that a bench made, with other bytes.
@@ -104,6 +107,28 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     seen.judge(&args.topic)
 }
 
+/// How many records of one run are in a topic. An error if anything in it is not what was appended.
+pub(crate) async fn of_run(
+    invocation: &Invocation,
+    topic: &TopicName,
+    run: u64,
+) -> Result<u64, Failure> {
+    let client = invocation.connect().await?;
+    let reading = client.topic(topic.as_str())?.subscribe(Start::Earliest);
+    let mut subscription = reading.until(Until::End).await?;
+    let mut seen = Seen {
+        counted: Some(run),
+        ..Seen::default()
+    };
+    let (mut last, mut due) = (BTreeMap::new(), None);
+    while let Some(batch) = subscription.next_batch().await? {
+        seen.batch(batch, &mut last, &mut due)?;
+    }
+    leave(&client).await;
+    seen.judge(topic)?;
+    Ok(seen.of_run)
+}
+
 async fn read(client: Client, mut subscription: Subscription) -> Result<Seen, Failure> {
     let mut seen = Seen::default();
     let mut last = BTreeMap::new();
@@ -138,6 +163,7 @@ impl Seen {
         match Stamp::verify(value) {
             Ok(stamp) => {
                 self.verified += 1;
+                self.of_run += u64::from(self.counted == Some(stamp.run));
                 let before = last.insert((stamp.run, stamp.producer), stamp.sequence);
                 self.out_of_order +=
                     u64::from(before.is_some_and(|before| before >= stamp.sequence));

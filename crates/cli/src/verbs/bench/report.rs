@@ -7,13 +7,18 @@ use serde_json::{Map, Value, json};
 use crate::{
     exit::Failure,
     output::{Output, Paint, Thousands},
-    verbs::bench::{latency::Latencies, machine::Cost},
+    verbs::bench::{
+        latency::Latencies,
+        machine::Cost,
+        verdict::{Judged, bar, verdict},
+    },
 };
 
 /// A report in the making: the JSON object and the lines for people grow together.
 pub(crate) struct Report {
     fields: Map<String, Value>,
     lines: Vec<(String, String)>,
+    verdict: Option<(Paint, String)>,
 }
 
 impl Report {
@@ -22,6 +27,7 @@ impl Report {
         let mut report = Self {
             fields: Map::new(),
             lines: Vec::new(),
+            verdict: None,
         };
         report.field("bench", bench);
         report.field("topic", topic);
@@ -66,12 +72,13 @@ impl Report {
         let known = latencies.len() > 0;
         let value = |micros: u64| if known { json!(micros) } else { Value::Null };
         let shares = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
-        let mut text = Vec::new();
+        let mut rows = Vec::new();
         for (share, quantile) in shares {
             let micros = latencies.micros_at(quantile);
             self.field(&format!("{name}_{share}_us"), value(micros));
-            text.push(format!("{share} {}", Thousands(micros)));
+            rows.push((share, micros));
         }
+        rows.push(("max", latencies.max_micros()));
         self.field(&format!("{name}_max_us"), value(latencies.max_micros()));
         let mean = if known {
             json!(rounded(latencies.mean_micros(), 1))
@@ -79,15 +86,23 @@ impl Report {
             Value::Null
         };
         self.field(&format!("{name}_mean_us"), mean);
-        text.push(format!("max {} µs", Thousands(latencies.max_micros())));
-        self.line(
-            name,
-            if known {
-                text.join(", ")
-            } else {
-                "nothing to measure".into()
-            },
-        );
+        if !known {
+            self.line(name, "nothing to measure");
+            return;
+        }
+        let mut name = name;
+        for (share, micros) in rows {
+            let shown = Thousands(micros).to_string();
+            self.line(name, format!("{share:<5}{shown:>12} µs  {}", bar(micros)));
+            name = "";
+        }
+    }
+
+    /// What it all means.
+    pub(crate) fn verdict(&mut self, judged: &Judged) {
+        let (paint, text) = verdict(judged);
+        self.field("verdict", text.as_str());
+        self.verdict = Some((paint, text));
     }
 
     /// What it cost, for so many records. What cannot be known is null.
@@ -151,7 +166,11 @@ impl Report {
                     output.paint(Paint::Bold, &format!("{name:<14}"))
                 )
             });
-            lines.collect::<Vec<_>>().join("\n")
+            let verdict = self.verdict.iter().map(|(paint, text)| {
+                let name = output.paint(Paint::Bold, &format!("{:<14}", "verdict"));
+                format!("{name} {}", output.paint(*paint, text))
+            });
+            lines.chain(verdict).collect::<Vec<_>>().join("\n")
         })
     }
 }

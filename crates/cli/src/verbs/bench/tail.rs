@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU32,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,7 @@ use crate::{
         load::{self, Load, Loaded, at_least_one},
         outcome::Window,
         payload::{Stamp, Wrong},
+        plot,
         report::Report,
     },
 };
@@ -37,6 +39,10 @@ pub(crate) struct Args {
     /// Subscribers, each with a connection of its own
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     subscribers: usize,
+
+    /// Draw the latencies into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// What one or more subscribers saw.
@@ -53,7 +59,7 @@ struct Seen {
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let load = &args.load;
-    let producers = load::producers(load, invocation).await?;
+    let producers = load::producers(load, std::slice::from_ref(&load.topic), invocation).await?;
     let mut followers = Vec::with_capacity(args.subscribers);
     for _ in 0..args.subscribers {
         let client = invocation.connect().await?;
@@ -88,6 +94,17 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         seen.merge(ended.map_err(|_| Failure::new("a subscriber of the bench died"))?);
     }
     report(&args, &loaded, &seen, &pids).say(invocation.output)?;
+    if let Some(path) = &args.plot {
+        let title = format!(
+            "kontiki bench tail: {} B, {} a second, {} subscribers",
+            load.size, args.rate, args.subscribers
+        );
+        let lines = [
+            ("acknowledged", &loaded.outcome.latencies),
+            ("delivered", &seen.latencies),
+        ];
+        plot::write(path, &title, &lines)?;
+    }
     judge(&args, loaded, seen)
 }
 
@@ -137,6 +154,7 @@ fn report(args: &Args, loaded: &Loaded, seen: &Seen, pids: &[u32]) -> Report {
     );
     report.field("failed", loaded.outcome.failed);
     report.cost(&loaded.cost, pids, records);
+    report.verdict(&loaded.judged());
     report
 }
 
