@@ -642,3 +642,139 @@ fn checkpoint_beyond_what_is_mended_is_not_told() {
     let group = next.mend(GROUP, &truth, found.missing);
     assert_eq!(next.try_read(&group).unwrap(), truth);
 }
+
+/// All entries in one segment that is not sealed, with room for marks between them.
+fn open_segment(body: impl Fn(u64) -> Vec<u8>) -> ByHand {
+    let settings = Settings {
+        segment_bytes: 1 << 20,
+        ..settings()
+    };
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings);
+    for index in 1..=LAST {
+        by_hand.write(GROUP, vec![entry(index, 1, &body(index))]);
+        by_hand.place(GROUP, index);
+        by_hand.hands.work();
+    }
+    let (disk, model, settings) = (
+        by_hand.disk.clone(),
+        by_hand.model.clone(),
+        by_hand.settings.clone(),
+    );
+    by_hand.hands.close().unwrap();
+    let (mut next, _) = ByHand::new(disk, settings);
+    next.model = model;
+    next
+}
+
+/// Loses the journal and damages the segment; what a start finds missing, and the last entry that it finds.
+/// Whatever is missing comes back byte for byte.
+fn missing_without_a_journal(
+    sound: &ByHand,
+    damage: impl FnOnce(&SimDisk),
+) -> (Vec<(u64, u64)>, u64) {
+    let disk = sound.disk.copied();
+    damage(&disk);
+    for (path, _) in disk.files() {
+        if path.starts_with("journal") || path.starts_with("state") {
+            disk.remove(&path).unwrap();
+        }
+    }
+    let begun = Settings {
+        begun: true,
+        ..sound.settings.clone()
+    };
+    let (mut next, recovered) = ByHand::new(disk, begun);
+    assert!(!recovered.damage.is_empty());
+    let [group] = <[RecoveredGroup; 1]>::try_from(recovered.groups).unwrap();
+    assert!(group.hard.recovering);
+    let (missing, last) = (ranges(&group.missing), group.last.0);
+    let mended = match missing.is_empty() {
+        true => group,
+        false => next.mend(GROUP, truth(sound), group.missing),
+    };
+    let entries = next.try_read(&mended).unwrap().entries;
+    assert_eq!(entries, truth(sound).entries[..entries.len()]);
+    assert_eq!(entries.len() as u64, last);
+    (missing, last)
+}
+
+/// Entries of 5 KiB, so that a mark stands before every thirteenth or so.
+fn long(index: u64) -> Vec<u8> {
+    vec![index as u8; LONG_BYTES]
+}
+
+const LONG_BYTES: usize = 5 << 10;
+
+/// Where the frame of one of those begins.
+fn long_position(disk: &SimDisk, index: u64) -> (PathBuf, usize) {
+    let (path, ..) = segments(disk).remove(0);
+    (path, 64 + (index as usize - 1) * (64 + LONG_BYTES))
+}
+
+#[test]
+fn what_stands_behind_damage_is_kept_when_the_journal_is_lost_as_well() {
+    let sound = open_segment(long);
+    let flip = |disk: &SimDisk, index: u64, byte: usize| {
+        let (path, at) = long_position(disk, index);
+        disk.edit(&path, |bytes| bytes[at + byte] ^= 1).unwrap();
+    };
+    let index_path = |disk: &SimDisk| long_position(disk, 1).0.with_extension("index");
+    let bodies = missing_without_a_journal(&sound, |disk| {
+        flip(disk, 7, 100);
+        flip(disk, 20, 100);
+        disk.remove(&index_path(disk)).unwrap();
+    });
+    assert_eq!(bodies, (vec![(7, 7), (20, 20)], LAST));
+    let headers = missing_without_a_journal(&sound, |disk| {
+        flip(disk, 7, 20);
+        flip(disk, 8, 20);
+        flip(disk, 20, 20);
+    });
+    assert_eq!(headers, (vec![(7, 8), (20, 20)], LAST));
+    let first = missing_without_a_journal(&sound, |disk| {
+        let (path, at) = long_position(disk, 1);
+        disk.edit(&path, |bytes| bytes[..at + 80].fill(0)).unwrap();
+    });
+    assert_eq!(first, (vec![(1, 1)], LAST));
+    // Nothing but a mark tells where an entry begins behind a header that cannot be read.
+    let unmarked = missing_without_a_journal(&sound, |disk| {
+        flip(disk, 20, 20);
+        disk.remove(&index_path(disk)).unwrap();
+    });
+    assert_eq!(unmarked, (vec![], 19));
+}
+
+#[test]
+fn records_that_look_like_entries_do_not_make_a_segment_longer() {
+    let pattern = open_segment(long);
+    let (path, at) = long_position(&pattern.disk, 21);
+    let files = pattern.disk.files();
+    let frame = &files.iter().find(|(known, _)| *known == path).unwrap().1[at..at + 64];
+    // A sound frame without a body, of whatever entry.
+    let forged = |index: u64| {
+        let mut frame = frame.to_vec();
+        frame[16..24].copy_from_slice(&index.to_le_bytes());
+        frame[52..56].fill(0);
+        frame[56..60].copy_from_slice(&crc32c::crc32c(&[]).to_le_bytes());
+        let checksum = crc32c::crc32c(&frame[..60]);
+        frame[60..64].copy_from_slice(&checksum.to_le_bytes());
+        frame
+    };
+    let with_forgeries = |index| {
+        let mut body = long(index);
+        if index == 20 {
+            body[100..164].copy_from_slice(&forged(21));
+            body[164..228].copy_from_slice(&forged(1 << 40));
+            body[300..364].copy_from_slice(&forged(30));
+        }
+        body
+    };
+    let sound = open_segment(with_forgeries);
+    let (missing, last) = missing_without_a_journal(&sound, |disk| {
+        let (path, at) = long_position(disk, 20);
+        disk.edit(&path, |bytes| bytes[at + 20] ^= 1).unwrap();
+    });
+    assert_eq!(last, LAST);
+    assert_eq!(missing[0].0, 20);
+    assert!(missing.iter().all(|(_, last)| *last <= LAST), "{missing:?}");
+}

@@ -20,7 +20,7 @@ use crate::{
         frame::{Footer, SegmentHeader},
         index::{self, Marks, mark_due, terms},
         read::{Frames, footer},
-        salvage::salvage,
+        salvage::{certain_last, salvage},
         write,
     },
 };
@@ -184,6 +184,8 @@ struct Scanned {
     entries: Vec<Entry>,
     /// What is wrong after them, unless the segment ends there.
     broken: Option<Error>,
+    /// Whether the index has other marks.
+    unmarked: bool,
 }
 
 /// What became of a segment.
@@ -244,11 +246,15 @@ impl Recovery<'_> {
         let size = file.size()?;
         let header = match self.header(&*file, first)? {
             Ok(header) => header,
-            Err(_) if first > kept => return Ok(Found::Cut),
             Err(what) => {
+                let begin = (HEADER_BYTES as u64, first);
+                let behind = self.behind_damage(first, next, begin)?;
+                if first > kept && behind.is_none() {
+                    return Ok(Found::Cut);
+                }
                 let damage = self.damaged(&path, 0, &what);
                 let footer = footer(&*file, size)?;
-                return self.broken((first, next), footer, &damage);
+                return self.broken((first, next), footer, behind, &damage);
             }
         };
         let footer = footer(&*file, size)?
@@ -271,7 +277,11 @@ impl Recovery<'_> {
         };
         let is_damaged = scanned.broken.is_some() || ends_early;
         let goes_on = next.is_some_and(|next| next == after);
-        if is_damaged && !goes_on && after <= kept
+        let behind = match scanned.broken.is_some() && footer.is_none() {
+            true => self.behind_damage(first, next, (scanned.extent.end, after))?,
+            false => None,
+        };
+        if is_damaged && !goes_on && (after <= kept || behind.is_some())
             || next.is_some_and(|next| next < after)
             || (next.is_none() && after <= kept && footer.is_none())
         {
@@ -279,7 +289,11 @@ impl Recovery<'_> {
                 Some(broken) => broken.to_string(),
                 None => self.damaged(&path, scanned.extent.end, "entries are missing"),
             };
-            return self.broken((first, next), footer, &why);
+            return self.broken((first, next), footer, behind, &why);
+        }
+        // Not before: where an entry stands behind damage, its mark alone may tell.
+        if scanned.unmarked {
+            index::append(self.disk, header.group, first, 0, &scanned.marks)?;
         }
         self.take_terms(&terms(&scanned.marks));
         self.found.entries.append(&mut scanned.entries);
@@ -306,11 +320,32 @@ impl Recovery<'_> {
         file.sync()
     }
 
-    /// Takes in a segment of which not everything is sound.
+    /// The last sound entry of the last segment, which is damaged, if the journal tells of less than that:
+    /// then it is damaged as well, and what stands behind the damage here may stand nowhere else. The
+    /// damage is `at` a byte where an entry is to begin.
+    fn behind_damage(
+        &self,
+        first: Index,
+        next: Option<Index>,
+        at: (u64, Index),
+    ) -> Result<Option<Index>, Error> {
+        if next.is_some() {
+            return Ok(None);
+        }
+        let group = self.expected.group;
+        let marks = index::load(self.disk, group, first)?;
+        let path = layout::segment_path(group, first);
+        let last = certain_last(self.disk, &path, group, at, &marks)?;
+        Ok(last.filter(|last| *last > self.expected.journal_last.max(self.kept)))
+    }
+
+    /// Takes in a segment of which not everything is sound; `behind` is how far it goes, if nothing else
+    /// tells.
     fn broken(
         &mut self,
         (first, next): (Index, Option<Index>),
         footer: Option<Footer>,
+        behind: Option<Index>,
         damage: &str,
     ) -> Result<Found, Error> {
         let (group, kept) = (self.expected.group, self.kept);
@@ -320,9 +355,10 @@ impl Recovery<'_> {
         let sealed_last = footer.as_ref().map(|footer| footer.last.index);
         let limit = next.map(Index::prev).or(sealed_last);
         let path = layout::segment_path(group, first);
-        let range = (first, limit.unwrap_or(Index(FIRST_MAX)));
+        let known = limit.or(behind);
+        let range = (first, known.unwrap_or(Index(FIRST_MAX)));
         let mut pieces = salvage(self.disk, &path, group, range)?;
-        let last = limit.unwrap_or_else(|| {
+        let last = known.unwrap_or_else(|| {
             let mut end = first;
             // What the journal has is taken from there, and all that follows it.
             pieces.retain(|piece| {
@@ -440,10 +476,10 @@ impl Recovery<'_> {
                 scanned.expect("without a mark, a scan begins at the first frame")
             }
         };
-        if known != scanned.marks.len() {
-            index::append(self.disk, header.group, header.first, 0, &scanned.marks)?;
-        }
-        Ok(scanned)
+        Ok(Scanned {
+            unmarked: known != scanned.marks.len(),
+            ..scanned
+        })
     }
 
     /// `None` if the last mark does not lead to its entry.
@@ -496,6 +532,7 @@ impl Recovery<'_> {
             marks,
             entries,
             broken,
+            unmarked: false,
         }))
     }
 

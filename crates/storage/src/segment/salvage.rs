@@ -13,7 +13,7 @@ use crate::{
     Error,
     disk::{Disk, File, Open},
     layout::segment::{ENTRY_BYTES, ENTRY_MAGIC, HEADER_BYTES},
-    segment::frame::EntryHeader,
+    segment::{frame::EntryHeader, index::Mark},
 };
 
 /// Bytes of one read.
@@ -47,20 +47,48 @@ pub(crate) fn salvage(
         Err(error) if error.is_missing() => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut search = Search {
-        size: file.size()?,
-        file,
-        chunk: Vec::new(),
-        chunk_at: 0,
-        group,
-        last,
-        next: first,
-        term: Term(0),
-        offset: 0,
-        pieces: Vec::new(),
-    };
+    let mut search = Search::of(file, group, (first, last))?;
     search.run();
     Ok(search.pieces)
+}
+
+/// The last sound entry of a group in a segment's file of which nothing else tells how far it goes, looked
+/// for from where entry `next` is to begin; `None` if there is none. Only what stands where an entry before it ends, or where a mark leads, is taken for
+/// one: what a record holds may look like any entry.
+pub(crate) fn certain_last(
+    disk: &dyn Disk,
+    path: &Path,
+    group: GroupId,
+    (mut at, mut next): (u64, Index),
+    marks: &[Mark],
+) -> Result<Option<Index>, Error> {
+    let range = (next, Index(u64::MAX));
+    let mut search = Search::of(disk.open(path, Open::Read)?, group, range)?;
+    let mut marks = marks.iter();
+    let mut last = None;
+    loop {
+        let fits = at.saturating_add(ENTRY_BYTES as u64) <= search.size;
+        let header = fits.then(|| search.header(at)).flatten();
+        if let Some(header) = header.filter(|header| header.id.index == next) {
+            if search.has_its_body(at, &header) {
+                last = Some(next);
+            }
+            at += header.frame_bytes();
+            next = next.next();
+            continue;
+        }
+        // Between the two, each entry that cannot be read takes a header's bytes at least.
+        let leads = |mark: &&Mark| {
+            mark.id.index > next
+                && mark.position > at
+                && (mark.id.index.0 - next.0) <= (mark.position - at) / ENTRY_BYTES as u64
+        };
+        let Some(mark) = marks.find(leads) else {
+            return Ok(last);
+        };
+        (at, next) = (mark.position, mark.id.index);
+        search.next = next;
+    }
 }
 
 struct Search {
@@ -80,6 +108,25 @@ struct Search {
 }
 
 impl Search {
+    fn of(
+        file: Box<dyn File>,
+        group: GroupId,
+        (first, last): (Index, Index),
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            size: file.size()?,
+            file,
+            chunk: Vec::new(),
+            chunk_at: 0,
+            group,
+            last,
+            next: first,
+            term: Term(0),
+            offset: 0,
+            pieces: Vec::new(),
+        })
+    }
+
     fn run(&mut self) {
         let mut at = HEADER_BYTES as u64;
         while at + ENTRY_BYTES as u64 <= self.size && self.pieces.len() < PIECES_MAX {
