@@ -50,7 +50,7 @@ impl Part {
             ("data/journal/salt", _) => Some(Self::Salt),
             ("data/owner", _) => Some(Self::Owner),
             ("member.toml", _) => Some(Self::MemberFile),
-            // Nothing else that a member has could contradict it.
+            // With a bit flipped in one of its names it is another's, and nothing here contradicts that.
             ("certs/client-ca.pem", _) => None,
             (_, Some("journal")) => Some(Self::Journal),
             (_, Some("segment")) => Some(Self::Segment),

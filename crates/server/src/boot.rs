@@ -180,6 +180,12 @@ pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials
         role: Role::Node,
         name: member.name.clone(),
     };
+    credentials
+        .check_chain()
+        .map_err(|error| StartError::Certificate {
+            path: certs.join("node.pem"),
+            what: error.to_string(),
+        })?;
     if *credentials.identity() != mine {
         return Err(StartError::Certificate {
             path: certs.join("node.pem"),

@@ -64,6 +64,18 @@ pub(crate) fn is_authority(der: &[u8]) -> Result<bool, String> {
     Ok(parse(der)?.is_ca())
 }
 
+/// Whether a certificate that is its own issuer's bears its own signature: nothing else tells of damage to
+/// it. A key that cannot be used for that could not be used for what it has signed, either. Of one that
+/// another has signed nothing can be said.
+pub(crate) fn is_as_signed(der: &[u8]) -> Result<bool, String> {
+    let certificate = parse(der)?;
+    if certificate.subject().as_raw() != certificate.issuer().as_raw() {
+        return Ok(true);
+    }
+    let same_kind = certificate.signature_algorithm == certificate.tbs_certificate.signature;
+    Ok(same_kind && certificate.verify_signature(None).is_ok())
+}
+
 /// Whether a certificate is for this key.
 pub(crate) fn has_key(der: &[u8], key: &impl PublicKeyData) -> Result<bool, String> {
     Ok(parse(der)?.public_key().raw == key.subject_public_key_info())

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{crypto::ring, sign::CertifiedKey};
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, TrustAnchor,
+    CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime,
     pem::{self, PemObject},
 };
 
@@ -104,6 +104,29 @@ impl Credentials {
         &self.inner.own
     }
 
+    /// Checks that who trusts the same nodes' roots trusts this one's own certificate: a root that is not
+    /// the one that signed it is better told of by a node itself than by all others.
+    pub fn check_chain(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let [leaf] = inner.key.cert.as_slice() else {
+            unreachable!("the own chain is one certificate");
+        };
+        let roots = inner.node_roots.iter();
+        let anchors: Vec<TrustAnchor<'_>> = roots.map(|root| root.anchor.clone()).collect();
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        let verified = webpki::EndEntityCert::try_from(leaf).and_then(|leaf| {
+            let (now, usage) = (UnixTime::now(), webpki::KeyUsage::client_auth());
+            leaf.verify_for_usage(algorithms.all, &anchors, &[], now, usage, None, None)
+                .map(|_| ())
+        });
+        verified.map_err(|error| {
+            let who = &inner.own.identity;
+            Error::Credentials(format!(
+                "the own certificate of {who} is not one that the nodes' roots have signed: {error}"
+            ))
+        })
+    }
+
     /// Whether whoever is trusted by these is by the others, and nobody else.
     pub(crate) fn trust_like(&self, others: &Self) -> bool {
         let (these, others) = (&self.inner, &others.inner);
@@ -191,6 +214,12 @@ fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
 fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
     if !certificate::is_authority(der)? {
         return Err("may not sign others: it is not a CA's".to_owned());
+    }
+    if !certificate::is_as_signed(der)? {
+        return Err(
+            "does not bear its own signature: it is damaged, or of a kind that is not known here"
+                .to_owned(),
+        );
     }
     let (not_before, not_after) = certificate::validity(der)?;
     let anchor = webpki::anchor_from_trusted_cert(der)
@@ -293,6 +322,43 @@ mod tests {
         read(&texts).expect("a client has none");
         texts.nodes = format!("{}{}", texts.nodes, good().nodes);
         read(&texts).expect("two roots, as in a rotation");
+    }
+
+    #[test]
+    fn a_root_with_any_bit_flipped_is_refused_unless_it_names_another_issuer_then() {
+        let authority = Authority::new("clients", DAY).expect("an authority");
+        let der = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes());
+        let der = der.expect("a certificate").to_vec();
+        assert!(root(&der.clone().into()).is_ok());
+        let name = b"clients";
+        let in_a_name = |at: usize| {
+            let around = &der[at.saturating_sub(24)..(at + 24).min(der.len())];
+            around.windows(name.len()).any(|bytes| bytes == name)
+        };
+        for at in (0..der.len()).filter(|at| !in_a_name(*at)) {
+            let mut flipped = der.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(root(&flipped.into()).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_that_the_own_roots_have_not_signed_is_told_of() {
+        let texts = good();
+        read(&texts).expect("good").check_chain().expect("signed");
+        let nodes = format!("{}{}", good().nodes, texts.nodes);
+        let rotated = Texts { nodes, ..texts };
+        read(&rotated).expect("good").check_chain().expect("signed");
+        let astray = Texts {
+            nodes: good().nodes,
+            ..good()
+        };
+        let refused = read(&astray).expect("two good texts").check_chain();
+        let why = refused.expect_err("another's root").to_string();
+        assert!(
+            why.starts_with("the own certificate of kontiki://"),
+            "{why}"
+        );
     }
 
     #[test]
