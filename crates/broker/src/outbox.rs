@@ -247,6 +247,8 @@ fn lane_of(body: &Body) -> PeerLane {
         | Body::TimeoutNow { .. }
         | Body::Rejoin { .. }
         | Body::RejoinAt { .. }
+        | Body::Fetch { .. }
+        | Body::Fetching { .. }
         | Body::Removed { .. }
         | Body::Vouched { .. } => PeerLane::Beats,
         Body::Append { .. } | Body::Appended { .. } | Body::AppendRejected { .. } => PeerLane::Log,

@@ -146,6 +146,7 @@ mod tests {
             term: Term(1),
             role: Role::Leader,
             leader: None,
+            base: LogId::ORIGIN,
             last: LogId::ORIGIN,
             durable: Index(0),
             commit: Index(1000),
@@ -164,6 +165,7 @@ mod tests {
             streaming,
             caught_up: false,
             leaving: false,
+            fetched: None,
         };
         peer_state(&peer, &status, Micros(100))
     }

@@ -71,6 +71,8 @@ impl Broker {
             }
             // A topic's members are those of its birth: nobody asks for others yet.
             Asked::ChangeEnded { .. } | Asked::ConfigChanged { .. } | Asked::Removed { .. } => {}
+            // And no log is compacted yet, so that nobody is told to fetch one.
+            Asked::Fetch { .. } | Asked::Install { .. } | Asked::StretchRefused { .. } => {}
             Asked::Halt { reason } => return Err(reason),
         }
         Ok(())

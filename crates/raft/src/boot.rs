@@ -3,8 +3,8 @@
 use crate::{
     effect::Hard,
     entry::Kind,
-    ids::{LogId, NUMBER_MAX, Term},
-    input::{Boot, Membership, Settings},
+    ids::{LogId, NUMBER_MAX, NodeRef, Term},
+    input::{Boot, Membership, Settings, Stretch},
     membership::ConfigHistory,
     terms::TermIndex,
 };
@@ -13,6 +13,41 @@ use crate::{
 pub(crate) struct Held {
     pub(crate) terms: TermIndex,
     pub(crate) configs: ConfigHistory,
+}
+
+/// Checks a stretch from end to end, as a disk that holds nothing else; the reason if it does not fit
+/// together.
+pub(crate) fn verify_stretch(stretch: &Stretch) -> Result<Held, String> {
+    let Stretch {
+        base,
+        base_config,
+        terms,
+        configs,
+        last,
+        applied,
+        tail,
+        ..
+    } = stretch.clone();
+    let boot = Boot {
+        me: NodeRef::default(),
+        fresh: false,
+        forgot: true,
+        hard: Hard::default(),
+        base,
+        base_config,
+        terms,
+        configs,
+        last,
+        commit: last,
+        applied,
+        tail,
+    };
+    let terms = self::terms(&boot)?;
+    check_tail(&boot, &terms)?;
+    Ok(Held {
+        configs: self::configs(&boot)?,
+        terms,
+    })
 }
 
 /// Checks a boot from end to end; the reason if it does not fit together.

@@ -2,8 +2,8 @@
 
 use crate::{
     entry::Entry,
-    ids::{Index, NodeRef, ProposalId, ReadId, Term, WriteSeq},
-    input::Membership,
+    ids::{Index, LogId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    input::{Membership, Stretch},
     message::{AppendHead, Message},
 };
 
@@ -197,7 +197,8 @@ pub enum Effect {
     },
     /// Read these from the log and send them.
     SendLog(SendLog),
-    /// These are committed, in order, and each comes exactly once per process.
+    /// These are committed, in order, and each comes exactly once per process; those up to the checkpoint
+    /// of a stretch that was installed do not come any more.
     Committed(Vec<Committed>),
     /// How a proposal ended that was not committed.
     Fate {
@@ -254,6 +255,32 @@ pub enum Effect {
         config: Membership,
         /// Whether it is committed, and so not cut off any more.
         committed: bool,
+    },
+    /// Nobody will send this member the entries after `after`. Get a [`Stretch`] of the log that ends at
+    /// `upto` or later, or at least one that begins where it can be continued: from any member, and whoever
+    /// has begun goes on where it was, for what is committed is the same everywhere. Asked again, it is for
+    /// a later end.
+    Fetch {
+        /// Who leads.
+        leader: NodeRef,
+        /// The end of what is committed here.
+        after: LogId,
+        /// The end of what was committed when the leader said so.
+        upto: LogId,
+    },
+    /// Put the stretch in the place of everything in the log after its base, or after the log's own if that
+    /// is later, or of the whole log if the base is not there; at once or not at all. The state is now that of the checkpoint that came with it,
+    /// unless the own one is later; what follows is handed out.
+    Install {
+        /// Stands in one order with those of [`Persist`]; comes back in [`crate::Input::Persisted`].
+        seq: WriteSeq,
+        /// As it was handed in.
+        stretch: Box<Stretch>,
+    },
+    /// A stretch is of no use, and nothing was done with it.
+    StretchRefused {
+        /// Why not.
+        why: String,
     },
     /// The group goes on without this member since the configuration at `index`, which never reached it.
     /// It stands for no election until a leader speaks to it again.

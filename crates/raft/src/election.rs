@@ -23,8 +23,8 @@ impl Raft {
     /// committed still may: it may be the one whose log nobody may pass over, and then nobody else would
     /// be elected. Its own vote counts for nothing (dissertation §4.2.2).
     pub(crate) fn electable(&self) -> bool {
-        let counted = self.configs.committed(self.commit).1.is_voter(self.me);
-        self.is_whole() && (counted || self.configs.latest().is_voter(self.me))
+        let mut open = self.configs.since(self.commit);
+        self.is_whole() && open.any(|config| config.is_voter(self.me))
     }
 
     /// Whether it stands for election if there is a reason to.

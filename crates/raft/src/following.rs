@@ -155,7 +155,7 @@ impl Raft {
     }
 
     /// Everything up to `end` equals the leader's log.
-    fn matched(&mut self, head: AppendHead, end: Index) {
+    pub(crate) fn matched(&mut self, head: AppendHead, end: Index) {
         let State::Follower(follower) = &mut self.state else {
             return;
         };

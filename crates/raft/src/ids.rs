@@ -100,6 +100,11 @@ impl Index {
         Self(self.0 + 1)
     }
 
+    /// Whether a correct group can reach it.
+    pub(crate) fn is_plausible(self) -> bool {
+        self.0 <= NUMBER_MAX
+    }
+
     /// The position before this one; the origin is before itself.
     #[must_use]
     pub fn prev(self) -> Self {

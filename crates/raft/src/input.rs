@@ -187,6 +187,29 @@ pub struct Boot {
     pub tail: Vec<Entry>,
 }
 
+/// A part of a group's log that is committed, and lies durably beside the own log of a member that lacks
+/// it: what the host has fetched, and read.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Stretch {
+    /// What precedes it. If that is not in the own log, nothing of the own log stays.
+    pub base: LogId,
+    /// The configuration in force at `base`, with the index of the entry that set it.
+    pub base_config: (Index, Membership),
+    /// The runs of terms after `base`: the first index of each, and the term.
+    pub terms: Vec<(Index, Term)>,
+    /// Configuration entries after `base` that are not in `tail`.
+    pub configs: BTreeMap<Index, Membership>,
+    /// Where it ends.
+    pub last: Index,
+    /// What the checkpoint that came with it has applied; from `base` on.
+    pub applied: Index,
+    /// Every entry after `applied`, and as many before as the host likes; contiguous up to `last`. None if
+    /// the giver has compacted them all: then a checkpoint is all there is.
+    pub tail: Vec<Entry>,
+    /// The time of the entry at `last`.
+    pub time: Micros,
+}
+
 /// Something to be agreed on.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Proposal {
@@ -258,6 +281,21 @@ pub enum Input {
     PersistFailed,
     /// The disk has lost promises that this member may have given: it is recovering from now on.
     Forgot,
+    /// The log up to here is dropped, or about to be: whoever lacks it is to fetch it, or what came of it.
+    /// No more is taken for dropped than is durable here and was handed out, and nothing before the first
+    /// configuration that this member knows: [`crate::Status::base`] says what was.
+    Compacted {
+        /// The last entry that is dropped.
+        upto: Index,
+    },
+    /// What this member was told to fetch is on its disk up to here: for those who watch it.
+    Fetched {
+        /// The last entry that has arrived.
+        upto: Index,
+    },
+    /// A stretch of committed log is whole, and durable beside the own log. Comes back in exactly one of
+    /// [`crate::Effect::Install`] and [`crate::Effect::StretchRefused`].
+    Arrived(Box<Stretch>),
     /// The peer cannot be reached, or can again: until then nothing but a probe is built for it.
     Reachable {
         /// The peer.

@@ -91,7 +91,7 @@ impl Raft {
                 "no entry is of a later term than the member",
             ),
             (
-                settled <= self.handed && settled <= durable,
+                settled <= self.handed && settled <= self.writes.held(),
                 "only what is durable and handed out is forgotten",
             ),
             (
@@ -185,7 +185,9 @@ impl Raft {
                 "a leader's log ends in its term",
             ),
             (
-                leader.noop <= last.index && self.log.term_at(leader.noop) == Some(last.term),
+                leader.noop <= last.index
+                    && (leader.noop < self.log.base().index
+                        || self.log.term_at(leader.noop) == Some(last.term)),
                 "a leader's first entry is in its log",
             ),
             // A follower may learn late that the first of two is committed; so may a new leader.

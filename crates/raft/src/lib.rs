@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod beat;
 mod boot;
 mod change;
@@ -45,6 +46,6 @@ pub use ids::{
 };
 #[cfg(feature = "planted")]
 pub use input::Planted;
-pub use input::{Boot, Input, MEMBERS_MAX, Membership, Proposal, Settings, VOTERS_MAX};
+pub use input::{Boot, Input, MEMBERS_MAX, Membership, Proposal, Settings, Stretch, VOTERS_MAX};
 pub use message::{AppendHead, Body, Message, Session};
 pub use raft::{BootError, PeerStatus, Raft, Status};

@@ -29,6 +29,8 @@ pub(crate) struct Log {
     settled: Index,
     settled_weight: u64,
     settled_weight_max: u64,
+    /// The time of the last entry if none is in memory, as far as it is known.
+    time: Micros,
 }
 
 impl Log {
@@ -48,6 +50,7 @@ impl Log {
             settled: tail_before,
             settled_weight: 0,
             settled_weight_max: settled_max,
+            time: Micros(0),
         };
         log.settle(settled);
         log
@@ -65,7 +68,7 @@ impl Log {
 
     /// The time of the last entry, as far as it is known.
     pub(crate) fn last_time(&self) -> Micros {
-        self.tail.back().map_or(Micros(0), |entry| entry.time)
+        self.tail.back().map_or(self.time, |entry| entry.time)
     }
 
     /// The first index that is in memory; one after the end if none is.
@@ -136,6 +139,32 @@ impl Log {
         self.terms.truncate(from);
     }
 
+    /// Forgets everything before `base`, all of which is settled.
+    pub(crate) fn compact(&mut self, base: LogId) {
+        self.terms.compact(base);
+        while self.tail.front().is_some_and(|e| e.id.index < base.index) {
+            self.forget_first();
+        }
+    }
+
+    /// Takes these terms and this tail for the log: of all of it, or of what is behind their base if they
+    /// join. Up to `settled` it is applied.
+    pub(crate) fn replace(
+        &mut self,
+        terms: TermIndex,
+        joins: bool,
+        (tail, time): (Vec<Entry>, Micros),
+        settled: Index,
+    ) {
+        let mut all = match joins {
+            true => self.terms.clone(),
+            false => TermIndex::new(terms.base()),
+        };
+        all.replace(&terms);
+        *self = Self::new(all, tail, settled, self.settled_weight_max);
+        self.time = time;
+    }
+
     /// The entries `first..=last`, all of which are in memory.
     pub(crate) fn range(&self, first: Index, last: Index) -> vec_deque::Iter<'_, Entry> {
         let tail_first = self.tail_first();
@@ -154,13 +183,19 @@ impl Log {
             self.settled = upto;
         }
         while self.settled_weight > self.settled_weight_max && self.tail.len() > 1 {
-            let Some(entry) = self.tail.front().filter(|e| e.id.index <= self.settled) else {
+            if self.tail.front().is_none_or(|e| e.id.index > self.settled) {
                 break;
-            };
-            let weight = weight(entry);
+            }
+            self.forget_first();
+        }
+    }
+
+    /// Forgets the first entry in memory, which is settled.
+    fn forget_first(&mut self) {
+        if let Some(entry) = self.tail.pop_front() {
+            let weight = weight(&entry);
             self.weight -= weight;
             self.settled_weight -= weight;
-            self.tail.pop_front();
         }
     }
 

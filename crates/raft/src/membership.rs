@@ -46,9 +46,29 @@ impl ConfigHistory {
         (*index, config)
     }
 
+    /// The latest that is committed, and all after it: after a restart, more of them may be committed than
+    /// is known.
+    pub(crate) fn since(&self, commit: Index) -> impl Iterator<Item = &Membership> {
+        let past = self.0.partition_point(|(at, _)| *at <= commit);
+        self.0[past.saturating_sub(1)..]
+            .iter()
+            .map(|(_, config)| &**config)
+    }
+
     /// Whether one that was appended at `index` is not here, though none from there on is compacted.
     pub(crate) fn lack(&self, index: Index) -> bool {
         index > self.0[0].0 && self.0.iter().all(|(at, _)| *at != index)
+    }
+
+    /// Forgets those that others have replaced at or before `base`.
+    pub(crate) fn compact(&mut self, base: Index) {
+        let past = self.0.partition_point(|(at, _)| *at <= base);
+        self.0.drain(..past.saturating_sub(1));
+    }
+
+    /// Appends those of a log that follows; the first is the one in force at its base, and is here.
+    pub(crate) fn append(&mut self, after: &Self) {
+        self.0.extend(after.0[1..].iter().cloned());
     }
 
     /// Appends one.

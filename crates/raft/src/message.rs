@@ -130,4 +130,18 @@ pub enum Body {
         /// The entry.
         had: LogId,
     },
+    /// My log begins after what you need. Fetch what is committed up to `upto`, from whom you like.
+    Fetch {
+        /// The conversation that goes on when you have it.
+        session: Session,
+        /// What is committed.
+        upto: LogId,
+    },
+    /// So much of it has arrived.
+    Fetching {
+        /// The conversation answered.
+        session: Session,
+        /// The last entry that is on the sender's disk, if not yet in its log.
+        arrived: Index,
+    },
 }

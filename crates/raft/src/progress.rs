@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Append,
     /// An append from the host's log.
     Read,
+    /// What it needs is compacted: it is to fetch that.
+    Fetch,
     /// The news that the commit index moved.
     Notice,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Progress {
     pub(crate) told_commit: Index,
     /// The highest beat it has answered.
     pub(crate) beat: u64,
+    /// It fetches what the log no longer has, and has come so far.
+    pub(crate) fetched: Option<Index>,
     /// When it last answered a beat.
     pub(crate) heard_at: Option<Micros>,
     /// Unanswered appends: the last index of each, and its bytes.
@@ -102,6 +106,7 @@ impl Progress {
             next,
             told_commit: Index(0),
             beat: 0,
+            fetched: None,
             heard_at: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -112,7 +117,10 @@ impl Progress {
     /// What to send now. `base` and `tail_first` are the leader's log's.
     pub(crate) fn step(&self, log: Span, commit: Index, settings: &Settings) -> Step {
         if self.next <= log.base {
-            return Step::Rest;
+            return match self.pace {
+                Pace::Probe { asked: Some(_), .. } => Step::Rest,
+                _ => Step::Fetch,
+            };
         }
         match self.pace {
             Pace::Probe { asked: Some(_), .. } | Pace::Reading { .. } => Step::Rest,
@@ -149,6 +157,15 @@ impl Progress {
         };
     }
 
+    /// It was told to fetch what the log no longer has.
+    pub(crate) fn told_to_fetch(&mut self, now: Micros) {
+        self.forget_flight();
+        self.pace = Pace::Probe {
+            asked: Some(now),
+            bare: true,
+        };
+    }
+
     /// An append of the entries from `next` up to `last` was sent.
     pub(crate) fn sent(&mut self, last: Index, bytes: u64, commit: Index, now: Micros) {
         if self.in_flight.is_empty() {
@@ -180,6 +197,7 @@ impl Progress {
         if reached {
             self.counted = matched;
         }
+        self.fetched = None;
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         while self

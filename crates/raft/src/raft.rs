@@ -84,6 +84,8 @@ pub struct Status {
     pub role: Role,
     /// The leader it knows.
     pub leader: Option<NodeRef>,
+    /// What precedes its log: everything up to there is compacted.
+    pub base: LogId,
     /// The end of its log.
     pub last: LogId,
     /// The end of what is durable here.
@@ -122,6 +124,8 @@ pub struct PeerStatus {
     pub caught_up: bool,
     /// Whether it is no member any more, and only has to be told so.
     pub leaving: bool,
+    /// While it fetches what the leader's log no longer has, how far that has come.
+    pub fetched: Option<Index>,
 }
 
 /// What makes a log unfit to start from.
@@ -222,6 +226,9 @@ impl Raft {
                 self.grant_owed = false;
                 self.follow(self.hard.term, None, "a write failed");
             }
+            Input::Compacted { upto } => self.on_compacted(upto),
+            Input::Fetched { upto } => self.on_fetched(upto),
+            Input::Arrived(stretch) => self.on_arrived(stretch),
             Input::Reachable { peer, open } => self.on_reachable(peer, open),
             Input::Forgot => self.forget("its disk has lost what it had promised"),
         }
@@ -239,6 +246,8 @@ impl Raft {
         }
         self.now = self.now.max(now);
         if self.sound {
+            let install = self.writes.form_install();
+            out.extend(install.map(|(seq, stretch)| Effect::Install { seq, stretch }));
             let write = self.writes.form(self.hard, &self.log, self.commit);
             out.extend(write.map(Effect::Persist));
         }
@@ -291,6 +300,7 @@ impl Raft {
             streaming: peer.is_streaming(),
             caught_up: self.has_caught_up(leader, peer),
             leaving: peer.leaving.is_some(),
+            fetched: peer.fetched,
         });
         Status {
             me: self.me,
@@ -301,6 +311,7 @@ impl Raft {
                 Role::Follower { leader } => leader,
                 Role::PreCandidate | Role::Candidate => None,
             },
+            base: self.log.base(),
             last: self.log.last(),
             durable: self.writes.durable(),
             commit: self.commit,
@@ -345,7 +356,10 @@ impl Raft {
                 if term < self.hard.term && self.settings.plants(Planted::CountStaleVote) => {}
             _ if term < self.hard.term => return self.refuse_stale(from, body),
             _ if term > self.hard.term => {
-                let leads = matches!(body, Body::Append { .. } | Body::Beat { .. });
+                let leads = matches!(
+                    body,
+                    Body::Append { .. } | Body::Beat { .. } | Body::Fetch { .. }
+                );
                 self.follow(term, leads.then_some(from), "a later term was heard of");
             }
             _ => {}
@@ -364,6 +378,8 @@ impl Raft {
                 hint,
             } => self.on_rejected(from, session, prev, hint),
             Body::Beat { beat, commit } => self.on_beat(from, beat, commit),
+            Body::Fetch { session, upto } => self.on_fetch(from, session, upto),
+            Body::Fetching { session, arrived } => self.on_fetching(from, session, arrived),
             Body::BeatReply { beat } => self.on_beat_reply(from, beat),
             Body::TimeoutNow { need } => self.on_summons(from, need),
             Body::Rejoin { life } => self.on_rejoin(from, life),

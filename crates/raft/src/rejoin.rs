@@ -78,7 +78,10 @@ impl Raft {
         !self.is_recovering()
             || matches!(
                 body,
-                Body::Append { .. } | Body::Beat { .. } | Body::RejoinAt { .. }
+                Body::Append { .. }
+                    | Body::Beat { .. }
+                    | Body::Fetch { .. }
+                    | Body::RejoinAt { .. }
             )
     }
 
@@ -185,7 +188,7 @@ impl Raft {
         };
         let there = self.handed >= home
             && self.writes.durable() >= home
-            && self.log.term_at(home) == Some(self.hard.term);
+            && (home < self.log.base().index || self.log.term_at(home) == Some(self.hard.term));
         if self.hard.recovering && there {
             self.hard = Hard {
                 vote: self.hard.vote.or(Some(leader)),

@@ -118,8 +118,9 @@ impl Raft {
         if peer.session == session {
             if peer.rejected(prev.index, common) {
                 let had = self.log.id_at(peer.matched);
-                let had = had.expect("what a peer has matched is in the log");
-                self.send(from, Body::Vouched { had });
+                if let Some(had) = had {
+                    self.send(from, Body::Vouched { had });
+                }
             }
         } else if session == Session::NONE {
             peer.unheard();
@@ -217,6 +218,13 @@ impl Sender<'_> {
                         bytes_max: self.settings.append_bytes_max,
                     }));
                     peer.reading(self.now);
+                }
+                Step::Fetch => {
+                    let upto = self.log.id_at(self.commit);
+                    let upto = upto.expect("what is committed last is retained");
+                    let session = peer.session;
+                    self.send(peer, Body::Fetch { session, upto });
+                    peer.told_to_fetch(self.now);
                 }
                 // A beat that was sent before needs no answer, and so costs one message.
                 Step::Notice => {

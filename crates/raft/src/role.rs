@@ -35,6 +35,16 @@ pub(crate) struct Follower {
     pub(crate) summons: Option<Summons>,
     /// The way back of a recovering member.
     pub(crate) way: Way,
+    /// What the leader's log no longer has, and this member fetches.
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// What is to be fetched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) session: Session,
+    pub(crate) upto: LogId,
+    pub(crate) arrived: Index,
 }
 
 /// How far a recovering member has come with the leader of this term.
@@ -131,6 +141,7 @@ impl State {
             lacked: None,
             summons: None,
             way: Way::default(),
+            wanted: None,
         })
     }
 

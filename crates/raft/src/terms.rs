@@ -51,6 +51,41 @@ impl TermIndex {
         self.last = Index(self.last.0 + count);
     }
 
+    /// Forgets everything before `base`, which is retained.
+    pub(crate) fn compact(&mut self, base: LogId) {
+        assert!(
+            self.contains(base),
+            "what is not retained cannot become the base"
+        );
+        let gone = self.runs.partition_point(|run| run.0 <= base.index);
+        // The last of these goes on behind the base, if anything does.
+        let goes_on = self
+            .runs
+            .get(gone)
+            .map_or_else(|| self.last.next(), |run| run.0)
+            > base.index.next();
+        self.runs.drain(..gone);
+        if goes_on && base.index < self.last {
+            self.runs.insert(0, (base.index.next(), base.term));
+        }
+        self.base = base;
+    }
+
+    /// Takes `after`, whose base is retained here, for everything behind that base.
+    pub(crate) fn replace(&mut self, after: &Self) {
+        assert!(
+            self.contains(after.base),
+            "what does not join cannot replace"
+        );
+        if after.base.index < self.last {
+            self.truncate(after.base.index.next());
+        }
+        let ends = after.runs.iter().skip(1).map(|run| run.0);
+        for ((first, term), end) in after.runs.iter().zip(ends.chain([after.last.next()])) {
+            self.extend(*term, end.0 - first.0);
+        }
+    }
+
     /// Removes the entries at and after `from`.
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.base.index, "the compacted prefix cannot be cut");
@@ -171,6 +206,34 @@ mod tests {
                 assert_same(&log, &plain(base, &terms));
                 let distinct = terms.chunk_by(|a, b| a == b).count();
                 assert_eq!(log.runs.len(), distinct, "a run for each term, no more");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_compacted_or_replaced_leaves_what_was_never_there_otherwise() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut run = |from: u64, count: u64| {
+                let mut term = from;
+                let mut next = || {
+                    term += random.up_to(3) / 2 % 2;
+                    term
+                };
+                (0..count).map(|_| next()).collect::<Vec<_>>()
+            };
+            let terms = run(1, 12);
+            let all = plain(LogId::ORIGIN, &terms);
+            for base in &all {
+                let at = base.index.0 as usize;
+                let mut compacted = log(LogId::ORIGIN, &terms);
+                compacted.compact(*base);
+                assert_eq!(compacted, log(*base, &terms[at..]), "{terms:?} {base}");
+                let other = run(base.term.0.max(1), 5);
+                let mut replaced = log(LogId::ORIGIN, &terms);
+                replaced.replace(&log(*base, &other));
+                let joined = [&terms[..at], &other].concat();
+                assert_eq!(replaced, log(LogId::ORIGIN, &joined), "{terms:?} {base}");
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::{
     effect::{Hard, Persist},
     ids::{Index, WriteSeq},
+    input::Stretch,
     log::Log,
 };
 
@@ -32,6 +33,10 @@ pub(crate) struct Writes {
     pending: VecDeque<Pending>,
     durable_hard: Hard,
     durable: Index,
+    /// A stretch that the next write puts in the log's place: what stays durable until then, and it.
+    install: Option<(Index, Box<Stretch>)>,
+    /// The end of the last stretch, until it is there.
+    installing: Option<(WriteSeq, Index)>,
 }
 
 impl Writes {
@@ -45,7 +50,43 @@ impl Writes {
             pending: VecDeque::new(),
             durable_hard: hard,
             durable: last,
+            install: None,
+            installing: None,
         }
+    }
+
+    /// Whether a stretch is on its way into the log.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.install.is_some() || self.installing.is_some()
+    }
+
+    /// Up to here the disk has everything, be it beside the log.
+    pub(crate) fn held(&self) -> Index {
+        let beside = self.install.as_ref().map(|(_, stretch)| stretch.last);
+        let beside = beside.or_else(|| self.installing.map(|(_, last)| last));
+        self.durable.max(beside.unwrap_or_default())
+    }
+
+    /// The log is replaced by a stretch that ends at `last`. Up to `kept` it stays what it was.
+    pub(crate) fn install(&mut self, kept: Index, last: Index, stretch: Box<Stretch>) {
+        self.durable = self.durable.min(kept);
+        self.truncate_from = None;
+        self.queued_last = last;
+        self.install = Some((kept, stretch));
+    }
+
+    /// The write that puts a stretch in its place, if there is one; before any other.
+    pub(crate) fn form_install(&mut self) -> Option<(WriteSeq, Box<Stretch>)> {
+        let (kept, stretch) = self.install.take()?;
+        self.newest = WriteSeq(self.newest.0 + 1);
+        self.installing = Some((self.newest, stretch.last));
+        self.pending.push_back(Pending {
+            seq: self.newest,
+            hard: None,
+            truncate_from: Some(kept.next()),
+            last: stretch.last,
+        });
+        Some((self.newest, stretch))
     }
 
     /// The end of what is on the disk and stays there.
@@ -99,6 +140,11 @@ impl Writes {
     pub(crate) fn renumber(&mut self) {
         self.newest = WriteSeq(self.pending.len() as u64);
         for (seq, write) in (1..).zip(&mut self.pending) {
+            if let Some(installing) = &mut self.installing
+                && installing.0 == write.seq
+            {
+                installing.0 = WriteSeq(seq);
+            }
             write.seq = WriteSeq(seq);
         }
     }
@@ -113,9 +159,12 @@ impl Writes {
             last = Some(write.last);
         }
         let Some(last) = last else { return };
+        self.installing = self.installing.filter(|(seq, _)| *seq > upto);
+        let unformed = self.install.as_ref().map(|(kept, _)| kept.next());
         let replaced = self.pending.iter().filter_map(|write| write.truncate_from);
         self.durable = replaced
             .chain(self.truncate_from)
+            .chain(unformed)
             .map(Index::prev)
             .fold(last, Index::min);
     }

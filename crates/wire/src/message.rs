@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 14, in the order of `kontiki_raft::Body`
+//!  8  kind      u8    1 to 16, in the order of `kontiki_raft::Body`
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
@@ -43,6 +43,8 @@ const REJOIN: u8 = 11;
 const REJOIN_AT: u8 = 12;
 const REMOVED: u8 = 13;
 const VOUCHED: u8 = 14;
+const FETCH: u8 = 15;
+const FETCHING: u8 = 16;
 
 const HEAD_BYTES: usize = 9;
 const APPEND_BYTES: usize = 8 + 16 + 8 + 4;
@@ -53,13 +55,13 @@ pub(crate) const MESSAGE_BYTES_MIN: usize = HEAD_BYTES + 1;
 /// Bytes of the message and of the group before it, without the bodies of entries.
 pub(crate) fn message_bytes(message: &Message) -> usize {
     let content = match &message.body {
-        Body::PreVote { .. } => 8 + 16,
+        Body::PreVote { .. } | Body::Fetch { .. } => 8 + 16,
         Body::PreVoteReply { .. } => 8 + 1,
         Body::Vote { .. } => 16 + 1,
         Body::VoteReply { .. } => 1,
         Body::Append { entries, .. } => APPEND_BYTES + entries.len() * ENTRY_BYTES,
         Body::Appended { .. } => 8 + 8 + 1,
-        Body::Beat { .. } | Body::RejoinAt { .. } => 8 + 8,
+        Body::Beat { .. } | Body::RejoinAt { .. } | Body::Fetching { .. } => 8 + 8,
         Body::AppendRejected { .. } => 8 + 16 + 16,
         Body::BeatReply { .. } | Body::Rejoin { .. } | Body::Removed { .. } => 8,
         Body::TimeoutNow { .. } | Body::Vouched { .. } => 16,
@@ -142,6 +144,16 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
         Body::Removed { index } => {
             out.put_u8(REMOVED);
             out.put_u64_le(index.0);
+        }
+        Body::Fetch { session, upto } => {
+            out.put_u8(FETCH);
+            out.put_u64_le(session.0);
+            put_log_id(*upto, out);
+        }
+        Body::Fetching { session, arrived } => {
+            out.put_u8(FETCHING);
+            out.put_u64_le(session.0);
+            out.put_u64_le(arrived.0);
         }
         Body::Vouched { had } => {
             out.put_u8(VOUCHED);
@@ -232,6 +244,14 @@ pub(crate) fn decode_message(
         },
         REMOVED => Body::Removed {
             index: Index(scan.u64()?),
+        },
+        FETCH => Body::Fetch {
+            session: Session(scan.u64()?),
+            upto: log_id(scan)?,
+        },
+        FETCHING => Body::Fetching {
+            session: Session(scan.u64()?),
+            arrived: Index(scan.u64()?),
         },
         VOUCHED => Body::Vouched { had: log_id(scan)? },
         other => return Err(unknown("the kind of message", other)),

@@ -351,6 +351,14 @@ fn message() -> impl Strategy<Value = GroupMessage> {
             life: Life(life),
             index: Index(index),
         }),
+        (any::<u64>(), id()).prop_map(|(session, upto)| Body::Fetch {
+            session: Session(session),
+            upto
+        }),
+        any::<(u64, u64)>().prop_map(|(session, arrived)| Body::Fetching {
+            session: Session(session),
+            arrived: Index(arrived)
+        }),
         any::<u64>().prop_map(|index| Body::Removed {
             index: Index(index)
         }),

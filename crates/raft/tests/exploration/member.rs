@@ -214,6 +214,9 @@ impl Member {
         self.raft.drain(LONG, &mut effects);
         for effect in effects {
             match effect {
+                Effect::Install { .. } | Effect::Fetch { .. } => {
+                    unreachable!("nothing is compacted")
+                }
                 Effect::Persist(write) => self.queue.push(write),
                 Effect::Send { to, message } if counts(&message.body) => sent.push((to, message)),
                 Effect::Forgot => self.halted = Some("it forgets, and its disk has not".into()),

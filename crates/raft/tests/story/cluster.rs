@@ -77,6 +77,33 @@ impl Cluster {
                 force,
             } => self.change(member, target, expect, force)?,
             Command::Join(node) => self.join(node)?,
+            Command::Compact(member, upto) => {
+                let upto = Index(upto);
+                self.ask(
+                    member,
+                    &format!("compacts up to {upto}"),
+                    Input::Compacted { upto },
+                )?;
+                let member = self.member(member)?;
+                if let Some(raft) = &member.raft {
+                    member.disk.base = raft.status(Micros(0)).base.index;
+                    member.disk.base_config = raft.config_at(member.disk.base);
+                }
+            }
+            Command::Fetch {
+                member,
+                from,
+                last,
+                applied,
+            } => self.fetch(member, from, last, applied)?,
+            Command::Fetched(member, upto) => {
+                let upto = Index(upto);
+                self.ask(
+                    member,
+                    &format!("has fetched {upto}"),
+                    Input::Fetched { upto },
+                )?;
+            }
             Command::Reachable { member, peer, open } => {
                 let word = if open { "open" } else { "closed" };
                 let peer_id = NodeId(peer);
@@ -154,6 +181,24 @@ impl Cluster {
         let member = Member::new(node, Membership::default(), self.seed);
         self.members.insert(node.id.0, member);
         self.start(node.id.0, true)
+    }
+
+    fn fetch(
+        &mut self,
+        member: u64,
+        from: u64,
+        last: Option<usize>,
+        applied: Option<usize>,
+    ) -> Played {
+        let giver = self.member(from)?;
+        if !giver.has(last) {
+            return Err(format!("{from} has nothing of that"));
+        }
+        let (stretch, all) = (giver.give(applied, last), giver.disk.log.clone());
+        self.member(member)?.staged = all;
+        let (base, last) = (stretch.base, stretch.last);
+        let said = format!("has fetched {base} to {last} from {from}");
+        self.ask(member, &said, Input::Arrived(Box::new(stretch)))
     }
 
     fn boot(&mut self, member: u64, disk: Disk) -> Played {
@@ -546,6 +591,10 @@ impl Member {
         let first = read.head.prev.index.0 as usize;
         let mut bytes = 0;
         let mut entries: Vec<Entry> = Vec::new();
+        assert!(
+            first >= self.disk.base.0 as usize,
+            "what is compacted is read"
+        );
         for entry in &self.disk.log[first..read.last.0 as usize] {
             bytes += entry.body.len() as u64;
             if bytes > read.bytes_max && !entries.is_empty() {

@@ -7,6 +7,9 @@
 //! | `elect 1 2 3` | 1 campaigns, and nothing but the questions to 2 and 3 and their answers arrives |
 //! | `campaign 1` `propose 1 a b` `read 1` `transfer 1 2` `retire 1` | asks a member for something |
 //! | `change 1 voters=1,2,3 [learners=4] [expect=5] [force]` | asks a leader for another configuration, by default than the one it has |
+//! | `compact 1 5` | a member's log is dropped up to there |
+//! | `fetch 3 2 [last=4] [applied=2]` | a member has fetched what another has of the committed log, or so much of it, with a checkpoint as it was then |
+//! | `fetched 3 5` | a member has fetched that far |
 //! | `join 4` `join 2'` | a member that knows nothing starts with an empty disk; with a stroke, in the place of the one before, which is gone |
 //! | `reachable 1 2 up` | tells a member that its link to another opened (`down`: closed) |
 //! | `deliver 1->2 [kind] [nth=2] [count=1] [drop] [dup]` | what is under way there arrives, is lost, or arrives and stays under way too |
@@ -54,6 +57,14 @@ pub(crate) enum Command {
         force: bool,
     },
     Join(NodeRef),
+    Compact(u64, u64),
+    Fetch {
+        member: u64,
+        from: u64,
+        last: Option<usize>,
+        applied: Option<usize>,
+    },
+    Fetched(u64, u64),
     Reachable {
         member: u64,
         peer: u64,
@@ -177,6 +188,14 @@ impl FromStr for Command {
                 expect: words.named("expect")?,
                 force: words.flag("force"),
             },
+            "compact" => Self::Compact(words.number("a member")?, words.number("an index")?),
+            "fetch" => Self::Fetch {
+                member: words.number("a member")?,
+                from: words.number("another")?,
+                last: words.named("last")?,
+                applied: words.named("applied")?,
+            },
+            "fetched" => Self::Fetched(words.number("a member")?, words.number("an index")?),
             "join" => Self::Join(named(words.next("a member")?)?),
             "reachable" => Self::Reachable {
                 member: words.number("a member")?,

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use kontiki_raft::{
-    Effect, Entry, Input, Membership, Micros, NodeRef, Persist, Raft, Role, Settings, WriteSeq,
+    Effect, Entry, Input, Membership, Micros, NodeRef, Persist, Raft, Role, Settings, Stretch,
+    WriteSeq,
 };
 
 use crate::{disk::Disk, promises::View};
@@ -18,6 +19,8 @@ pub(crate) struct Member {
     /// Its writes wait.
     pub(crate) held: bool,
     pub(crate) raft: Option<Raft>,
+    /// What it has fetched, from the first entry on.
+    pub(crate) staged: Vec<Entry>,
     /// Disk and queue together: what the running member takes for its log.
     log: Vec<Entry>,
     /// The configuration in force there.
@@ -34,6 +37,7 @@ impl Member {
             queue: VecDeque::new(),
             held: false,
             raft: None,
+            staged: Vec::new(),
             log: Vec::new(),
             counted: config.clone(),
             config,
@@ -61,6 +65,7 @@ impl Member {
         for write in self.queue.drain(..).take(keep) {
             self.disk.write(&write);
         }
+        self.disk.installs.clear();
         self.log = self.disk.log.clone();
         self.raft = None;
     }
@@ -98,6 +103,13 @@ impl Member {
         before.drain(now, &mut Vec::new());
         let idle = effects.is_empty() && before == *raft;
         for effect in &effects {
+            if let Effect::Install { seq, stretch } = effect {
+                let write = self.disk.install(*seq, stretch, &self.log, &self.staged);
+                let from = write.truncate_from.map_or(0, |i| i.0 as usize - 1);
+                self.log.truncate(from);
+                self.log.extend(write.append.iter().cloned());
+                self.queue.push_back(write);
+            }
             if let Effect::Persist(write) = effect {
                 let from = write
                     .truncate_from
@@ -109,6 +121,23 @@ impl Member {
         }
         self.counted = raft.status(now).config;
         Some(Turn { effects, idle })
+    }
+
+    /// Whether it has anything to give, up to `last` if that is said.
+    pub(crate) fn has(&self, last: Option<usize>) -> bool {
+        let base = self.disk.base.0 as usize;
+        base <= last.unwrap_or(self.disk.log.len()) && self.raft.is_some()
+    }
+
+    /// What it has to give of what it knows to be committed, up to `last` if that is said.
+    pub(crate) fn give(&self, applied: Option<usize>, last: Option<usize>) -> Stretch {
+        let commit = self
+            .raft
+            .as_ref()
+            .map_or(0, |raft| raft.status(Micros(0)).commit.0);
+        let last = last.unwrap_or(commit as usize).min(self.disk.log.len());
+        self.disk
+            .stretch(&self.config, applied.unwrap_or(last), last)
     }
 
     /// What promises are checked on. Of one that is down, only the disk is seen.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod dice;
+mod fetching;
 mod oracle;
 mod world;
 

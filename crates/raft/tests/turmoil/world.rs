@@ -26,21 +26,23 @@ const FLIGHTS_MAX: usize = 20_000;
 pub(crate) struct Member {
     pub(crate) me: NodeRef,
     /// What it knew of the group when it was born.
-    config: Membership,
+    pub(crate) config: Membership,
     /// Whether it has ever run.
     pub(crate) exists: bool,
     pub(crate) raft: Option<Raft>,
     pub(crate) disk: Disk,
     queue: VecDeque<Persist>,
+    /// What it has fetched, from the first entry on.
+    pub(crate) staged: Vec<Entry>,
     /// Disk and queue together.
     pub(crate) log: Vec<Entry>,
-    handed: u64,
+    pub(crate) handed: u64,
     pub(crate) boots: u64,
     timer: Option<Micros>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Event {
+pub(crate) enum Event {
     Flight {
         from: NodeRef,
         to: NodeRef,
@@ -49,6 +51,11 @@ enum Event {
     Written {
         at: usize,
         boot: u64,
+    },
+    Fetched {
+        at: usize,
+        boot: u64,
+        upto: Index,
     },
     Timer {
         at: usize,
@@ -72,6 +79,8 @@ pub(crate) struct World {
     peace: bool,
     slow_disk: Option<usize>,
     pub(crate) asked: u64,
+    /// Stretches that took a log's place.
+    pub(crate) installed: usize,
     pub(crate) oracle: Oracle,
     trace: DefaultHasher,
 }
@@ -109,6 +118,7 @@ impl World {
             peace: false,
             slow_disk: None,
             asked: 0,
+            installed: 0,
             oracle: Oracle::default(),
             trace: DefaultHasher::new(),
         };
@@ -173,6 +183,15 @@ impl World {
         self.propose(leader, 1);
         self.read(leader);
         self.run(self.now + 4 * timeout);
+        if self.oracle.acknowledged != acknowledged + 1 {
+            for m in &self.members {
+                let st = m.raft.as_ref().map(|r| r.status(Micros(self.now)));
+                eprintln!(
+                    "{} base {} installs {:?} {:?}",
+                    m.exists, m.disk.base, m.disk.installs, st
+                );
+            }
+        }
         assert_eq!(
             self.oracle.acknowledged,
             acknowledged + 1,
@@ -244,7 +263,8 @@ impl World {
             903..912 => self.forget(at),
             912..915 => self.rebirth(at),
             915..955 => self.change(),
-            955..975 => {
+            955..970 => self.compact(at),
+            970..985 => {
                 let peer = NodeId(1 + self.dice.below(self.members.len() as u64));
                 let open = self.dice.percent(80);
                 self.turn(at, Input::Reachable { peer, open });
@@ -337,6 +357,7 @@ impl World {
         for write in member.queue.drain(..).take(keep) {
             member.disk.write(&write);
         }
+        member.disk.installs.clear();
         member.raft = None;
         self.oracle.crashed(member.me.id);
     }
@@ -365,7 +386,7 @@ impl World {
         }
         member.boots += 1;
         member.log = member.disk.log.clone();
-        member.handed = 0;
+        member.handed = member.disk.base.0;
         let boot = member.disk.boot(member.me, &member.config, fresh);
         let seed = self.seed ^ member.boots << 32 ^ at as u64;
         let raft = Raft::new(self.settings.clone(), boot, seed, Micros(self.now));
@@ -404,6 +425,7 @@ impl World {
                 member.disk.write(&write);
                 self.turn(at, Input::Persisted { upto: write.seq });
             }
+            Event::Fetched { at, boot, upto } => self.fetched(at, boot, upto),
             Event::Timer { at } => {
                 let due = self.members[at].raft.as_ref().and_then(Raft::next_deadline);
                 self.members[at].timer = None;
@@ -455,6 +477,8 @@ impl World {
         self.ends_change(me, &effect);
         match effect {
             Effect::Persist(write) => self.persist(at, write),
+            Effect::Install { seq, stretch } => self.install(at, seq, &stretch),
+            Effect::Fetch { upto, .. } => self.fetch(at, upto.index),
             Effect::Send { to, message } => self.send(at, to, message),
             Effect::SendLog(send) => self.send_log(at, &send),
             Effect::Committed(entries) => {
@@ -475,13 +499,14 @@ impl World {
             | Effect::TransferEnded { .. }
             | Effect::ChangeEnded { .. }
             | Effect::ConfigChanged { .. }
+            | Effect::StretchRefused { .. }
             | Effect::Removed { .. } => {}
             Effect::Forgot => panic!("seed {}: {me} forgets, and its disk has not", self.seed),
             Effect::Halt { reason } => panic!("seed {}: {me} halts: {reason}", self.seed),
         }
     }
 
-    fn persist(&mut self, at: usize, write: Persist) {
+    pub(crate) fn persist(&mut self, at: usize, write: Persist) {
         if let Some(from) = write.truncate_from {
             let member = &mut self.members[at];
             assert!(from.0 > member.handed, "{}: a commit was cut", member.me);
@@ -541,6 +566,9 @@ impl World {
         }
         let (first, mut bytes) = (send.head.prev.index.0 as usize, 0);
         let disk = &self.members[at].disk;
+        if first < disk.base.0 as usize {
+            return;
+        }
         let entries = disk.log[first..send.last.0 as usize]
             .iter()
             .take_while(|entry| {
@@ -571,7 +599,7 @@ impl World {
         }
     }
 
-    fn schedule(&mut self, wait: u64, event: Event) {
+    pub(crate) fn schedule(&mut self, wait: u64, event: Event) {
         self.born += 1;
         self.events.insert(self.born, event);
         self.agenda.push(Reverse((self.now + wait, self.born)));
@@ -587,6 +615,7 @@ impl Member {
             raft: None,
             disk: Disk::default(),
             queue: VecDeque::new(),
+            staged: Vec::new(),
             log: Vec::new(),
             handed: 0,
             boots,

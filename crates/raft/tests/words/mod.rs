@@ -21,6 +21,8 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Body::Rejoin { .. } => "rejoin",
         Body::RejoinAt { .. } => "rejoin-at",
         Body::Removed { .. } => "removed",
+        Body::Fetch { .. } => "fetch",
+        Body::Fetching { .. } => "fetching",
         Body::Vouched { .. } => "vouched",
     }
 }
@@ -60,6 +62,8 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Rejoin { life } => format!("life {}", brief(*life)),
         Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),
         Body::Removed { index } => format!("since {index}"),
+        Body::Fetch { session, upto } => format!("s{} up to {upto}", session.0),
+        Body::Fetching { session, arrived } => format!("s{} has {arrived}", session.0),
         Body::Vouched { had } => format!("{had}"),
     };
     format!("{kind} t{term} {rest}")
@@ -183,6 +187,18 @@ pub(crate) fn effect(effect: &Effect) -> String {
             let committed = if *committed { ", committed" } else { "" };
             format!("config of {index}: {}{committed}", self::config(config))
         }
+        Effect::Fetch {
+            leader,
+            after,
+            upto,
+        } => {
+            format!("fetches {after} to {upto} for {}", name(*leader))
+        }
+        Effect::Install { seq, stretch } => {
+            let (base, last, applied) = (stretch.base, stretch.last, stretch.applied);
+            format!("writes w{seq} all from {base} to {last}, state of {applied}")
+        }
+        Effect::StretchRefused { why } => format!("does not take it: {why}"),
         Effect::Removed { index } => format!("learns that it was removed at {index}"),
         Effect::Halt { reason } => format!("halts: {reason}"),
     }
@@ -210,7 +226,10 @@ pub(crate) fn status(status: &Status) -> String {
         } else {
             "probing"
         };
-        let counts = if peer.counts { "" } else { " not counting" };
+        let mut counts = if peer.counts { "" } else { " not counting" }.to_owned();
+        if let Some(index) = peer.fetched {
+            counts = format!("{counts} fetched {index}");
+        }
         text = format!(
             "{text}; {} matched {} {pace}{counts}",
             peer.peer, peer.matched
