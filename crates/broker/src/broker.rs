@@ -145,6 +145,9 @@ impl Broker {
             Input::Peer { from, messages } => self.hear(now, from, messages),
             Input::Reachable { peer, open } => {
                 self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
+                if open {
+                    self.ask_again(now, peer);
+                }
             }
             Input::Append {
                 stream,

@@ -192,6 +192,17 @@ impl Broker {
         self.go_on(now, id);
     }
 
+    /// A link to a peer has opened.
+    pub(crate) fn ask_again(&mut self, now: Now, peer: NodeId) {
+        let ids: Vec<GroupId> = self.mending.keys().copied().collect();
+        for id in ids {
+            if let Some(mending) = self.mending.get_mut(&id) {
+                mending.pursuit.opened(peer);
+                self.go_on(now, id);
+            }
+        }
+    }
+
     /// Does what is next.
     fn go_on(&mut self, now: Now, id: GroupId) {
         let peers = self.peers_of(id);

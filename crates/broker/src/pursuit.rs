@@ -115,6 +115,19 @@ impl Pursuit {
         self.waiting = Waiting::Nothing;
     }
 
+    /// A link to this peer has opened: what it was asked before may never have reached it.
+    pub(crate) fn opened(&mut self, peer: NodeId) {
+        self.lacking.retain(|id, (_, said)| *id != peer || *said);
+        match self.waiting {
+            Waiting::Answer(asked, _) if asked.id == peer => self.waiting = Waiting::Nothing,
+            Waiting::NextPass if self.silent().contains(&peer) => {
+                self.lacking.clear();
+                self.waiting = Waiting::Nothing;
+            }
+            _ => {}
+        }
+    }
+
     /// A peer has answered to `asked`; `first` is the first entry that it has. False if that was not
     /// what is waited for.
     pub(crate) fn answered(&mut self, from: NodeRef, asked: Range, first: Option<Index>) -> bool {
@@ -293,6 +306,33 @@ mod tests {
         assert_eq!(pursuit.nowhere(), None);
         assert_eq!(pursuit.silent(), BTreeSet::from([NodeId(3)]));
         assert_eq!(pursuit.kind(), "silent");
+    }
+
+    #[test]
+    fn who_is_reached_at_last_is_asked_at_once() {
+        let peers = [peer(2), peer(3)];
+        let mut pursuit = Pursuit::new(vec![range(1, 4)]);
+        assert_eq!(pursuit.next(&peers, NOW), Next::Ask(peer(2), range(1, 4)));
+        pursuit.opened(NodeId(3));
+        assert_eq!(
+            pursuit.next(&peers, NOW),
+            Next::Wait,
+            "another is waited for"
+        );
+        pursuit.opened(NodeId(2));
+        assert_eq!(pursuit.next(&peers, NOW), Next::Ask(peer(2), range(1, 4)));
+        assert!(pursuit.answered(peer(2), range(1, 4), None));
+        assert_eq!(pursuit.next(&peers, NOW), Next::Ask(peer(3), range(1, 4)));
+        pursuit.wake(ANSWER_MAX);
+        assert_eq!(pursuit.next(&peers, ANSWER_MAX), Next::Wait, "it rests");
+        pursuit.opened(NodeId(2));
+        assert_eq!(
+            pursuit.next(&peers, ANSWER_MAX),
+            Next::Wait,
+            "it has answered"
+        );
+        pursuit.opened(NodeId(3));
+        assert!(matches!(pursuit.next(&peers, ANSWER_MAX), Next::Ask(..)));
     }
 
     #[test]
