@@ -104,10 +104,11 @@ pub(crate) fn delivery(batches: &[Batch]) {
 }
 
 fn joined(pieces: &[Bytes]) -> BytesMut {
-    pieces
-        .iter()
-        .flat_map(|piece| piece.iter().copied())
-        .collect()
+    let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        joined.extend_from_slice(piece);
+    }
+    joined
 }
 
 /// Three cores of one group whose disks and network take no time. The first of them leads.
