@@ -1,9 +1,8 @@
 //! Whether what a disk held can be started from.
 
 use crate::{
-    effect::Hard,
     entry::Kind,
-    ids::{LogId, NUMBER_MAX, NodeRef, Term},
+    ids::{Hard, LogId, NUMBER_MAX, NodeRef, Term},
     input::{Boot, Membership, Settings, Stretch},
     membership::ConfigHistory,
     terms::TermIndex,

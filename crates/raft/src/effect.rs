@@ -2,22 +2,10 @@
 
 use crate::{
     entry::Entry,
-    ids::{Index, LogId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    ids::{Hard, Index, LogId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
     input::{Membership, Stretch},
     message::{AppendHead, Message},
 };
-
-/// Term, vote and standing: one record, always written whole.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Hard {
-    /// The current term.
-    pub term: Term,
-    /// Who got this member's vote in it.
-    pub vote: Option<NodeRef>,
-    /// Whether this member may have forgotten a vote or an acknowledgement, and so gives none until it
-    /// has rejoined.
-    pub recovering: bool,
-}
 
 /// One atomic write. Writes of a group reach the disk in the order of `seq`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -7,9 +7,9 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::{
-    effect::{Effect, Fate, Hard},
+    effect::{Effect, Fate},
     entry::{Entry, Kind},
-    ids::{LogId, Micros, NodeRef, Term},
+    ids::{Hard, LogId, Micros, NodeRef, Term},
     input::Planted,
     message::{Body, Message, Session},
     progress::Progress,

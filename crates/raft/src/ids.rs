@@ -1,4 +1,5 @@
-//! The numbers of Raft, one type for each, so that none can stand for another.
+//! The numbers of Raft, one type for each, so that none can stand for another, and the few of them that
+//! a member keeps beside its log.
 
 use std::fmt;
 
@@ -136,3 +137,15 @@ impl Micros {
 /// No correct group reaches this term or index: a message that names one beyond is ignored, and sums
 /// of what is left cannot overflow.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// Term, vote and standing: one record, always written whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Hard {
+    /// The current term.
+    pub term: Term,
+    /// Who got this member's vote in it.
+    pub vote: Option<NodeRef>,
+    /// Whether this member may have forgotten a vote or an acknowledgement, and so gives none until it
+    /// has rejoined.
+    pub recovering: bool,
+}

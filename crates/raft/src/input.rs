@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::{
-    effect::Hard,
     entry::{Entry, Kind},
-    ids::{Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
+    ids::{Hard, Index, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq},
     message::Message,
 };
 

@@ -2,8 +2,7 @@
 //! that finds itself wrong halts before anything it says can spread.
 
 use crate::{
-    effect::Hard,
-    ids::Index,
+    ids::{Hard, Index},
     input::Planted,
     raft::Raft,
     role::{Follower, Leader, State},

@@ -38,11 +38,12 @@ mod transfer;
 mod writes;
 
 pub use effect::{
-    ChangeEnd, ChangeRefused, Committed, Effect, Fate, Hard, Persist, Refused, Role, SendLog,
+    ChangeEnd, ChangeRefused, Committed, Effect, Fate, Persist, Refused, Role, SendLog,
 };
 pub use entry::{Entry, Kind};
 pub use ids::{
-    Incarnation, Index, Life, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term, WriteSeq,
+    Hard, Incarnation, Index, Life, LogId, Micros, NodeId, NodeRef, ProposalId, ReadId, Term,
+    WriteSeq,
 };
 #[cfg(feature = "planted")]
 pub use input::Planted;

@@ -4,8 +4,8 @@ use std::{fmt, mem, sync::Arc};
 
 use crate::{
     boot,
-    effect::{Committed, Effect, Hard, Refused, Role},
-    ids::{Index, Life, LogId, Micros, NodeRef, Term},
+    effect::{Committed, Effect, Refused, Role},
+    ids::{Hard, Index, Life, LogId, Micros, NodeRef, Term},
     input::{Boot, Input, Membership, Planted, Settings},
     invariants::Witness,
     log::Log,

@@ -53,8 +53,8 @@
 //! recovering: nobody but R could say what R has promised.
 
 use crate::{
-    effect::{Effect, Hard},
-    ids::{Index, Life, LogId, NodeRef, WriteSeq},
+    effect::Effect,
+    ids::{Hard, Index, Life, LogId, NodeRef, WriteSeq},
     input::Planted,
     message::{Body, Session},
     raft::Raft,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::{
-    effect::{Hard, Persist},
-    ids::{Index, WriteSeq},
+    effect::Persist,
+    ids::{Hard, Index, WriteSeq},
     input::Stretch,
     log::Log,
 };
