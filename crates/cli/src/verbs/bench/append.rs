@@ -10,7 +10,8 @@ use crate::{
     output::Counted,
     verbs::bench::{
         load::{self, Load, Loaded},
-        plot, read,
+        plot,
+        read::{self, Sought},
         report::Report,
     },
 };
@@ -41,7 +42,15 @@ pub(crate) struct Args {
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let load = &args.load;
+    if args.topics > load.producers {
+        return Err(Failure::new(format!(
+            "{} topics need as many producers, and there are {}",
+            args.topics, load.producers
+        ))
+        .advise("give --producers, or fewer --topics"));
+    }
     let topics = topics(&load.topic, args.topics)?;
+    args.plot.as_deref().map(plot::try_out).transpose()?;
     let producers = load::producers(load, &topics, invocation).await?;
     let run = new_run()?;
     let running = load::start(load, args.rate, run, producers)?;
@@ -51,30 +60,38 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         load.topic, load.seconds, load.warm_up
     ));
     let loaded = running.finish().await?;
+    let acknowledged = loaded.outcome.acknowledged;
+    let mut judged = loaded.judged(args.rate);
     let mut report = report(&args, &loaded, &pids);
-    let mut read = None;
-    for topic in topics.iter().filter(|_| args.verify) {
-        let of_topic = read::of_run(invocation, topic, run).await?;
-        read = Some(read.unwrap_or(0) + of_topic);
+    let mut wrong = None;
+    if args.verify {
+        let read = read_back(&topics, run, &loaded, invocation).await;
+        let found = read.as_ref().copied().unwrap_or(0);
+        report.field("read_back", read.is_ok().then_some(found));
+        report.line("read back", Counted(found, "record").to_string());
+        match read {
+            Ok(read) => judged.missing = acknowledged.saturating_sub(read),
+            Err(_) => judged.altered = true,
+        }
+        wrong = read.err();
     }
-    if let Some(read) = read {
-        report.field("read_back", read);
-        report.line("read back", Counted(read, "record").to_string());
-    }
+    report.verdict(&judged);
     report.say(invocation.output)?;
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    if judged.missing > 0 {
+        return Err(Failure::new(format!(
+            "{} of {acknowledged} acknowledged records are not there",
+            judged.missing
+        )));
+    }
     if let Some(path) = &args.plot {
         let title = format!(
             "kontiki bench append: {} B, {} x {} in flight",
             load.size, load.producers, load.in_flight
         );
         plot::write(path, &title, &[("acknowledged", &loaded.outcome.latencies)])?;
-    }
-    let acknowledged = loaded.outcome.acknowledged;
-    if let Some(read) = read.filter(|read| *read < acknowledged) {
-        return Err(Failure::new(format!(
-            "{} of {acknowledged} acknowledged records are not there",
-            acknowledged - read
-        )));
     }
     match loaded.outcome.failure {
         Some(error) => Err(Failure::from(error).within(|error| {
@@ -85,6 +102,21 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         })),
         None => Ok(Exit::Done),
     }
+}
+
+/// How many acknowledged records of this run the topics have.
+async fn read_back(
+    topics: &[TopicName],
+    run: u64,
+    loaded: &Loaded,
+    invocation: &Invocation,
+) -> Result<u64, Failure> {
+    let open = &loaded.outcome.open;
+    let mut all = 0;
+    for topic in topics {
+        all += read::of_run(invocation, topic, Sought { run, open }).await?;
+    }
+    Ok(all)
 }
 
 /// The topics of a run: the one that is named, or so many whose names begin so.
@@ -122,6 +154,5 @@ fn report(args: &Args, loaded: &Loaded, pids: &[u32]) -> Report {
     );
     report.field("failed", loaded.outcome.failed);
     report.cost(&loaded.cost, pids, records);
-    report.verdict(&loaded.judged());
     report
 }

@@ -100,9 +100,13 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// What of it is judged.
-    pub(crate) fn judged(&self) -> Judged {
+    /// What of it is judged, before anything is read back.
+    pub(crate) fn judged(&self, rate: Option<NonZeroU32>) -> Judged {
+        let pace = |rate: NonZeroU32| Duration::from_secs(1) / rate.get();
         Judged {
+            missing: 0,
+            altered: false,
+            pace: rate.map_or(Duration::ZERO, pace),
             records: self.outcome.records,
             failed: self.outcome.failed,
             longest_gap: self.longest_gap,

@@ -2,6 +2,8 @@
 //! silent.
 
 use std::{
+    collections::BTreeMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) acknowledged: u64,
     /// Not acknowledged, or not known to be.
     pub(crate) failed: u64,
+    /// Which those are.
+    pub(crate) open: Open,
     /// One of the failures.
     pub(crate) failure: Option<AppendError>,
     /// How long those inside the window took.
@@ -48,6 +52,7 @@ impl Outcome {
             records: 0,
             acknowledged: 0,
             failed: 0,
+            open: Open::default(),
             failure: None,
             latencies: Latencies::new(),
         }
@@ -58,13 +63,15 @@ impl Outcome {
         self.records += other.records;
         self.acknowledged += other.acknowledged;
         self.failed += other.failed;
+        self.open.0.extend(other.open.0);
         self.failure = self.failure.take().or(other.failure);
         self.latencies.merge(&other.latencies);
     }
 
-    /// Counts one answer, which came `now`, to a record that was `due` then.
+    /// Counts one answer, which came `now`, to a producer's record that was `due` then.
     pub(crate) fn count(
         &mut self,
+        (producer, sequence): (u32, u64),
         answer: Result<Appended, AppendError>,
         due: Instant,
         now: Instant,
@@ -79,10 +86,40 @@ impl Outcome {
                 }
             }
             Err(error) => {
-                self.failed += 1;
+                self.fail((producer, sequence));
                 self.failure.get_or_insert(error);
             }
         }
+    }
+
+    /// Counts a record that was not acknowledged.
+    pub(crate) fn fail(&mut self, (producer, sequence): (u32, u64)) {
+        self.failed += 1;
+        self.open.add(producer, sequence);
+    }
+}
+
+/// Records that were sent and not acknowledged: whether they are in the log is open.
+#[derive(Default)]
+pub(crate) struct Open(BTreeMap<u32, Vec<Range<u64>>>);
+
+impl Open {
+    /// One more; a producer's come in their order.
+    fn add(&mut self, producer: u32, sequence: u64) {
+        let ranges = self.0.entry(producer).or_default();
+        match ranges.last_mut() {
+            Some(last) if last.end == sequence => last.end += 1,
+            _ => ranges.push(sequence..sequence + 1),
+        }
+    }
+
+    /// Whether a record is one of them.
+    pub(crate) fn has(&self, producer: u32, sequence: u64) -> bool {
+        let ranges = self.0.get(&producer).map_or(&[][..], Vec::as_slice);
+        let at = ranges.partition_point(|range| range.end <= sequence);
+        ranges
+            .get(at)
+            .is_some_and(|range| range.contains(&sequence))
     }
 }
 
@@ -166,13 +203,18 @@ mod tests {
                 timestamp: 0,
             })
         };
-        outcome.count(ok(), at(0), at(999), window);
-        outcome.count(ok(), at(0), at(1000), window);
-        outcome.count(ok(), at(0), at(2000), window);
-        outcome.count(Err(AppendError::Closed), at(0), at(1500), window);
+        outcome.count((0, 0), ok(), at(0), at(999), window);
+        outcome.count((0, 1), ok(), at(0), at(1000), window);
+        outcome.count((0, 2), ok(), at(0), at(2000), window);
+        outcome.count((0, 3), Err(AppendError::Closed), at(0), at(1500), window);
+        outcome.fail((0, 4));
+        outcome.fail((0, 9));
+        let open = [2, 3, 4, 5, 8, 9, 10].map(|sequence| outcome.open.has(0, sequence));
+        assert_eq!(open, [false, true, true, false, false, true, false]);
+        assert!(!outcome.open.has(1, 3));
         assert_eq!(
             (outcome.records, outcome.acknowledged, outcome.failed),
-            (1, 3, 1)
+            (1, 3, 3)
         );
         assert_eq!(outcome.latencies.len(), 1);
     }

@@ -31,6 +31,14 @@ pub(crate) fn write(path: &Path, title: &str, lines: &[(&str, &Latencies)]) -> R
         .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
+/// Says before a run that its drawing could not be written after it. What is there stays as it is.
+pub(crate) fn try_out(path: &Path) -> Result<(), Failure> {
+    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+    opened
+        .map(drop)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
 /// One line for each of the named latencies.
 fn svg(title: &str, lines: &[(&str, &Latencies)]) -> String {
     let lines: Vec<_> = lines

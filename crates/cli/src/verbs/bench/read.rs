@@ -1,6 +1,9 @@
 //! `kontiki bench read`: catching up with a whole topic, verifying every byte.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use kontiki_client::{Client, DeliveredRecords, From as Start, Subscription, TopicName, Until};
 use tokio::task::JoinSet;
@@ -11,6 +14,7 @@ use crate::{
     output::Counted,
     verbs::bench::{
         load::{at_least_one, servers},
+        outcome::Open,
         payload::{Stamp, Wrong},
         report::Report,
     },
@@ -39,8 +43,7 @@ struct Seen {
     bytes: u64,
     /// Records whose bytes are those that a bench made from their numbers.
     verified: u64,
-    /// A run whose records are counted, and how many there are.
-    counted: Option<u64>,
+    /// Records of the run that is looked for, but for those that were not acknowledged.
     of_run: u64,
     /// Records that no bench made.
     foreign: u64,
@@ -51,6 +54,17 @@ struct Seen {
     /// Offsets that did not follow on the one before.
     gaps: u64,
 }
+
+/// A run whose acknowledged records are counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Sought<'a> {
+    pub(crate) run: u64,
+    /// What was sent and not acknowledged, which may be there or not.
+    pub(crate) open: &'a Open,
+}
+
+/// How long a topic may be out of reach while it is read back.
+const UNAVAILABLE_MAX: Duration = Duration::from_secs(30);
 
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
@@ -107,22 +121,30 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     seen.judge(&args.topic)
 }
 
-/// How many records of one run are in a topic. An error if anything in it is not what was appended.
+/// How many acknowledged records of one run are in a topic. An error if anything in it is not what was
+/// appended.
 pub(crate) async fn of_run(
     invocation: &Invocation,
     topic: &TopicName,
-    run: u64,
+    sought: Sought<'_>,
 ) -> Result<u64, Failure> {
     let client = invocation.connect().await?;
     let reading = client.topic(topic.as_str())?.subscribe(Start::Earliest);
     let mut subscription = reading.until(Until::End).await?;
-    let mut seen = Seen {
-        counted: Some(run),
-        ..Seen::default()
-    };
+    let mut seen = Seen::default();
     let (mut last, mut due) = (BTreeMap::new(), None);
-    while let Some(batch) = subscription.next_batch().await? {
-        seen.batch(batch, &mut last, &mut due)?;
+    let mut heard = Instant::now();
+    loop {
+        match subscription.next_batch().await {
+            Ok(None) => break,
+            Ok(Some(batch)) => {
+                heard = Instant::now();
+                seen.batch(batch, Some(sought), &mut last, &mut due)?;
+            }
+            // It goes on by itself when it is polled again.
+            Err(error) if error.is_retryable() && heard.elapsed() < UNAVAILABLE_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     leave(&client).await;
     seen.judge(topic)?;
@@ -134,7 +156,7 @@ async fn read(client: Client, mut subscription: Subscription) -> Result<Seen, Fa
     let mut last = BTreeMap::new();
     let mut due = None;
     while let Some(batch) = subscription.next_batch().await? {
-        seen.batch(batch, &mut last, &mut due)?;
+        seen.batch(batch, None, &mut last, &mut due)?;
     }
     leave(&client).await;
     Ok(seen)
@@ -144,6 +166,7 @@ impl Seen {
     fn batch(
         &mut self,
         batch: DeliveredRecords,
+        sought: Option<Sought<'_>>,
         last: &mut BTreeMap<(u64, u32), u64>,
         due: &mut Option<u64>,
     ) -> Result<(), Failure> {
@@ -152,18 +175,25 @@ impl Seen {
             let offset = delivered.offset.0;
             self.gaps += u64::from(due.is_some_and(|due| due != offset));
             *due = Some(offset + 1);
-            self.add(&delivered.record.value, last);
+            self.add(&delivered.record.value, sought, last);
         }
         Ok(())
     }
 
-    fn add(&mut self, value: &[u8], last: &mut BTreeMap<(u64, u32), u64>) {
+    fn add(
+        &mut self,
+        value: &[u8],
+        sought: Option<Sought<'_>>,
+        last: &mut BTreeMap<(u64, u32), u64>,
+    ) {
         self.records += 1;
         self.bytes += value.len() as u64;
         match Stamp::verify(value) {
             Ok(stamp) => {
                 self.verified += 1;
-                self.of_run += u64::from(self.counted == Some(stamp.run));
+                self.of_run += u64::from(sought.is_some_and(|sought| {
+                    sought.run == stamp.run && !sought.open.has(stamp.producer, stamp.sequence)
+                }));
                 let before = last.insert((stamp.run, stamp.producer), stamp.sequence);
                 self.out_of_order +=
                     u64::from(before.is_some_and(|before| before >= stamp.sequence));
@@ -199,7 +229,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::verbs::bench::payload::Payloads;
+    use crate::verbs::bench::{outcome::Outcome, payload::Payloads};
 
     #[test]
     fn what_was_not_sent_so_is_noticed() {
@@ -225,10 +255,30 @@ mod tests {
             altered.into(),
             "hello".into(),
         ] {
-            seen.add(&value, &mut last);
+            seen.add(&value, None, &mut last);
         }
         assert_eq!((seen.records, seen.verified), (7, 5));
         assert_eq!((seen.altered, seen.foreign, seen.out_of_order), (1, 1, 2));
         assert!(seen.judge(&"t".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_may_be_there_does_not_stand_for_what_must() {
+        let mut payloads = Payloads::new(64);
+        let mut outcome = Outcome::new();
+        outcome.fail((0, 1));
+        let open = &outcome.open;
+        let mut seen = Seen::default();
+        // Of records 0 to 3 the last was acknowledged and lost, and 1 was not, and is there.
+        for (run, sequence) in [(7, 0), (7, 1), (7, 2), (8, 3)] {
+            let value = payloads.make(Stamp {
+                producer: 0,
+                run,
+                sequence,
+                sent: Duration::ZERO,
+            });
+            seen.add(&value, Some(Sought { run: 7, open }), &mut BTreeMap::new());
+        }
+        assert_eq!((seen.of_run, seen.verified), (2, 4));
     }
 }

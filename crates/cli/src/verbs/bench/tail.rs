@@ -1,6 +1,7 @@
 //! `kontiki bench tail`: from producers to subscribers, end to end.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU32,
     path::PathBuf,
     time::{Duration, Instant},
@@ -20,6 +21,7 @@ use crate::{
         payload::{Stamp, Wrong},
         plot,
         report::Report,
+        verdict::Judged,
     },
 };
 
@@ -47,8 +49,10 @@ pub(crate) struct Args {
 
 /// What one or more subscribers saw.
 struct Seen {
-    /// Records of this run, each subscriber's counted.
+    /// Records of this run, each subscriber's counted, and none twice.
     delivered: u64,
+    /// The last one of each producer.
+    last: BTreeMap<u32, u64>,
     /// Latencies of those that were due inside the window.
     latencies: Latencies,
     /// Records whose bytes are not those that were sent.
@@ -59,6 +63,7 @@ struct Seen {
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let load = &args.load;
+    args.plot.as_deref().map(plot::try_out).transpose()?;
     let producers = load::producers(load, std::slice::from_ref(&load.topic), invocation).await?;
     let mut followers = Vec::with_capacity(args.subscribers);
     for _ in 0..args.subscribers {
@@ -94,7 +99,7 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         seen.merge(ended.map_err(|_| Failure::new("a subscriber of the bench died"))?);
     }
     report(&args, &loaded, &seen, &pids).say(invocation.output)?;
-    if let Some(path) = &args.plot {
+    let plotted = args.plot.as_deref().map(|path| {
         let title = format!(
             "kontiki bench tail: {} B, {} a second, {} subscribers",
             load.size, args.rate, args.subscribers
@@ -103,9 +108,11 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
             ("acknowledged", &loaded.outcome.latencies),
             ("delivered", &seen.latencies),
         ];
-        plot::write(path, &title, &lines)?;
-    }
-    judge(&args, loaded, seen)
+        plot::write(path, &title, &lines)
+    });
+    let done = judge(&args, loaded, seen)?;
+    plotted.transpose()?;
+    Ok(done)
 }
 
 fn judge(args: &Args, loaded: Loaded, seen: Seen) -> Result<Exit, Failure> {
@@ -148,13 +155,19 @@ fn report(args: &Args, loaded: &Loaded, seen: &Seen, pids: &[u32]) -> Report {
     report.latency("e2e", &seen.latencies);
     report.field("acknowledged", loaded.outcome.acknowledged);
     report.field("delivered", seen.delivered);
+    report.field("altered", seen.altered);
     report.line(
         "delivered",
         format!("{} to {} subscribers", seen.delivered, args.subscribers),
     );
     report.field("failed", loaded.outcome.failed);
     report.cost(&loaded.cost, pids, records);
-    report.verdict(&loaded.judged());
+    let expected = loaded.outcome.acknowledged * args.subscribers as u64;
+    report.verdict(&Judged {
+        missing: expected.saturating_sub(seen.delivered),
+        altered: seen.altered > 0,
+        ..loaded.judged(Some(args.rate))
+    });
     report
 }
 
@@ -162,6 +175,7 @@ impl Seen {
     fn new() -> Self {
         Self {
             delivered: 0,
+            last: BTreeMap::new(),
             latencies: Latencies::new(),
             altered: 0,
             failure: None,
@@ -178,6 +192,10 @@ impl Seen {
     fn add(&mut self, value: &[u8], run: u64, window: Window, now: Instant) {
         match Stamp::verify(value) {
             Ok(stamp) if stamp.run == run => {
+                let before = self.last.insert(stamp.producer, stamp.sequence);
+                if before.is_some_and(|before| before >= stamp.sequence) {
+                    return;
+                }
                 self.delivered += 1;
                 let due = window.start + stamp.sent;
                 if window.from <= due {

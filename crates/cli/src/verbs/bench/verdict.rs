@@ -17,6 +17,12 @@ const BAR_CHARS_PER_TENFOLD: f64 = 8.0;
 pub(crate) struct Judged {
     pub(crate) records: u64,
     pub(crate) failed: u64,
+    /// Acknowledged, and not there when it was read.
+    pub(crate) missing: u64,
+    /// There, with other bytes, doubled or out of order.
+    pub(crate) altered: bool,
+    /// How long after each other records were due, if not as soon as they go.
+    pub(crate) pace: Duration,
     pub(crate) longest_gap: Duration,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
@@ -27,18 +33,31 @@ pub(crate) fn verdict(judged: &Judged) -> (Paint, String) {
     let &Judged {
         records,
         failed,
+        missing,
+        altered,
+        pace,
         longest_gap,
         p50_us,
         p99_us,
     } = judged;
+    if missing > 0 {
+        let text = format!("{} acknowledged records are not there", Thousands(missing));
+        return (Paint::Bad, text);
+    }
+    if altered {
+        return (Paint::Bad, "not all is what was appended".to_owned());
+    }
     if failed > 0 {
         let text = format!("{} records were not acknowledged", Thousands(failed));
         return (Paint::Bad, text);
     }
     if records == 0 {
-        return (Paint::Bad, "nothing was acknowledged".to_owned());
+        return (
+            Paint::Bad,
+            "nothing was acknowledged while it was measured".to_owned(),
+        );
     }
-    if longest_gap >= STALL {
+    if longest_gap >= STALL + pace {
         let text = format!(
             "all were acknowledged, but for {} ms none was",
             Thousands(longest_gap.as_millis() as u64)
@@ -69,6 +88,9 @@ mod tests {
     const SOUND: Judged = Judged {
         records: 1_000,
         failed: 0,
+        missing: 0,
+        altered: false,
+        pace: Duration::ZERO,
         longest_gap: Duration::from_millis(20),
         p50_us: 500,
         p99_us: 2_000,
@@ -94,6 +116,22 @@ mod tests {
             ..stalled
         };
         assert_eq!(verdict(&failed).0, Paint::Bad);
+        let altered = Judged {
+            altered: true,
+            ..failed
+        };
+        assert!(verdict(&altered).1.contains("what was appended"));
+        let lost = Judged {
+            missing: 2,
+            ..altered
+        };
+        assert!(verdict(&lost).1.contains("2 acknowledged"));
+        let slow = Judged {
+            pace: Duration::from_secs(1),
+            longest_gap: Duration::from_millis(1_200),
+            ..SOUND
+        };
+        assert_eq!(verdict(&slow).0, Paint::Good);
         let silent = Judged {
             records: 0,
             ..SOUND

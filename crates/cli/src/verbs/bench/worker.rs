@@ -26,10 +26,17 @@ pub(crate) struct Worker {
     stamp: Stamp,
     in_flight: usize,
     window: Window,
-    /// When each record was due or submitted, and its ticket; in order.
-    waiting: VecDeque<(Instant, Ticket)>,
+    waiting: VecDeque<Waiting>,
     outcome: Outcome,
     gaps: Gaps,
+}
+
+/// A record that has no answer yet; kept in order.
+struct Waiting {
+    sequence: u64,
+    /// When it was due or submitted.
+    due: Instant,
+    ticket: Ticket,
 }
 
 impl Worker {
@@ -68,7 +75,9 @@ impl Worker {
         let late = self.window.until + GRACE;
         while !self.waiting.is_empty() {
             if timeout_at(late.into(), self.answers()).await.is_err() {
-                self.outcome.failed += self.waiting.len() as u64;
+                let (producer, outcome) = (self.stamp.producer, &mut self.outcome);
+                let open = self.waiting.iter();
+                open.for_each(|waiting| outcome.fail((producer, waiting.sequence)));
                 break;
             }
         }
@@ -104,7 +113,7 @@ impl Worker {
                     },
                     None => return,
                 },
-                () = answers(&mut self.waiting, &mut self.outcome, &self.gaps, self.window), if !self.waiting.is_empty() => {}
+                () = answers(self.stamp.producer, &mut self.waiting, &mut self.outcome, &self.gaps, self.window), if !self.waiting.is_empty() => {}
             }
         }
     }
@@ -113,6 +122,7 @@ impl Worker {
     async fn submit(&mut self, due: Instant) -> bool {
         self.stamp.sent = due.saturating_duration_since(self.window.start);
         let value = self.payloads.make(self.stamp);
+        let (producer, sequence) = (self.stamp.producer, self.stamp.sequence);
         self.stamp.sequence += 1;
         let record = Record {
             value,
@@ -120,11 +130,15 @@ impl Worker {
         };
         match self.producer.submit(record).await {
             Ok(ticket) => {
-                self.waiting.push_back((due, ticket));
+                self.waiting.push_back(Waiting {
+                    sequence,
+                    due,
+                    ticket,
+                });
                 true
             }
             Err(error) => {
-                self.outcome.failed += 1;
+                self.outcome.fail((producer, sequence));
                 let go_on = error.is_retryable();
                 self.outcome.failure = Some(error);
                 go_on
@@ -134,6 +148,7 @@ impl Worker {
 
     async fn answers(&mut self) {
         answers(
+            self.stamp.producer,
             &mut self.waiting,
             &mut self.outcome,
             &self.gaps,
@@ -145,7 +160,8 @@ impl Worker {
 
 /// Waits for the answer to the oldest waiting record, and takes all that have come. Cancel-safe.
 async fn answers(
-    waiting: &mut VecDeque<(Instant, Ticket)>,
+    producer: u32,
+    waiting: &mut VecDeque<Waiting>,
     outcome: &mut Outcome,
     gaps: &Gaps,
     window: Window,
@@ -153,14 +169,14 @@ async fn answers(
     poll_fn(|context| {
         let acknowledged = outcome.acknowledged;
         let mut now = None;
-        while let Some((due, ticket)) = waiting.front_mut() {
-            let Poll::Ready(answer) = Pin::new(ticket).poll(context) else {
+        while let Some(oldest) = waiting.front_mut() {
+            let Poll::Ready(answer) = Pin::new(&mut oldest.ticket).poll(context) else {
                 break;
             };
-            let due = *due;
+            let (sequence, due) = (oldest.sequence, oldest.due);
             waiting.pop_front();
             let now = *now.get_or_insert_with(Instant::now);
-            outcome.count(answer, due, now, window);
+            outcome.count((producer, sequence), answer, due, now, window);
         }
         let Some(now) = now else {
             return Poll::Pending;
