@@ -204,6 +204,8 @@ impl Raft {
         self.writes.arrived(upto);
         if was_recovering && !self.is_recovering() {
             self.why = "it counts again";
+            // While it did not stand for election it did not wait, either.
+            self.wait_for_leader();
             if let State::Follower(follower) = &mut self.state
                 && let Some(talk) = &mut follower.talk
             {
