@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 16, in the order of `kontiki_raft::Body`
+//!  8  kind      u8    1 to 16, as numbered below
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
