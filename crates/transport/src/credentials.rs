@@ -122,7 +122,8 @@ impl Credentials {
         verified.map_err(|error| {
             let who = &inner.own.identity;
             Error::Credentials(format!(
-                "the own certificate of {who} is not one that the nodes' roots have signed: {error}"
+                "the own certificate of {who} is not one that the nodes' roots have signed ({error}): the \
+                 authority that signed it belongs among them"
             ))
         })
     }
