@@ -70,15 +70,7 @@ pub(crate) fn relay(followers: usize) -> f64 {
     let begun = Instant::now();
     threads.push(on_a_thread(move || async move {
         let (_endpoint, _connection, mut writer) = dial(&papers, leader).await;
-        let chunk = Bytes::from(vec![7; CHUNK]);
-        while begun.elapsed() < TIME {
-            writer
-                .write_chunk(chunk.clone())
-                .await
-                .expect("a sound link");
-        }
-        writer.finish().expect("it was not finished before");
-        writer.stopped().await.ok();
+        fill(&mut writer, Bytes::from(vec![7; CHUNK]), begun).await;
     }));
     let ends = followers.max(1);
     let bytes: u64 = all_done.iter().take(ends).sum();
@@ -87,6 +79,16 @@ pub(crate) fn relay(followers: usize) -> f64 {
         .into_iter()
         .for_each(|thread| thread.join().expect("nothing fails"));
     rate
+}
+
+/// Writes until the time is over, and waits until all of it is read.
+async fn fill(writer: &mut SendStream, chunk: Bytes, begun: Instant) {
+    while begun.elapsed() < TIME {
+        let written = writer.write_chunk(chunk.clone()).await;
+        written.expect("a sound link");
+    }
+    writer.finish().expect("it was not finished before");
+    writer.stopped().await.ok();
 }
 
 /// Megabytes a second in all from one member to so many subscribers, the same bytes to each.
@@ -99,16 +101,7 @@ pub(crate) fn fan_out(readers: usize) -> f64 {
             let begun = Instant::now();
             let writes = streams.into_iter().map(|(mut writer, _)| {
                 let chunk = chunk.clone();
-                async move {
-                    while begun.elapsed() < TIME {
-                        writer
-                            .write_chunk(chunk.clone())
-                            .await
-                            .expect("a sound link");
-                    }
-                    writer.finish().expect("it was not finished before");
-                    writer.stopped().await.ok();
-                }
+                async move { fill(&mut writer, chunk, begun).await }
             });
             futures_util::future::join_all(writes).await;
         },
