@@ -1,14 +1,14 @@
 //! What is measured and counted: the codec's work and the core's, in memory, the same every time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     hint::black_box,
 };
 
 use bytes::{Bytes, BytesMut};
 use kontiki_raft::{
-    AppendHead, Boot, Effect, Entry, Hard, Incarnation, Index, Input, Kind, LogId, Membership,
-    Message, Micros, NodeId, NodeRef, Persist, Proposal, ProposalId, Raft, Session, Settings, Term,
+    AppendHead, Boot, Effect, Entry, Incarnation, Index, Input, Kind, LogId, Membership, Message,
+    Micros, NodeId, NodeRef, Persist, Proposal, ProposalId, Raft, Session, Settings, Term,
 };
 use kontiki_wire::{
     Batch, BatchBuilder, Deliver, DeliveredBatch, Frame, GroupId, GroupMessage, Offset, PeerFrame,
@@ -211,19 +211,6 @@ fn core(me: NodeRef, voters: &[NodeRef]) -> Raft {
         voters: voters.iter().copied().collect::<BTreeSet<_>>(),
         ..Membership::default()
     };
-    let boot = Boot {
-        me,
-        fresh: true,
-        forgot: false,
-        hard: Hard::default(),
-        base: LogId::ORIGIN,
-        base_config: (Index(0), membership),
-        terms: Vec::new(),
-        configs: BTreeMap::new(),
-        last: Index(0),
-        commit: Index(0),
-        applied: Index(0),
-        tail: Vec::new(),
-    };
+    let boot = Boot::born(me, membership);
     Raft::new(Settings::default(), boot, me.id.0, Micros(0)).expect("a newborn is sound")
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Boot, Hard, Index, LogId, Membership, NodeId, Raft};
+use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, Raft};
 use kontiki_wire::{GroupId, Offset, Topic};
 
 use crate::{
@@ -166,18 +166,9 @@ impl Broker {
     fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
         let up = now.monotonic.0.saturating_sub(self.started.0);
         let boot = Boot {
-            me: self.settings.me,
             fresh: self.newborn || up >= self.settings.raft.election_timeout.0,
             forgot: self.forgets(),
-            hard: Hard::default(),
-            base: LogId::ORIGIN,
-            base_config: (Index(0), Membership::default()),
-            terms: Vec::new(),
-            configs: BTreeMap::new(),
-            last: Index(0),
-            commit: Index(0),
-            applied: Index(0),
-            tail: Vec::new(),
+            ..Boot::born(self.settings.me, Membership::default())
         };
         GroupBoot {
             group,

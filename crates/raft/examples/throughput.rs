@@ -2,15 +2,15 @@
 //! to encode: what the core itself costs. `cargo run --release -p kontiki-raft --example throughput`
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     mem,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use kontiki_raft::{
-    Boot, Effect, Hard, Incarnation, Index, Input, Kind, LogId, Membership, Message, Micros,
-    NodeId, NodeRef, Proposal, ProposalId, Raft, Role, Settings,
+    Boot, Effect, Incarnation, Input, Kind, Membership, Message, Micros, NodeId, NodeRef, Proposal,
+    ProposalId, Raft, Role, Settings,
 };
 
 /// How long each figure is measured.
@@ -87,20 +87,7 @@ fn node(id: u64) -> NodeRef {
 }
 
 fn boot(me: NodeRef, config: &Membership) -> Boot {
-    Boot {
-        me,
-        fresh: true,
-        forgot: false,
-        hard: Hard::default(),
-        base: LogId::ORIGIN,
-        base_config: (Index(0), config.clone()),
-        terms: Vec::new(),
-        configs: BTreeMap::new(),
-        last: Index(0),
-        commit: Index(0),
-        applied: Index(0),
-        tail: Vec::new(),
-    }
+    Boot::born(me, config.clone())
 }
 
 /// Entries a second through the whole group, `count` of `size` bytes in each round.

@@ -1,8 +1,10 @@
 //! Whether what a disk held can be started from.
 
+use std::collections::BTreeMap;
+
 use crate::{
     entry::Kind,
-    ids::{Hard, LogId, NUMBER_MAX, NodeRef, Term},
+    ids::{Hard, Index, LogId, NUMBER_MAX, NodeRef, Term},
     input::{Boot, Membership, Settings, Stretch},
     membership::ConfigHistory,
     terms::TermIndex,
@@ -80,6 +82,25 @@ impl Settings {
 }
 
 impl Boot {
+    /// A member of a group that is being born with this configuration: its disk holds nothing yet.
+    #[must_use]
+    pub fn born(me: NodeRef, config: Membership) -> Self {
+        Self {
+            me,
+            fresh: true,
+            forgot: false,
+            hard: Hard::default(),
+            base: LogId::ORIGIN,
+            base_config: (Index(0), config),
+            terms: Vec::new(),
+            configs: BTreeMap::new(),
+            last: Index(0),
+            commit: Index(0),
+            applied: Index(0),
+            tail: Vec::new(),
+        }
+    }
+
     /// Whether this member may have forgotten promises.
     pub(crate) fn is_recovering(&self) -> bool {
         self.forgot || self.hard.recovering

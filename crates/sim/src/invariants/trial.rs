@@ -98,18 +98,8 @@ fn ends(member: u64, last: u64, terms: &[(u64, u64)]) -> Boot {
 
 fn empty(member: u64) -> Boot {
     Boot {
-        me: node(member),
         fresh: false,
-        forgot: false,
-        hard: Hard::default(),
-        base: LogId::ORIGIN,
-        base_config: (Index(0), Membership::default()),
-        terms: Vec::new(),
-        configs: std::collections::BTreeMap::new(),
-        last: Index(0),
-        commit: Index(0),
-        applied: Index(0),
-        tail: Vec::new(),
+        ..Boot::born(node(member), Membership::default())
     }
 }
 
