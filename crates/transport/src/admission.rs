@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Incoming, VarInt, crypto::rustls::QuicServerConfig};
+use quinn::{Incoming, VarInt};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -17,11 +17,13 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    Certificate, Connection, Credentials, Error, Limits, Plane,
+    Certificate, Connection, Credentials, Error, Limits, Plane, PublicKey, Stranger,
     connection::CLOSE_CROWDED,
+    guest::{Asked, Door, Guest},
     link::{Link, Unfinished},
     seats::Seats,
-    tls::{self, Verifier},
+    stranger,
+    tls::Verifier,
     turnstile::{Pass, Turnstile},
 };
 
@@ -68,14 +70,24 @@ impl Tally {
     }
 }
 
+/// Where those go who are let in: there is no way from one to the other.
+#[derive(Clone)]
+pub(crate) struct Arrived {
+    pub(crate) bearers: mpsc::Sender<Connection>,
+    pub(crate) strangers: mpsc::Sender<Stranger>,
+}
+
 /// The listener's doorkeeper.
 pub(crate) struct Admission {
     quinn: quinn::Endpoint,
     plane: Plane,
+    config: quinn::ServerConfig,
     credentials: watch::Receiver<Credentials>,
-    accepted: mpsc::Sender<Connection>,
+    arrived: Arrived,
     tally: Arc<Tally>,
     connections: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    stranger_time: Duration,
     seats: Arc<Seats>,
     unfinished: Arc<Unfinished>,
     turnstile: Arc<Turnstile>,
@@ -84,56 +96,50 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(
         quinn: quinn::Endpoint,
-        plane: Plane,
+        (plane, config): (Plane, quinn::ServerConfig),
         limits: Limits,
         credentials: watch::Receiver<Credentials>,
-        accepted: mpsc::Sender<Connection>,
+        arrived: Arrived,
         tally: Arc<Tally>,
     ) -> Self {
         Self {
             quinn,
             plane,
+            config,
             credentials,
-            accepted,
+            arrived,
             tally,
             connections: Arc::new(Semaphore::new(limits.connections)),
+            strangers: Arc::new(Semaphore::new(limits.strangers)),
+            stranger_time: limits.stranger_time,
             seats: Seats::new(limits.connections_per_identity),
             unfinished: Unfinished::new(limits.unfinished_bytes),
             turnstile: Turnstile::new(limits),
         }
     }
 
-    /// Until the endpoint is closed, or nobody is left to hand connections to. `config` and
+    /// Until the endpoint is closed, or nobody is left to hand connections to. `door` and
     /// `credentials` are what holds now.
-    pub(crate) async fn run(
-        mut self,
-        mut config: Arc<quinn::ServerConfig>,
-        mut credentials: Credentials,
-    ) {
+    pub(crate) async fn run(mut self, mut door: Door, mut credentials: Credentials) {
         loop {
             let incoming = tokio::select! {
                 incoming = self.quinn.accept() => incoming,
-                () = self.accepted.closed() => break,
+                () = self.arrived.bearers.closed() => break,
             };
             let Some(incoming) = incoming else { break };
             if self.credentials.has_changed().unwrap_or(false) {
                 let current = self.credentials.borrow_and_update().clone();
-                match server_config(self.plane, &current) {
-                    Ok(changed) => (config, credentials) = (Arc::new(changed), current),
+                match Door::new(self.plane, &current) {
+                    Ok(changed) => (door, credentials) = (changed, current),
                     Err(error) => debug!(%error, "credentials are not taken over"),
                 }
             }
-            self.admit(incoming, &config, &credentials);
+            self.admit(incoming, &door, &credentials);
         }
     }
 
     /// Never waits: whoever cannot be served is sent away, so that the next one is looked at.
-    fn admit(
-        &self,
-        incoming: Incoming,
-        config: &Arc<quinn::ServerConfig>,
-        credentials: &Credentials,
-    ) {
+    fn admit(&self, incoming: Incoming, door: &Door, credentials: &Credentials) {
         if !incoming.remote_address_validated() && self.turnstile.is_crowded() {
             count(&self.tally.challenged);
             // A token that is there already makes the address a proven one, so it cannot fail.
@@ -147,24 +153,40 @@ impl Admission {
             incoming.refuse();
             return;
         };
+        let (crypto, asked) = match door.open() {
+            Ok(opened) => opened,
+            Err(error) => {
+                count(&self.tally.refused);
+                debug!(%from, %error, "no handshake can be held");
+                incoming.refuse();
+                return;
+            }
+        };
+        let mut config = self.config.clone();
+        config.crypto = Arc::new(crypto);
         let arrival = Arrival {
             plane: self.plane,
             watched: self.credentials.clone(),
             judged_by: credentials.clone(),
             seats: Arc::clone(&self.seats),
             unfinished: Arc::clone(&self.unfinished),
+            strangers: Arc::clone(&self.strangers),
+            stranger_time: self.stranger_time,
+            asked,
         };
-        let config = Arc::clone(config);
-        let (accepted, tally) = (self.accepted.clone(), Arc::clone(&self.tally));
+        let (to, tally) = (self.arrived.clone(), Arc::clone(&self.tally));
         tokio::spawn(async move {
-            let arrived = arrival.shake_hands(incoming, config, &pass, held);
-            let arrived = timeout(HANDSHAKE_TIME_MAX, arrived).await;
-            match arrived.unwrap_or(Err(Error::TimedOut("the handshake"))) {
-                Ok(connection) => {
+            let let_in = arrival.shake_hands(incoming, Arc::new(config), &pass, held);
+            let let_in = timeout(HANDSHAKE_TIME_MAX, let_in).await;
+            match let_in.unwrap_or(Err(Error::TimedOut("the handshake"))) {
+                Ok(let_in) => {
                     count(&tally.accepted);
                     // Waits inside, so that whoever does not take connections gets no more of them.
                     // Fails if the endpoint is gone, and the connection goes with it.
-                    let _ = accepted.send(connection).await;
+                    match let_in {
+                        LetIn::Bearer(connection) => drop(to.bearers.send(connection).await),
+                        LetIn::Stranger(stranger) => drop(to.strangers.send(stranger).await),
+                    }
                 }
                 Err(error) => {
                     count(&tally.refused);
@@ -176,13 +198,22 @@ impl Admission {
     }
 }
 
+/// Somebody who was let in.
+enum LetIn {
+    Bearer(Connection),
+    Stranger(Stranger),
+}
+
 /// One dialer in its handshake.
 struct Arrival {
     plane: Plane,
     watched: watch::Receiver<Credentials>,
     judged_by: Credentials,
     seats: Arc<Seats>,
+    strangers: Arc<Semaphore>,
+    stranger_time: Duration,
     unfinished: Arc<Unfinished>,
+    asked: Asked,
 }
 
 impl Arrival {
@@ -192,9 +223,20 @@ impl Arrival {
         config: Arc<quinn::ServerConfig>,
         pass: &Pass,
         held: OwnedSemaphorePermit,
-    ) -> Result<Connection, Error> {
+    ) -> Result<LetIn, Error> {
         let _place = pass.place().await;
         let quinn = incoming.accept_with(config)?.await?;
+        match Guest::of(&quinn, self.plane, &self.asked)? {
+            Guest::Bearer => self.let_in(quinn, held).map(LetIn::Bearer),
+            Guest::Stranger => self.let_stranger_in(quinn, held).map(LetIn::Stranger),
+        }
+    }
+
+    fn let_in(
+        self,
+        quinn: quinn::Connection,
+        held: OwnedSemaphorePermit,
+    ) -> Result<Connection, Error> {
         let plane = self.plane;
         let chain = peer_chain(&quinn)?;
         let judge = move |credentials: &Credentials| {
@@ -208,27 +250,45 @@ impl Arrival {
             judge(&current).map_err(Error::Identity)?;
         }
         let certificate = leaf(&quinn)?;
-        let seat = self.seats.take(&certificate.identity).map_err(|why| {
-            quinn.close(VarInt::from_u32(CLOSE_CROWDED), why.as_bytes());
-            Error::ClosedHere(why)
-        })?;
+        let seat = self.seats.take(&certificate.identity);
+        let seat = seat.map_err(|why| crowded(&quinn, why))?;
         let bounds = plane.bounds();
         quinn.set_max_concurrent_bi_streams(VarInt::from_u32(bounds.streams));
-        let link = Link::new(
-            quinn,
-            certificate,
-            None,
-            bounds.unfinished_at_listener,
-            self.unfinished,
-        );
+        let link = Link::new(quinn, None, bounds.unfinished_at_listener, self.unfinished);
         Ok(Connection::guarded(
             link,
+            certificate,
             self.watched,
             current,
             judge,
             (held, seat),
         ))
     }
+
+    fn let_stranger_in(
+        self,
+        quinn: quinn::Connection,
+        held: OwnedSemaphorePermit,
+    ) -> Result<Stranger, Error> {
+        let key = PublicKey::of_stranger(&peer_chain(&quinn)?).map_err(Error::Identity)?;
+        let seat = self.strangers.try_acquire_owned();
+        let seat = seat.map_err(|_| {
+            let why = "as many strangers as may are here already, try again in a moment";
+            crowded(&quinn, why.to_owned())
+        })?;
+        let link = Link::new(quinn, None, stranger::UNFINISHED_MAX, self.unfinished);
+        Ok(Stranger::guarded(
+            link,
+            key,
+            self.stranger_time,
+            (held, seat),
+        ))
+    }
+}
+
+fn crowded(quinn: &quinn::Connection, why: String) -> Error {
+    quinn.close(VarInt::from_u32(CLOSE_CROWDED), why.as_bytes());
+    Error::ClosedHere(why)
 }
 
 /// What the other side has shown in its handshake.
@@ -249,14 +309,12 @@ pub(crate) fn leaf(quinn: &quinn::Connection) -> Result<Certificate, Error> {
     Certificate::from_der(leaf).map_err(|why| Error::Identity(format!("it {why}")))
 }
 
-/// The whole configuration of a listener.
+/// The whole configuration of a listener; that of TLS is another for each handshake.
 pub(crate) fn server_config(
     plane: Plane,
     credentials: &Credentials,
 ) -> Result<quinn::ServerConfig, Error> {
-    let tls = tls::server_config(plane, credentials)?;
-    let crypto = QuicServerConfig::try_from(tls)
-        .map_err(|error| Error::Credentials(format!("QUIC cannot be set up: {error}")))?;
+    let (crypto, _) = Door::new(plane, credentials)?.open()?;
     let mut tokens = quinn::ValidationTokenConfig::default();
     tokens.sent(0);
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, Identity, Role, certificate};
+use crate::{Error, Identity, PublicKey, Role, certificate};
 
 /// How far in the past a certificate begins, for members whose clocks are behind.
 const BACKDATED: Duration = Duration::from_secs(300);
@@ -87,9 +87,40 @@ impl Authority {
         &self.key_pem
     }
 
+    /// SHA-256 of its certificate.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes());
+        certificate::sha256(&der.expect("it was read when this was made"))
+    }
+
     /// A leaf for `identity`, with a new key, the one SAN URI, and extended key usage for both sides
     /// of TLS if a node, the client's side otherwise. It does not outlive the authority.
     pub fn issue(&self, identity: &Identity, valid_for: Duration) -> Result<Issued, Error> {
+        let key = KeyPair::generate().map_err(unmade)?;
+        Ok(Issued {
+            certificate_pem: self.leaf(&key, identity, valid_for)?,
+            key_pem: key.serialize_pem(),
+        })
+    }
+
+    /// The same leaf for a key that somebody else has made and has shown to hold. The key is all that is
+    /// taken from them: who they are and what they may is said here.
+    pub fn sign(
+        &self,
+        key: &PublicKey,
+        identity: &Identity,
+        valid_for: Duration,
+    ) -> Result<String, Error> {
+        self.leaf(&key.for_signing(), identity, valid_for)
+    }
+
+    fn leaf(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &Identity,
+        valid_for: Duration,
+    ) -> Result<String, Error> {
         let uri = identity.to_string();
         uri.parse::<Identity>().map_err(|why| {
             Error::Credentials(format!("no certificate is made for such a name: {why}"))
@@ -111,12 +142,8 @@ impl Authority {
             }
         };
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().map_err(unmade)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(unmade)?;
-        Ok(Issued {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        let certificate = params.signed_by(key, &self.issuer).map_err(unmade)?;
+        Ok(certificate.pem())
     }
 }
 

@@ -44,7 +44,7 @@ impl Certificate {
             serial: hexadecimal(certificate.raw_serial()),
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
-            fingerprint: fingerprint(der),
+            fingerprint: hexadecimal(&sha256(der)),
         })
     }
 }
@@ -81,9 +81,34 @@ pub(crate) fn has_key(der: &[u8], key: &impl PublicKeyData) -> Result<bool, Stri
     Ok(parse(der)?.public_key().raw == key.subject_public_key_info())
 }
 
-/// SHA-256 in lower-case hexadecimal.
-pub(crate) fn fingerprint(der: &[u8]) -> String {
-    hexadecimal(digest::digest(&digest::SHA256, der).as_ref())
+/// Whether a certificate has subject alternative names of any kind.
+pub(crate) fn has_names(der: &[u8]) -> Result<bool, String> {
+    match parse(der)?.subject_alternative_name() {
+        Ok(names) => Ok(names.is_some()),
+        Err(_) => Err("has subject alternative names that cannot be read".to_owned()),
+    }
+}
+
+/// The key that a certificate is for, as it stands there.
+pub(crate) fn public_key(der: &[u8]) -> Result<Vec<u8>, String> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
+/// SHA-256 of the first certificate of a PEM text, an authority's: what a token pins.
+pub fn authority_fingerprint(pem: &str) -> Result<[u8; 32], Error> {
+    let unusable = |why: String| Error::Credentials(format!("the authority's certificate {why}"));
+    let der = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| unusable(format!("is not PEM: {error}")))?;
+    if !is_authority(&der).map_err(unusable)? {
+        return Err(unusable("may not sign others: it is not a CA's".to_owned()));
+    }
+    Ok(sha256(&der))
+}
+
+/// SHA-256.
+pub(crate) fn sha256(der: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, der);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {

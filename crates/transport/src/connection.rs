@@ -26,6 +26,7 @@ const CLOCK_READ_EVERY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Connection {
     link: Arc<Link>,
+    certificate: Arc<Certificate>,
 }
 
 impl Connection {
@@ -33,6 +34,7 @@ impl Connection {
     /// the connection has ended.
     pub(crate) fn guarded(
         link: Link,
+        certificate: Certificate,
         credentials: watch::Receiver<Credentials>,
         judged_by: Credentials,
         judge: impl Fn(&Credentials) -> Result<(), String> + Send + 'static,
@@ -42,26 +44,29 @@ impl Connection {
         let guard = Guard {
             quinn: link.quinn.clone(),
             link: Arc::downgrade(&link),
-            not_after: link.certificate.not_after,
+            not_after: certificate.not_after,
             judged_by,
         };
         tokio::spawn(async move {
             guard.run(credentials, judge).await;
             drop(held);
         });
-        Self { link }
+        Self {
+            link,
+            certificate: Arc::new(certificate),
+        }
     }
 
     /// Who the other side is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
-        &self.link.certificate.identity
+        &self.certificate.identity
     }
 
     /// What the other side has shown.
     #[must_use]
     pub fn certificate(&self) -> &Certificate {
-        &self.link.certificate
+        &self.certificate
     }
 
     /// Where the other side is.

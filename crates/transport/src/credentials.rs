@@ -34,6 +34,7 @@ struct Inner {
 /// A root and when it is good: the chain verification of the library asks a root for neither.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Root {
+    pub(crate) certificate: CertificateDer<'static>,
     pub(crate) anchor: TrustAnchor<'static>,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
@@ -107,25 +108,24 @@ impl Credentials {
     /// Checks that who trusts the same nodes' roots trusts this one's own certificate: a root that is not
     /// the one that signed it is better told of by a node itself than by all others.
     pub fn check_chain(&self) -> Result<(), Error> {
+        self.own_root().map(|_| ())
+    }
+
+    /// The one of the nodes' roots that has signed the own certificate.
+    pub(crate) fn own_root(&self) -> Result<&Root, Error> {
         let inner = &self.inner;
-        let [leaf] = inner.key.cert.as_slice() else {
-            unreachable!("the own chain is one certificate");
-        };
-        let roots = inner.node_roots.iter();
-        let anchors: Vec<TrustAnchor<'_>> = roots.map(|root| root.anchor.clone()).collect();
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        let verified = webpki::EndEntityCert::try_from(leaf).and_then(|leaf| {
-            let (now, usage) = (UnixTime::now(), webpki::KeyUsage::client_auth());
-            leaf.verify_for_usage(algorithms.all, &anchors, &[], now, usage, None, None)
-                .map(|_| ())
-        });
-        verified.map_err(|error| {
-            let who = &inner.own.identity;
-            Error::Credentials(format!(
-                "the own certificate of {who} is not one that the nodes' roots have signed ({error}): the \
-                 authority that signed it belongs among them"
-            ))
-        })
+        let mut refused = webpki::Error::UnknownIssuer;
+        for root in inner.node_roots.iter() {
+            match signed_by(root, &inner.key.cert) {
+                Ok(()) => return Ok(root),
+                Err(error) => refused = error,
+            }
+        }
+        let who = &inner.own.identity;
+        Err(Error::Credentials(format!(
+            "the own certificate of {who} is not one that the nodes' roots have signed ({refused}): the \
+             authority that signed it belongs among them"
+        )))
     }
 
     /// Whether whoever is trusted by these is by the others, and nobody else.
@@ -212,7 +212,20 @@ fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
         .collect()
 }
 
-fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
+fn signed_by(root: &Root, chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
+    let [leaf] = chain else {
+        unreachable!("the own chain is one certificate");
+    };
+    let algorithms = ring::default_provider().signature_verification_algorithms;
+    let anchors = std::slice::from_ref(&root.anchor);
+    let (now, usage) = (UnixTime::now(), webpki::KeyUsage::client_auth());
+    webpki::EndEntityCert::try_from(leaf)?
+        .verify_for_usage(algorithms.all, anchors, &[], now, usage, None, None)
+        .map(|_| ())
+}
+
+/// A root, or why a certificate can be none; continues "certificate".
+pub(crate) fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
     if !certificate::is_authority(der)? {
         return Err("may not sign others: it is not a CA's".to_owned());
     }
@@ -227,6 +240,7 @@ fn root(der: &CertificateDer<'_>) -> Result<Root, String> {
         .map_err(|error| format!("cannot be a root: {error}"))?
         .to_owned();
     Ok(Root {
+        certificate: der.clone().into_owned(),
         anchor,
         not_before,
         not_after,

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane,
-    admission::{self, Admission, HANDSHAKE_TIME_MAX, Tally},
+    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane, Stranger,
+    admission::{self, Admission, Arrived, HANDSHAKE_TIME_MAX, Tally},
+    guest::Door,
     link::{Link, Unfinished},
     plane,
     refusal::refused,
@@ -28,7 +29,7 @@ use crate::{
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// QUIC wants a server's name; ours are in the certificates, and this one is not sent.
-const SERVER_NAME: &str = "kontiki";
+pub(crate) const SERVER_NAME: &str = "kontiki";
 
 /// Bytes that the kernel is asked to hold for a socket in either direction. With its default of
 /// 208 KiB, two processes that share a core lose three packets of a hundred on loopback; with 1 MiB
@@ -53,6 +54,7 @@ struct Inner {
     credentials: watch::Sender<Credentials>,
     listens: bool,
     accepted: Mutex<mpsc::Receiver<Connection>>,
+    strangers: Mutex<mpsc::Receiver<Stranger>>,
     tally: Arc<Tally>,
 }
 
@@ -78,37 +80,28 @@ impl Endpoint {
         let config = admission::server_config(plane, credentials)?;
         let unbound = |source| Error::Bind { address, source };
         let socket = bind(address).map_err(unbound)?;
-        let (endpoint, accepted) =
+        let (endpoint, arrived) =
             Self::new(socket, Some(config.clone()), plane, credentials).map_err(unbound)?;
         let admission = Admission::new(
             endpoint.inner.quinn.clone(),
-            plane,
+            (plane, config),
             limits,
             endpoint.inner.credentials.subscribe(),
-            accepted,
+            arrived,
             Arc::clone(&endpoint.inner.tally),
         );
-        tokio::spawn(admission.run(Arc::new(config), credentials.clone()));
+        let door = Door::new(plane, credentials)?;
+        tokio::spawn(admission.run(door, credentials.clone()));
         Ok(endpoint)
     }
 
     /// An endpoint that only dials. To be called within a tokio runtime.
     pub fn dialer(plane: Plane, credentials: &Credentials) -> Result<Self, Error> {
         tls::check_dialer(plane, credentials)?;
-        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let old = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let socket = bind(both)
-            .or_else(|_| bind(old))
-            .map_err(|source| Error::Bind {
-                address: old,
-                source,
-            })?;
+        let (socket, address) = bind_dialer()?;
         Self::new(socket, None, plane, credentials)
             .map(|(endpoint, _)| endpoint)
-            .map_err(|source| Error::Bind {
-                address: old,
-                source,
-            })
+            .map_err(|source| Error::Bind { address, source })
     }
 
     fn new(
@@ -116,7 +109,7 @@ impl Endpoint {
         config: Option<quinn::ServerConfig>,
         plane: Plane,
         credentials: &Credentials,
-    ) -> io::Result<(Self, mpsc::Sender<Connection>)> {
+    ) -> io::Result<(Self, Arrived)> {
         let local_address = socket.local_addr()?;
         let listens = config.is_some();
         let quinn = quinn::Endpoint::new(
@@ -125,7 +118,8 @@ impl Endpoint {
             socket,
             Arc::new(TokioRuntime),
         )?;
-        let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+        let (to_accepted, accepted) = mpsc::channel(ACCEPTED_MAX);
+        let (to_strangers, strangers) = mpsc::channel(ACCEPTED_MAX);
         let inner = Inner {
             quinn,
             plane,
@@ -133,12 +127,17 @@ impl Endpoint {
             credentials: watch::Sender::new(credentials.clone()),
             listens,
             accepted: Mutex::new(accepted),
+            strangers: Mutex::new(strangers),
             tally: Arc::default(),
         };
         let endpoint = Self {
             inner: Arc::new(inner),
         };
-        Ok((endpoint, sender))
+        let arrived = Arrived {
+            bearers: to_accepted,
+            strangers: to_strangers,
+        };
+        Ok((endpoint, arrived))
     }
 
     /// Where it is bound.
@@ -157,6 +156,12 @@ impl Endpoint {
     /// are dealt with inside, several at a time. `None` when the endpoint was closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Connection> {
         self.inner.accepted.lock().await.recv().await
+    }
+
+    /// The next one who came without a certificate to ask for one; the clients' plane alone lets such in.
+    /// `None` when the endpoint was closed. Cancel-safe.
+    pub async fn accept_stranger(&self) -> Option<Stranger> {
+        self.inner.strangers.lock().await.recv().await
     }
 
     /// Dials. The other side's certificate must chain to the node roots and name what is expected.
@@ -204,12 +209,18 @@ impl Endpoint {
         let unfinished_max = plane.bounds().unfinished_at_dialer;
         let link = Link::new(
             connection,
-            certificate,
             Some(first),
             unfinished_max,
             Unfinished::new(usize::MAX),
         );
-        Ok(Connection::guarded(link, watched, credentials, judge, ()))
+        Ok(Connection::guarded(
+            link,
+            certificate,
+            watched,
+            credentials,
+            judge,
+            (),
+        ))
     }
 
     /// Uses other credentials from now on: for new connections in both directions, and open ones end
@@ -241,6 +252,16 @@ impl Endpoint {
     }
 }
 
+/// A socket of both address families where there are both, and where it is bound.
+pub(crate) fn bind_dialer() -> Result<(UdpSocket, SocketAddr), Error> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    bind(both)
+        .or_else(|_| bind(address))
+        .map(|socket| (socket, address))
+        .map_err(|source| Error::Bind { address, source })
+}
+
 /// A socket with room for a burst: what the kernel drops is sent again, and halves the sender's pace.
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(
@@ -259,7 +280,7 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn undialed(to: SocketAddr, error: &ConnectError) -> Error {
+pub(crate) fn undialed(to: SocketAddr, error: &ConnectError) -> Error {
     match error {
         ConnectError::EndpointStopping => Error::ClosedHere("the endpoint is closed".to_owned()),
         error => Error::Lost(format!("{to} cannot be dialed: {error}")),

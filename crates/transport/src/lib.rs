@@ -7,31 +7,40 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod applicant;
 mod authority;
 mod certificate;
 mod connection;
 mod credentials;
 mod endpoint;
 mod error;
+mod guest;
 mod identity;
+mod key;
 mod link;
 mod pace;
 mod plane;
 mod refusal;
 mod reset;
 mod seats;
+mod stranger;
 mod stream;
 mod tls;
+mod token;
 mod turnstile;
 
 pub use admission::Arrivals;
+pub use applicant::Applicant;
 pub use authority::{Authority, Issued};
-pub use certificate::Certificate;
+pub use certificate::{Certificate, authority_fingerprint};
 pub use connection::{CLOSE_CERTIFICATE, CLOSE_CROWDED, Connection};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use identity::{Identity, Role};
+pub use key::{JoinKey, PublicKey};
 pub use pace::Pace;
 pub use plane::{Expect, Limits, Plane};
+pub use stranger::{CLOSE_STRANGER, Stranger};
 pub use stream::{FRAME_TIME_MAX, FrameReader, FrameWriter};
+pub use token::{Proof, Token};

@@ -10,7 +10,7 @@ use std::{
 
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
-use crate::{Certificate, Error};
+use crate::Error;
 
 /// The code of a close by which nobody is at fault.
 const DONE: VarInt = VarInt::from_u32(0);
@@ -37,7 +37,6 @@ impl Unfinished {
 /// One live connection. When the last handle of it and of its streams is gone, it is closed.
 pub(crate) struct Link {
     pub(crate) quinn: quinn::Connection,
-    pub(crate) certificate: Certificate,
     pub(crate) remote_address: SocketAddr,
     /// The stream by which the dialer learned that it has been let in; the first to be handed out.
     first: Mutex<Option<(SendStream, RecvStream)>>,
@@ -51,7 +50,6 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(
         quinn: quinn::Connection,
-        certificate: Certificate,
         first: Option<(SendStream, RecvStream)>,
         unfinished_max: usize,
         unfinished_of_all: Arc<Unfinished>,
@@ -59,7 +57,6 @@ impl Link {
         Self {
             remote_address: canonical(quinn.remote_address()),
             quinn,
-            certificate,
             first: Mutex::new(first),
             closed_here: OnceLock::new(),
             unfinished: AtomicUsize::new(0),

@@ -36,6 +36,10 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one identity.
     pub connections_per_identity: usize,
+    /// Connections of strangers, who have no identity.
+    pub strangers: usize,
+    /// How long one of them may stay.
+    pub stranger_time: Duration,
     /// Bytes of frames that are held before they are whole, over all connections. Above it, whoever
     /// leaves more than half a mebibyte of them is given up.
     pub unfinished_bytes: usize,
@@ -89,8 +93,11 @@ const TAKEN_BYTES_MAX: usize = CHUNKS * PAYLOAD_BYTES_MAX as usize;
 /// that is closed meanwhile never says so, nor why.
 const INITIAL_WINDOW: u64 = 10 * PAYLOAD_BYTES_MAX as u64;
 
+/// How long somebody may stay who asks for a certificate: what that takes, many times over.
+const STRANGER_TIME_MAX: Duration = Duration::from_secs(10);
+
 impl Plane {
-    /// The one protocol that is spoken on it.
+    /// The one protocol that is spoken on it by those who have a certificate.
     pub(crate) fn alpn(self) -> &'static [u8] {
         match self {
             Self::Peers => b"kontiki-peer/1",
@@ -135,6 +142,8 @@ impl Limits {
             Plane::Peers => Self {
                 connections: 512,
                 connections_per_identity: 16,
+                strangers: 0,
+                stranger_time: STRANGER_TIME_MAX,
                 unfinished_bytes: 256 << 20,
                 handshakes: 128,
                 handshakes_per_second: 250,
@@ -146,6 +155,8 @@ impl Limits {
             Plane::Clients => Self {
                 connections: 4_096,
                 connections_per_identity: 1_024,
+                strangers: 32,
+                stranger_time: STRANGER_TIME_MAX,
                 unfinished_bytes: 64 << 20,
                 handshakes: 256,
                 handshakes_per_second: 250,

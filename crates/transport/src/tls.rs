@@ -12,18 +12,13 @@ use std::{
 
 use kontiki_wire::ClusterId;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
-    server::{
-        NoServerSessionStorage,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-    sign::SingleCertAndKey,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
@@ -67,22 +62,30 @@ impl Verifier {
             cluster: credentials.identity().cluster,
             roles,
             name: None,
-            algorithms: ring::default_provider().signature_verification_algorithms,
+            algorithms: algorithms(),
         }
     }
 
     /// For the certificates of those who listen.
     pub(crate) fn of_listeners(credentials: &Credentials, expect: &Expect) -> Self {
+        let cluster = credentials.identity().cluster;
+        let mut verifier = Self::of_members(cluster, Arc::clone(credentials.node_roots()));
+        verifier.name = match expect {
+            Expect::AnyNode => None,
+            Expect::Node(name) => Some(name.clone()),
+        };
+        verifier
+    }
+
+    /// For the certificates of any members of a cluster that listen.
+    pub(crate) fn of_members(cluster: ClusterId, roots: Arc<[Root]>) -> Self {
         Self {
-            roots: Arc::clone(credentials.node_roots()),
+            roots,
             usage: KeyUsage::required(SERVER_AUTH),
-            cluster: credentials.identity().cluster,
+            cluster,
             roles: &[Role::Node],
-            name: match expect {
-                Expect::AnyNode => None,
-                Expect::Node(name) => Some(name.clone()),
-            },
-            algorithms: ring::default_provider().signature_verification_algorithms,
+            name: None,
+            algorithms: algorithms(),
         }
     }
 
@@ -167,19 +170,33 @@ impl Verifier {
         let chain: Vec<_> = std::iter::once(leaf).chain(rest).cloned().collect();
         match self.judge(&chain, now) {
             Ok(_) => Ok(()),
-            // The library hands on this kind of error word for word, also to the other side.
-            Err(why) => Err(rustls::Error::General(format!("{REFUSAL}{why}"))),
+            Err(why) => Err(refused(why)),
         }
     }
+}
 
-    fn verify_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signed, &self.algorithms)
-    }
+/// Whether the bearer of a certificate has its key.
+pub(crate) fn verify_signature(
+    message: &[u8],
+    leaf: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    verify_tls13_signature(message, leaf, signed, &algorithms())
+}
+
+/// How that may be signed.
+pub(crate) fn schemes() -> Vec<SignatureScheme> {
+    algorithms().supported_schemes()
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    ring::default_provider().signature_verification_algorithms
+}
+
+/// A refusal within the handshake. The library hands on this kind of error word for word, also to the
+/// other side.
+pub(crate) fn refused(why: String) -> rustls::Error {
+    rustls::Error::General(format!("{REFUSAL}{why}"))
 }
 
 /// What is wrong with a chain, for people; continues "certificate refused: ".
@@ -237,55 +254,16 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, cert, dss)
+        verify_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Everybody here has one certificate only: a hint would help nobody but a spy.
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge_in_handshake(end_entity, intermediates, now)
-            .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(CertificateError::BadSignature.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        schemes()
     }
 }
 
 /// AES-128 first: with the instructions of today's processors it is twice as fast as ChaCha20.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     use ring::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
     };
@@ -345,29 +323,6 @@ fn check_own(verifier: &Verifier, credentials: &Credentials) -> Result<(), Error
     })
 }
 
-/// The TLS half of a listener.
-/// The TLS half of a listener.
-pub(crate) fn server_config(
-    plane: Plane,
-    credentials: &Credentials,
-) -> Result<ServerConfig, Error> {
-    let verifier = Arc::new(Verifier::of_dialers(plane, credentials));
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(unusable)?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
-            credentials.key(),
-        ))));
-    config.alpn_protocols = vec![plane.alpn().to_vec()];
-    // A resumed session is not judged again: a revoked or expired client would pass by its ticket.
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    // Early data would be read under the identity of a ticket, and could be replayed.
-    config.max_early_data_size = 0;
-    Ok(config)
-}
-
 /// The TLS half of a dialer.
 pub(crate) fn client_config(
     plane: Plane,
@@ -375,22 +330,29 @@ pub(crate) fn client_config(
     expect: &Expect,
 ) -> Result<ClientConfig, Error> {
     let verifier = Arc::new(Verifier::of_listeners(credentials, expect));
+    dialing(verifier, Arc::clone(credentials.key()), plane.alpn())
+}
+
+/// How to dial whom this verifier takes.
+pub(crate) fn dialing(
+    verifier: Arc<dyn ServerCertVerifier>,
+    key: Arc<CertifiedKey>,
+    alpn: &[u8],
+) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
-            credentials.key(),
-        ))));
-    config.alpn_protocols = vec![plane.alpn().to_vec()];
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
     Ok(config)
 }
 
-fn unusable(error: rustls::Error) -> Error {
+pub(crate) fn unusable(error: rustls::Error) -> Error {
     Error::Credentials(format!("TLS cannot be set up: {error}"))
 }
 

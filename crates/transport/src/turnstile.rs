@@ -138,6 +138,8 @@ mod tests {
         Turnstile::new(Limits {
             connections: 100,
             connections_per_identity: 100,
+            strangers: 100,
+            stranger_time: std::time::Duration::MAX,
             unfinished_bytes: 100,
             handshakes: 3,
             handshakes_per_second: 1_000,

@@ -62,6 +62,10 @@ pub const CHECKPOINT_BYTES_MAX: usize = 32 << 20;
 pub const TOPIC_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a member's or client's name.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of an address, `host:port`.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Addresses in a token.
+pub const TOKEN_ADDRESSES_MAX: usize = 8;
 /// Topics of a cluster.
 pub const TOPICS_MAX: usize = 10_000;
 /// Members of a cluster.

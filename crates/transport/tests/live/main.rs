@@ -4,6 +4,7 @@ mod admission;
 mod bounds;
 mod cluster;
 mod forge;
+mod joining;
 mod raw;
 mod restart;
 mod streams;
