@@ -159,8 +159,9 @@ impl Limits {
                 stranger_time: STRANGER_TIME_MAX,
                 unfinished_bytes: 64 << 20,
                 handshakes: 256,
-                handshakes_per_second: 250,
-                handshakes_in_a_burst: 128,
+                // One costs the deciding thread about a millisecond: an eighth of it is all.
+                handshakes_per_second: 125,
+                handshakes_in_a_burst: 256,
                 handshakes_unproven: 64,
                 handshakes_per_origin: 64,
                 arrivals_per_origin: 1_024,
