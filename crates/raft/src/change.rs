@@ -74,7 +74,7 @@ impl Raft {
         if index != expect {
             return Some(ChangeRefused::Outdated { index });
         }
-        if let Err(why) = target.check() {
+        if let Err(why) = target.check().and_then(|()| self.not_myself(target)) {
             return Some(ChangeRefused::Invalid { why });
         }
         if force || target == &**now {
@@ -83,6 +83,16 @@ impl Raft {
         self.unready(leader, target)
             .or_else(|| too_many(now, target))
             .or_else(|| self.silent(leader, target))
+    }
+
+    /// Why this leader cannot lead there, if it cannot: to itself with another disk it says nothing.
+    fn not_myself(&self, target: &Membership) -> Result<(), &'static str> {
+        let me = self.me;
+        let other = |node: &NodeRef| node.id == me.id && *node != me;
+        match target.members().iter().any(other) {
+            true => Err("the leader itself with another disk: another member is to lead first"),
+            false => Ok(()),
+        }
     }
 
     /// A new voter that would hold back what is to be committed, if there is one.
@@ -165,7 +175,11 @@ impl Raft {
             _ if self.handover.is_some() => {}
             (false, Some(to)) => {
                 let until = self.now.after(self.settings.election_timeout);
-                self.handover = Some(Handover { to, until });
+                self.handover = Some(Handover {
+                    to,
+                    until,
+                    asked: 0,
+                });
                 if let Some(leader) = self.state.leader_mut() {
                     leader.stepping_out = true;
                     leader.summoned = false;
@@ -261,25 +275,42 @@ impl Raft {
     /// is committed leaves it out, and so does the latest.
     pub(crate) fn tell_removed(&mut self, node: NodeRef) {
         let (index, config) = self.configs.committed(self.commit);
-        if !config.names(node) && !self.configs.latest().names(node) && index.0 > 0 {
-            self.send(node, Body::Removed { index });
+        if config.names(node) || self.configs.latest().names(node) || index.0 == 0 {
+            return;
+        }
+        if let Some(upto) = self.log.id_at(self.commit) {
+            self.send(node, Body::Removed { upto });
         }
     }
 
-    /// The group says that it goes on without this member. That may be long ago: whoever has the
-    /// configuration that says so, and a later one that names it, knows better, and so does a leader that
-    /// speaks.
-    pub(crate) fn on_removed(&mut self, index: Index) {
+    /// The group went on without this member when everything up to `upto` was committed. That may be long
+    /// ago: see [`Raft::is_left_out`].
+    pub(crate) fn on_removed(&mut self, upto: LogId) {
         let asks = matches!(self.state, State::Follower(_) | State::PreCandidate(_));
-        let unheard = self.configs.lack(index) || !self.configs.latest().names(self.me);
-        if !asks || !unheard || self.removed >= Some(index) {
+        if !asks || !upto.index.is_plausible() || self.removed >= Some(upto) {
             return;
         }
-        self.removed = Some(index);
-        self.effects.push(Effect::Removed { index });
+        let knew = self.is_left_out();
+        self.removed = Some(upto);
+        if knew || !self.is_left_out() {
+            return;
+        }
+        self.effects.push(Effect::Removed { index: upto.index });
         if matches!(self.state, State::PreCandidate(_)) {
             self.follow(self.hard.term, None, "it is no member any more");
         }
+    }
+
+    /// Whether this member was told that the group goes on without it, and does not know better. If it
+    /// lacks what was committed then, nobody would elect it, so that its silence costs nothing. If it has
+    /// that, its own log says who counts since: it may be the one that nobody can do without.
+    pub(crate) fn is_left_out(&self) -> bool {
+        let Some(upto) = self.removed else {
+            return false;
+        };
+        let has = upto.index <= self.log.base().index || self.log.contains(upto);
+        let mut open = self.configs.since(upto.index.max(self.commit));
+        !has || !open.any(|config| config.is_voter(self.me))
     }
 
     /// Says which configuration is in force, if that or its being committed has changed since it was

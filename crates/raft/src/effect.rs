@@ -100,7 +100,7 @@ pub enum ChangeRefused {
         /// Where the configuration in force was appended.
         index: Index,
     },
-    /// It can never be a configuration.
+    /// It can never be a configuration, or not under this leader.
     Invalid {
         /// Why not.
         why: &'static str,
@@ -222,7 +222,8 @@ pub enum Effect {
     /// from now on. Whatever else that disk kept may be lost as well, so the host tells all that rely on
     /// it with [`crate::Input::Forgot`].
     Forgot,
-    /// A transfer ended: `None` when the target leads, otherwise why not.
+    /// A transfer ended, once for each [`crate::Input::Transfer`]: `None` when the target leads, otherwise why
+    /// not.
     TransferEnded {
         /// Why it failed.
         failed: Option<&'static str>,
@@ -270,10 +271,10 @@ pub enum Effect {
         /// Why not.
         why: String,
     },
-    /// The group goes on without this member since the configuration at `index`, which never reached it.
-    /// It stands for no election until a leader speaks to it again.
+    /// The group goes on without this member, which stands for no election until a leader speaks to it
+    /// again, or its own log names it later than that.
     Removed {
-        /// Where that was decided.
+        /// What was committed then. If this member has it, it may know why: [`Effect::ConfigChanged`].
         index: Index,
     },
     /// A peer said something that a correct peer never says, or an own invariant does not hold. The

@@ -29,7 +29,7 @@ impl Raft {
 
     /// Whether it stands for election if there is a reason to.
     pub(crate) fn stands(&self) -> bool {
-        self.electable() && !self.retiring && self.removed.is_none()
+        self.electable() && !self.retiring && !self.is_left_out()
     }
 
     /// Whether it needs nobody else.
@@ -193,8 +193,8 @@ impl Raft {
                 }
                 self.lose_change(was.change, leader);
                 self.fail_reads(&mut was.reads);
-                // Nobody asked for this hand-over, and its end may never be heard of here.
-                self.handover = self.handover.filter(|_| !was.stepping_out);
+                // Who hands over of itself waits for no word of its end, which may never come here.
+                self.handover = self.handover.filter(|handover| handover.asked > 0);
             }
         }
         self.leader_known();
@@ -233,10 +233,12 @@ impl Raft {
     }
 
     /// Whether there is a leader whose term should not be ended: one that was heard less than E ago,
-    /// this member itself with its quorum, or, after a restart, one that may have been heard.
+    /// this member itself with its quorum, which may be nobody else, or, after a restart, one that may
+    /// have been heard.
     fn has_live_leader(&self) -> bool {
         let timeout = self.settings.election_timeout;
         let heard = match &self.state {
+            State::Leader(_) if self.is_alone() => return true,
             State::Leader(leader) => Some(leader.beats.quorum_sent_at),
             _ => self.heard_at,
         };

@@ -247,7 +247,7 @@ pub enum Input {
         /// Comes back in exactly one of `ReadReady` and `ReadFailed`.
         id: ReadId,
     },
-    /// Hand leadership to this voter.
+    /// Hand leadership to this voter. Comes back in exactly one [`crate::Effect::TransferEnded`].
     Transfer {
         /// The target.
         to: NodeId,

@@ -55,11 +55,6 @@ impl ConfigHistory {
             .map(|(_, config)| &**config)
     }
 
-    /// Whether one that was appended at `index` is not here, though none from there on is compacted.
-    pub(crate) fn lack(&self, index: Index) -> bool {
-        index > self.0[0].0 && self.0.iter().all(|(at, _)| *at != index)
-    }
-
     /// Forgets those that others have replaced at or before `base`.
     pub(crate) fn compact(&mut self, base: Index) {
         let past = self.0.partition_point(|(at, _)| *at <= base);

@@ -119,11 +119,11 @@ pub enum Body {
         /// An entry that was proposed after it had begun.
         index: Index,
     },
-    /// You are no member any more, which you seem not to know: so says the committed configuration that
-    /// was appended at `index`. Answers a pre-vote, whatever the terms of the two.
+    /// You are no member any more, which you seem not to know: so says the latest configuration up to
+    /// `upto`, which is committed. Answers a pre-vote, whatever the terms of the two.
     Removed {
-        /// Where that was decided.
-        index: Index,
+        /// The end of what is committed.
+        upto: LogId,
     },
     /// You have acknowledged this entry to me in this term: if you do not have it, you have forgotten.
     Vouched {

@@ -57,8 +57,9 @@ pub struct Raft {
     pub(crate) effects: Vec<Effect>,
     pub(crate) why: &'static str,
     pub(crate) witness: Witness,
-    /// The group goes on without this member since the configuration there, which it does not have.
-    pub(crate) removed: Option<Index>,
+    /// What was committed when this member was last told that the group goes on without it, unless it has
+    /// heard a leader since.
+    pub(crate) removed: Option<LogId>,
     announced: (Term, Role, bool),
     /// The configuration that was last said to be in force, where it was appended, and whether it was
     /// committed.
@@ -351,7 +352,7 @@ impl Raft {
                 return self.on_pre_vote_reply(from, term, round, granted);
             }
             Body::Vote { last, transfer } => return self.on_vote(from, term, last, transfer),
-            Body::Removed { index } => return self.on_removed(index),
+            Body::Removed { upto } => return self.on_removed(upto),
             Body::VoteReply { .. }
                 if term < self.hard.term && self.settings.plants(Planted::CountStaleVote) => {}
             _ if term < self.hard.term => return self.refuse_stale(from, body),

@@ -72,11 +72,14 @@ pub(crate) struct Summons {
     pub(crate) until: Micros,
 }
 
-/// Leadership is on its way to `to`; kept after stepping down until it is known who leads.
+/// Leadership is on its way to `to`; kept after stepping down until it is known who leads, if anybody asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Handover {
     pub(crate) to: NodeRef,
     pub(crate) until: Micros,
+    /// How often the host has asked for it, and so is to hear of its end; a leader that the
+    /// configuration does without hands over unasked.
+    pub(crate) asked: u32,
 }
 
 /// Asks whether it would be elected.

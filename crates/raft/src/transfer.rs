@@ -25,7 +25,8 @@ impl Raft {
         let Some(to) = target else {
             return self.transfer_ended(Some("the target is not a voter"));
         };
-        if self.handover.is_some_and(|handover| handover.to == to) {
+        if let Some(handover) = self.handover.as_mut().filter(|h| h.to == to) {
+            handover.asked = handover.asked.saturating_add(1);
             return;
         }
         let recovering = leader.peer(to).is_some_and(|peer| !peer.counts);
@@ -38,12 +39,17 @@ impl Raft {
             return self.transfer_ended(Some("the target is recovering"));
         }
         let until = self.now.after(self.settings.election_timeout);
-        self.handover = Some(Handover { to, until });
+        self.handover = Some(Handover {
+            to,
+            until,
+            asked: 1,
+        });
     }
 
-    /// A transfer under way ends; nothing happens if there is none.
+    /// A transfer under way ends, which is said as often as it was asked for.
     pub(crate) fn end_handover(&mut self, failed: Option<&'static str>) {
-        if self.handover.take().is_some() {
+        let asked = self.handover.take().map_or(0, |handover| handover.asked);
+        for _ in 0..asked {
             self.transfer_ended(failed);
         }
     }

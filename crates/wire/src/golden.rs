@@ -587,7 +587,7 @@ fn messages() -> Vec<Sample> {
         "rejoin" Body::Rejoin { .. } => Body::Rejoin { life: Life(0x1ee7) };
         "fetch" Body::Fetch { .. } => Body::Fetch { session: Session(0x5e55), upto: id(4, 104) };
         "fetching" Body::Fetching { .. } => Body::Fetching { session: Session(0x5e55), arrived: Index(103) };
-        "removed" Body::Removed { .. } => Body::Removed { index: Index(103) };
+        "removed" Body::Removed { .. } => Body::Removed { upto: id(9, 103) };
         "rejoin-at" Body::RejoinAt { .. } => Body::RejoinAt { life: Life(0x1ee7), index: Index(102) };
         "vouched" Body::Vouched { .. } => Body::Vouched { had: id(9, 101) };
     }

@@ -63,8 +63,8 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Body::Appended { .. } => 8 + 8 + 1,
         Body::Beat { .. } | Body::RejoinAt { .. } | Body::Fetching { .. } => 8 + 8,
         Body::AppendRejected { .. } => 8 + 16 + 16,
-        Body::BeatReply { .. } | Body::Rejoin { .. } | Body::Removed { .. } => 8,
-        Body::TimeoutNow { .. } | Body::Vouched { .. } => 16,
+        Body::BeatReply { .. } | Body::Rejoin { .. } => 8,
+        Body::TimeoutNow { .. } | Body::Vouched { .. } | Body::Removed { .. } => 16,
     };
     8 + HEAD_BYTES + content
 }
@@ -141,9 +141,9 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
             out.put_u64_le(life.0);
             out.put_u64_le(index.0);
         }
-        Body::Removed { index } => {
+        Body::Removed { upto } => {
             out.put_u8(REMOVED);
-            out.put_u64_le(index.0);
+            put_log_id(*upto, out);
         }
         Body::Fetch { session, upto } => {
             out.put_u8(FETCH);
@@ -243,7 +243,7 @@ pub(crate) fn decode_message(
             index: Index(scan.u64()?),
         },
         REMOVED => Body::Removed {
-            index: Index(scan.u64()?),
+            upto: log_id(scan)?,
         },
         FETCH => Body::Fetch {
             session: Session(scan.u64()?),

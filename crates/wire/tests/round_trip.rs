@@ -359,9 +359,7 @@ fn message() -> impl Strategy<Value = GroupMessage> {
             session: Session(session),
             arrived: Index(arrived)
         }),
-        any::<u64>().prop_map(|index| Body::Removed {
-            index: Index(index)
-        }),
+        id().prop_map(|upto| Body::Removed { upto }),
         id().prop_map(|had| Body::Vouched { had }),
     ];
     let other = (any::<u64>(), body).prop_map(|(term, body)| Message {

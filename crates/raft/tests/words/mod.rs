@@ -61,7 +61,7 @@ pub(crate) fn message(message: &Message) -> String {
         Body::TimeoutNow { need } => format!("need {need}"),
         Body::Rejoin { life } => format!("life {}", brief(*life)),
         Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),
-        Body::Removed { index } => format!("since {index}"),
+        Body::Removed { upto } => format!("as of {upto}"),
         Body::Fetch { session, upto } => format!("s{} up to {upto}", session.0),
         Body::Fetching { session, arrived } => format!("s{} has {arrived}", session.0),
         Body::Vouched { had } => format!("{had}"),
@@ -199,7 +199,7 @@ pub(crate) fn effect(effect: &Effect) -> String {
             format!("writes w{seq} all from {base} to {last}, state of {applied}")
         }
         Effect::StretchRefused { why } => format!("does not take it: {why}"),
-        Effect::Removed { index } => format!("learns that it was removed at {index}"),
+        Effect::Removed { index } => format!("learns that it was left out as of {index}"),
         Effect::Halt { reason } => format!("halts: {reason}"),
     }
 }
