@@ -23,6 +23,7 @@ mod placement;
 mod planted;
 mod producers;
 mod pursuit;
+mod rebuild;
 mod recovery;
 mod requests;
 mod status;
@@ -39,3 +40,4 @@ pub use effect::{Effect, GroupWrite, Placed, Writes};
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
+pub use rebuild::Rebuild;

@@ -52,6 +52,7 @@ impl Tuning {
                 begun: false,
                 lost: None,
                 cached_bytes_max: 64 << 10,
+                unapplied_bytes_max: 32 << 10,
                 hot_bytes_max: if chance.permille(600) {
                     chance.between(0, 64 << 10)
                 } else {

@@ -27,6 +27,7 @@ mod settler;
 mod sim_disk;
 mod state;
 mod storage;
+mod unapplied;
 mod verify;
 mod walk;
 mod writer;

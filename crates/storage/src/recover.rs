@@ -1,6 +1,6 @@
 //! What a data directory holds, put together from its parts.
 
-use std::{collections::BTreeMap, io::IoSlice, path::Path, sync::Arc};
+use std::{io::IoSlice, path::Path, sync::Arc};
 
 use kontiki_raft::{Entry, Hard, Index, LogId};
 use kontiki_wire::GroupId;
@@ -17,6 +17,7 @@ use crate::{
     planted::{Planted, plants},
     segment::{self, Broken, Expected, GroupSegments, Neighbours, Rewritten},
     state::{Checkpoint, State},
+    unapplied::{Held, Unapplied},
 };
 
 /// A directory that is ready for its threads.
@@ -51,8 +52,12 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
     for (id, group) in std::mem::take(&mut replay.groups) {
         let kept = checkpoints.remove(&id);
         let was_kept = kept.is_some();
-        let opened = open_group(disk, id, group, kept, &mut replay.damage)?;
-        if was_kept && opened.recovered.checkpoint.is_none() {
+        let held_max = settings.unapplied_bytes_max;
+        let opened = open_group(disk, id, group, kept, held_max, &mut replay.damage)?;
+        if opened.is_rebuilt {
+            // Whoever stops before the next one is due would have to make it again.
+            state.keep(&opened.checkpoint())?;
+        } else if was_kept && opened.recovered.checkpoint.is_none() {
             // What was not told now must not be told when the group is mended.
             state.remove(id)?;
         }
@@ -217,6 +222,8 @@ struct OpenedGroup {
     /// Entries that no segment keeps.
     unkept: Vec<Entry>,
     broken: Vec<Broken>,
+    /// Whether its checkpoint was made now, of what is durable in segments.
+    is_rebuilt: bool,
 }
 
 impl OpenedGroup {
@@ -225,6 +232,12 @@ impl OpenedGroup {
         self.standing.hard.recovering = true;
         self.recovered.hard.recovering = true;
     }
+
+    fn checkpoint(&self) -> Vec<(GroupId, Checkpoint)> {
+        let checkpoint = self.recovered.checkpoint.iter();
+        let of_group = checkpoint.map(|checkpoint| (self.recovered.group, checkpoint.clone()));
+        of_group.collect()
+    }
 }
 
 fn open_group(
@@ -232,6 +245,7 @@ fn open_group(
     id: GroupId,
     replayed: ReplayedGroup,
     checkpoint: Option<Checkpoint>,
+    unapplied_bytes_max: u64,
     damage: &mut Vec<String>,
 ) -> Result<OpenedGroup, Error> {
     let expected = Expected {
@@ -242,13 +256,14 @@ fn open_group(
         in_journal_from: replayed.in_journal_from(),
         journal_last: replayed.last,
         read_from: replayed.base.index.next(),
+        unapplied_bytes_max,
     };
-    let (mut segments, mut checkpoint) = open_segments(disk, expected, checkpoint)?;
+    let (mut segments, mut held) = open_segments(disk, expected, checkpoint)?;
     for _ in 0..ROUNDS_MAX {
         if !mend_alone(disk, expected, &mut segments)? {
             break;
         }
-        (segments, checkpoint) = open_segments(disk, expected, checkpoint)?;
+        (segments, held) = open_segments(disk, expected, held.checkpoint)?;
     }
     if segments.broken.iter().all(Broken::is_whole) {
         for broken in &mut segments.broken {
@@ -256,7 +271,8 @@ fn open_group(
         }
     }
     let unkept = unkept(id, &replayed, &segments, damage);
-    let mut recovered = of_segments(id, replayed.base, &mut segments, checkpoint);
+    let is_rebuilt = held.is_rebuilt;
+    let mut recovered = of_segments(id, replayed.base, &segments, held);
     add_journal(&mut recovered, replayed.hard, replayed.commit, &unkept);
     let standing = Standing {
         group: id,
@@ -275,6 +291,7 @@ fn open_group(
         recovered,
         unkept,
         broken,
+        is_rebuilt,
     })
 }
 
@@ -282,8 +299,8 @@ fn open_group(
 pub(crate) fn of_segments(
     group: GroupId,
     base: LogId,
-    segments: &mut GroupSegments,
-    checkpoint: Option<Checkpoint>,
+    segments: &GroupSegments,
+    held: Held,
 ) -> RecoveredGroup {
     let broken = segments.broken.iter();
     RecoveredGroup {
@@ -291,13 +308,13 @@ pub(crate) fn of_segments(
         hard: Hard::default(),
         base,
         terms: segments.terms.clone(),
-        // Configurations are in the log and come with the tail; until membership changes, there are
-        // none before it.
-        configs: BTreeMap::new(),
+        // Others are in the log and come with the tail; until membership changes, there are none before
+        // it.
+        configs: held.configs,
         last: segments.last.index,
         commit: segments.last.index,
-        checkpoint,
-        tail: std::mem::take(&mut segments.entries),
+        checkpoint: held.checkpoint,
+        tail: held.entries,
         missing: broken.clone().flat_map(Broken::missing).collect(),
         damage: broken.map(|broken| broken.damage.clone()).collect(),
     }
@@ -360,23 +377,22 @@ fn mend_alone(
     Ok(any)
 }
 
-/// A group's segments, with the entries after its checkpoint, and the checkpoint if the segments have
-/// the entry that it says it includes. While some are damaged, what they are known to have kept counts.
+/// A group's segments, and what is held of them: the checkpoint, if the segments have the entry that it
+/// says it includes, and the entries after it. While some are damaged, what they are known to have kept counts.
 pub(crate) fn open_segments(
     disk: &dyn Disk,
     expected: Expected,
     checkpoint: Option<Checkpoint>,
-) -> Result<(GroupSegments, Option<Checkpoint>), Error> {
-    if let Some((at, state)) = checkpoint {
+) -> Result<(GroupSegments, Held), Error> {
+    if let Some(checkpoint) = checkpoint {
+        let at = checkpoint.0;
         // The one it ends with too: it may be the last of the log, whose time a leader must know.
         let read_from = at.index;
-        let segments = segment::recover(
-            disk,
-            Expected {
-                read_from,
-                ..expected
-            },
-        )?;
+        let expected = Expected {
+            read_from,
+            ..expected
+        };
+        let (segments, unapplied) = read_segments(disk, expected, Some(checkpoint.clone()))?;
         let fits = match segments.broken.is_empty() {
             true => includes(&segments, expected.base, at),
             // What segments had not kept is placed again, and so applied again; also what they had kept
@@ -384,12 +400,36 @@ pub(crate) fn open_segments(
             false => at.index <= expected.kept.min(segments.last.index),
         };
         if fits {
-            return Ok((segments, Some((at, state))));
+            return hold(segments, unapplied, Some(checkpoint));
         }
         let group = expected.group;
         tracing::warn!(%group, %at, "the checkpoint is beyond the log and is not used");
     }
-    Ok((segment::recover(disk, expected)?, None))
+    let (segments, unapplied) = read_segments(disk, expected, None)?;
+    hold(segments, unapplied, None)
+}
+
+fn read_segments(
+    disk: &dyn Disk,
+    expected: Expected,
+    checkpoint: Option<Checkpoint>,
+) -> Result<(GroupSegments, Unapplied), Error> {
+    let mut unapplied = Unapplied::new(expected.group, checkpoint, expected.unapplied_bytes_max);
+    let segments = segment::recover(disk, expected, &mut unapplied)?;
+    Ok((segments, unapplied))
+}
+
+/// While something is broken, nothing is to be applied.
+fn hold(
+    segments: GroupSegments,
+    unapplied: Unapplied,
+    checkpoint: Option<Checkpoint>,
+) -> Result<(GroupSegments, Held), Error> {
+    let held = match segments.broken.is_empty() {
+        true => unapplied.held().map_err(Error::Unfit)?,
+        false => Held::none(checkpoint),
+    };
+    Ok((segments, held))
 }
 
 fn includes(segments: &GroupSegments, base: LogId, at: LogId) -> bool {

@@ -12,6 +12,9 @@ pub struct Settings {
     /// Bytes of segments, over all topics, that the system's memory may keep for subscribers after they
     /// are durable: the latest. Those before are read from the disk again by whoever wants them.
     pub cached_bytes_max: u64,
+    /// Bytes of entries that a start holds in memory of a topic whose checkpoint is older or lost: of more
+    /// it makes a checkpoint itself.
+    pub unapplied_bytes_max: u64,
     /// Whether the host knows that this directory was opened before: then an empty journal is a loss.
     pub begun: bool,
     /// What else the host knows to be lost since, one sentence for people.
@@ -25,6 +28,7 @@ impl Default for Settings {
             segment_bytes: 256 << 20,
             hot_bytes_max: 64 << 20,
             cached_bytes_max: 64 << 20,
+            unapplied_bytes_max: 16 << 20,
             begun: false,
             lost: None,
         }

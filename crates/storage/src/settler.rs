@@ -457,15 +457,20 @@ impl Settler {
             in_journal_from: kept.next(),
             journal_last: kept,
             read_from: base.index.next(),
+            unapplied_bytes_max: self.node.settings.unapplied_bytes_max,
         };
         for _ in 0..ROUNDS_MAX {
             let checkpoint = self.state.checkpoints()?.remove(&group.id);
-            let (mut segments, checkpoint) = recover::open_segments(disk, expected, checkpoint)?;
-            let recovered = recover::of_segments(group.id, base, &mut segments, checkpoint);
+            let (segments, held) = recover::open_segments(disk, expected, checkpoint)?;
+            let rebuilt = held.checkpoint.clone().filter(|_| held.is_rebuilt);
+            let recovered = recover::of_segments(group.id, base, &segments, held);
             if segments.broken.is_empty() {
                 let reopened = group.lock().reopen(segments);
                 reopened.map_err(|why| unfit(group.id, &why))?;
                 self.menders.remove(&group.id);
+                if let Some(rebuilt) = rebuilt {
+                    self.state.keep(&[(group.id, rebuilt)])?;
+                }
                 self.command(Command::Reopen(Arc::clone(group), Box::new(recovered)));
                 self.settle(group, WORTH_WRITING_BYTES)?;
                 return Ok(Vec::new());

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, io::IoSlice, ops::Bound, path::Path};
 
-use kontiki_raft::{Entry, Index, LogId, Term};
+use kontiki_raft::{Index, LogId, Term};
 use kontiki_wire::{GroupId, Offset};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         salvage::{certain_last, salvage},
         write,
     },
+    unapplied::Unapplied,
 };
 
 /// Bytes of one read.
@@ -45,6 +46,8 @@ pub(crate) struct Expected {
     pub(crate) journal_last: Index,
     /// Entries from here on are to be read.
     pub(crate) read_from: Index,
+    /// Bytes of them that are held; of more a checkpoint is made.
+    pub(crate) unapplied_bytes_max: u64,
 }
 
 impl Expected {
@@ -75,14 +78,17 @@ pub(crate) struct GroupSegments {
     pub(crate) last: LogId,
     /// The offset after the last record; not known if something is broken.
     pub(crate) end_offset: Offset,
-    /// The entries that were to be read; none if something is broken.
-    pub(crate) entries: Vec<Entry>,
     /// What is damaged or not there, in order.
     pub(crate) broken: Vec<Broken>,
 }
 
-/// Finds a group's segments, and makes them durable.
-pub(crate) fn recover(disk: &dyn Disk, expected: Expected) -> Result<GroupSegments, Error> {
+/// Finds a group's segments, and makes them durable. The entries that are to be read go to `unapplied`;
+/// nothing of them counts if something is broken.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    expected: Expected,
+    unapplied: &mut Unapplied,
+) -> Result<GroupSegments, Error> {
     let dir = layout::group_dir(expected.group);
     let names = disk.list(&dir)?;
     for name in names.iter().filter(|name| layout::is_left_by_mending(name)) {
@@ -94,22 +100,19 @@ pub(crate) fn recover(disk: &dyn Disk, expected: Expected) -> Result<GroupSegmen
         expected,
         kept: expected.kept_here_alone(names.segments.last().copied()),
         names,
+        unapplied,
         found: GroupSegments {
             sealed: Vec::new(),
             tail: None,
             terms: Vec::new(),
             last: expected.base,
             end_offset: expected.base_offset,
-            entries: Vec::new(),
             broken: Vec::new(),
         },
     };
     recovery.run()?;
-    let mut found = recovery.found;
+    let found = recovery.found;
     make_durable(disk, &expected, &found)?;
-    if !found.broken.is_empty() {
-        found.entries = Vec::new();
-    }
     Ok(found)
 }
 
@@ -174,6 +177,7 @@ struct Recovery<'a> {
     names: Names,
     /// The last entry that can be nowhere but in segments.
     kept: Index,
+    unapplied: &'a mut Unapplied,
     found: GroupSegments,
 }
 
@@ -181,7 +185,6 @@ struct Recovery<'a> {
 struct Scanned {
     extent: Extent,
     marks: Marks,
-    entries: Vec<Entry>,
     /// What is wrong after them, unless the segment ends there.
     broken: Option<Error>,
     /// Whether the index has other marks.
@@ -269,7 +272,7 @@ impl Recovery<'_> {
         }
         let end = footer.as_ref().map_or(size, |footer| footer.end);
         let whole = next.is_some() || footer.is_some();
-        let mut scanned = self.scan(&header, end, whole)?;
+        let scanned = self.scan(&header, end, whole)?;
         let after = scanned.extent.last.index.next();
         let ends_early = match &footer {
             Some(footer) => footer.last.index.next() != after,
@@ -296,7 +299,6 @@ impl Recovery<'_> {
             index::append(self.disk, header.group, first, 0, &scanned.marks)?;
         }
         self.take_terms(&terms(&scanned.marks));
-        self.found.entries.append(&mut scanned.entries);
         if goes_on && footer.is_none() {
             // Its end was lost before, and the next segment goes on from there.
             self.seal(&*file, &scanned)?;
@@ -464,7 +466,7 @@ impl Recovery<'_> {
     /// Goes through the frames of a segment up to `end`: from its first if `whole`, or else from where
     /// something is wanted or a crash may have left something. What is before that is verified when it
     /// is read.
-    fn scan(&self, header: &SegmentHeader, end: u64, whole: bool) -> Result<Scanned, Error> {
+    fn scan(&mut self, header: &SegmentHeader, end: u64, whole: bool) -> Result<Scanned, Error> {
         let mut marks = index::load(self.disk, header.group, header.first)?;
         let known = marks.len();
         let trusted = self.expected.kept.min(self.expected.read_from.prev());
@@ -484,7 +486,7 @@ impl Recovery<'_> {
 
     /// `None` if the last mark does not lead to its entry.
     fn scan_from(
-        &self,
+        &mut self,
         header: &SegmentHeader,
         mut marks: Marks,
         end: u64,
@@ -502,7 +504,6 @@ impl Recovery<'_> {
             extent.last.index = mark.id.index.prev();
         }
         let mut frames = Frames::new(self.disk, group, first, from, end, READ_BYTES)?;
-        let mut entries = Vec::new();
         let broken = loop {
             let found = match frames.next() {
                 Ok(None) => break None,
@@ -520,7 +521,7 @@ impl Recovery<'_> {
             marks.extend(due);
             extent.push(&found.header, found.checksum);
             if found.header.id.index >= self.expected.read_from {
-                entries.push(found.header.entry(found.body));
+                self.unapplied.push(found.header.entry(found.body));
             }
         };
         if mark.is_some_and(|mark| extent.last.index < mark.id.index) {
@@ -530,7 +531,6 @@ impl Recovery<'_> {
         Ok(Some(Scanned {
             extent,
             marks,
-            entries,
             broken,
             unmarked: false,
         }))

@@ -1,0 +1,140 @@
+//! The entries of a group that its checkpoint does not include, as a start holds them: of more than it
+//! may hold, it makes a later checkpoint.
+
+use std::collections::BTreeMap;
+
+use kontiki_broker::Rebuild;
+use kontiki_raft::{Entry, Index, Kind, Membership};
+use kontiki_wire::GroupId;
+
+use crate::state::Checkpoint;
+
+/// What a start has read of a group's log so far. Everything given to it is committed.
+#[derive(Debug)]
+pub(crate) struct Unapplied {
+    group: GroupId,
+    bytes_max: u64,
+    /// Bytes of the entries held, with what each of them takes itself.
+    bytes: u64,
+    entries: Vec<Entry>,
+    /// The one that the host has.
+    checkpoint: Option<Checkpoint>,
+    /// What those that are not held any more come to, after it.
+    rebuild: Option<Rebuild>,
+    /// Configurations among them.
+    configs: BTreeMap<Index, Membership>,
+    /// Why that could not go on.
+    unfit: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Every entry after the checkpoint, and the one that it ends with.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Configurations up to the checkpoint, as far as they are known.
+    pub(crate) configs: BTreeMap<Index, Membership>,
+    /// Whether the checkpoint was made now.
+    pub(crate) is_rebuilt: bool,
+}
+
+impl Held {
+    /// Nothing but the checkpoint.
+    pub(crate) fn none(checkpoint: Option<Checkpoint>) -> Self {
+        Self {
+            entries: Vec::new(),
+            checkpoint,
+            configs: BTreeMap::new(),
+            is_rebuilt: false,
+        }
+    }
+}
+
+impl Unapplied {
+    /// Holds at most `bytes_max` of what follows the checkpoint. The cluster's own group is held whole:
+    /// its commands are small and few, and what they come to depends on how this member was born.
+    pub(crate) fn new(group: GroupId, checkpoint: Option<Checkpoint>, bytes_max: u64) -> Self {
+        Self {
+            group,
+            bytes_max: match group == GroupId::CLUSTER {
+                true => u64::MAX,
+                false => bytes_max,
+            },
+            bytes: 0,
+            entries: Vec::new(),
+            checkpoint,
+            rebuild: None,
+            configs: BTreeMap::new(),
+            unfit: None,
+        }
+    }
+
+    /// Takes the next entry, beginning with the one that the checkpoint ends with. What was read again
+    /// is ignored.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        let known = self.entries.last();
+        if known.is_some_and(|known| entry.id.index <= known.id.index) {
+            return;
+        }
+        self.bytes += weight(&entry);
+        self.entries.push(entry);
+        if self.bytes > self.bytes_max && self.unfit.is_none() {
+            self.unfit = self.fold().err();
+        }
+        if self.unfit.is_some() {
+            // It is told when all is read; until then nothing is to grow.
+            self.let_go();
+        }
+    }
+
+    /// Makes a checkpoint of everything held. The last entry stays: it may be the end of the log, whose
+    /// time a leader must know.
+    fn fold(&mut self) -> Result<(), String> {
+        let mut rebuild = match self.rebuild.take() {
+            Some(rebuild) => rebuild,
+            None => Rebuild::new(self.checkpoint.as_ref())?,
+        };
+        let applied = rebuild.applied();
+        for entry in self.entries.iter().filter(|entry| entry.id != applied) {
+            rebuild.apply(entry)?;
+            if entry.kind == Kind::Config {
+                let config = Membership::decode(&entry.body);
+                let config =
+                    config.ok_or_else(|| format!("entry {} is no configuration", entry.id))?;
+                self.configs.insert(entry.id.index, config);
+            }
+        }
+        self.rebuild = Some(rebuild);
+        self.let_go();
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        let last = self.entries.pop();
+        self.entries.clear();
+        self.bytes = last.as_ref().map_or(0, weight);
+        self.entries.extend(last);
+    }
+
+    /// All was read, and belongs to the log; or what in it is not what it should be.
+    pub(crate) fn held(self) -> Result<Held, String> {
+        if let Some(why) = self.unfit {
+            return Err(format!(
+                "group {} cannot be made again from its log: {why}",
+                self.group
+            ));
+        }
+        let rebuilt = self.rebuild.map(|rebuild| rebuild.checkpoint());
+        Ok(Held {
+            entries: self.entries,
+            is_rebuilt: rebuilt.is_some(),
+            checkpoint: rebuilt.or(self.checkpoint),
+            configs: self.configs,
+        })
+    }
+}
+
+fn weight(entry: &Entry) -> u64 {
+    (entry.body.len() + size_of::<Entry>()) as u64
+}
