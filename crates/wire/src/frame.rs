@@ -42,6 +42,10 @@ pub enum FrameKind {
     Deliver = 6,
     /// The last frame of a server's stream: why it ends ([`crate::StreamEnd`]).
     End = 7,
+    /// Somebody without a certificate asks for one ([`crate::Join`]).
+    Join = 8,
+    /// The answer to it ([`crate::Joined`]).
+    Joined = 9,
     /// First on a peer's stream ([`crate::PeerHello`]).
     PeerHello = 16,
     /// Messages between peers ([`crate::PeerFrame`]).
@@ -62,6 +66,8 @@ impl FrameKind {
             Self::Acknowledge,
             Self::Deliver,
             Self::End,
+            Self::Join,
+            Self::Joined,
             Self::PeerHello,
             Self::Peer,
             Self::Missing,
@@ -247,7 +253,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 8, 15, 20, 255] {
+        for kind in [0, 10, 15, 20, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

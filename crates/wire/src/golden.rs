@@ -53,6 +53,8 @@ macro_rules! every {
     }};
 }
 
+mod join;
+
 fn sample<T: std::fmt::Debug>(name: &str, value: &T, encode: fn(&T) -> Vec<u8>) -> Sample {
     Sample {
         name: name.to_owned(),
@@ -121,6 +123,7 @@ fn without_comments(text: &str) -> String {
 fn samples() -> Vec<Sample> {
     [
         frames(),
+        join::samples(),
         batches(),
         openings(),
         requests(),
@@ -164,6 +167,8 @@ fn frames() -> Vec<Sample> {
         "acknowledge" FrameKind::Acknowledge => FrameKind::Acknowledge;
         "deliver" FrameKind::Deliver => FrameKind::Deliver;
         "end" FrameKind::End => FrameKind::End;
+        "join" FrameKind::Join => FrameKind::Join;
+        "joined" FrameKind::Joined => FrameKind::Joined;
         "peer-hello" FrameKind::PeerHello => FrameKind::PeerHello;
         "peer" FrameKind::Peer => FrameKind::Peer;
         "missing" FrameKind::Missing => FrameKind::Missing;
@@ -303,7 +308,7 @@ fn requests() -> Vec<Sample> {
     }
 }
 
-fn member() -> MemberInfo {
+pub(crate) fn member() -> MemberInfo {
     MemberInfo {
         id: 1,
         incarnation: 0xabcd,

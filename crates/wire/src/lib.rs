@@ -17,6 +17,7 @@ mod frame;
 #[cfg(test)]
 mod golden;
 mod ids;
+mod join;
 pub mod limits;
 mod malformed;
 mod mend;
@@ -39,6 +40,7 @@ pub use control::{
 pub use deliver::{Deliver, DeliveredBatch};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame};
 pub use ids::{ClusterId, GroupId, Offset, ProducerId, TopicName, Watermark};
+pub use join::{Birth, Claim, Join, Joined, Seat, Welcome};
 pub use malformed::Malformed;
 pub use mend::{Found, Missing, PlacedEntry};
 pub use peer::{GroupMessage, PeerFrame, PeerHello, PeerLane, decode_peer, encode_peer};

@@ -14,8 +14,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
-    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Malformed, Missing, PeerHello, Produced, Refusal,
-    Request, Response, StreamEnd, TopicState, decode, decode_peer, encode, encode_peer,
+    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Join, Joined, Malformed, Missing, PeerHello,
+    Produced, Refusal, Request, Response, StreamEnd, TopicState, decode, decode_peer, encode,
+    encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -79,6 +80,8 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
             delivery.encode(&mut out);
         }
         FrameKind::End => StreamEnd::decode(frame)?.encode(&mut out),
+        FrameKind::Join => Join::decode(frame)?.encode(&mut out),
+        FrameKind::Joined => Joined::decode(frame)?.encode(&mut out),
         FrameKind::PeerHello => PeerHello::decode(frame)?.encode(&mut out),
         FrameKind::Peer => {
             let mut pieces = Vec::new();
@@ -246,6 +249,8 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             decode_peer(&frame).is_ok(),
             Missing::decode(&frame).is_ok(),
             Found::decode(&frame).is_ok(),
+            Join::decode(&frame).is_ok(),
+            Joined::decode(&frame).is_ok(),
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");
@@ -343,6 +348,8 @@ fn kind() -> impl Strategy<Value = FrameKind> {
         FrameKind::Acknowledge,
         FrameKind::Deliver,
         FrameKind::End,
+        FrameKind::Join,
+        FrameKind::Joined,
         FrameKind::PeerHello,
         FrameKind::Peer,
         FrameKind::Missing,
