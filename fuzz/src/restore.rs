@@ -8,8 +8,8 @@ use kontiki_raft::{
     Boot, Hard, Incarnation, Index, LogId, Membership, Micros, NodeId, NodeRef, Term,
 };
 use kontiki_wire::{
-    ClusterId, ClusterState, GroupId, Member, Topic, TopicSettings, TopicState, decode, encode,
-    limits::CHECKPOINT_BYTES_MAX,
+    ClusterId, ClusterState, GroupId, Member, MemberRef, Topic, TopicSettings, TopicState, decode,
+    encode, limits::CHECKPOINT_BYTES_MAX,
 };
 
 const TOPIC: GroupId = GroupId(1);
@@ -33,14 +33,15 @@ pub(crate) fn settings() -> Settings {
         name: format!("n{id}"),
         address: String::new(),
         peer_address: String::new(),
+        ..Member::default()
     };
-    let topic = Topic {
-        name: "t".parse().expect("a name"),
-        group: TOPIC,
-        settings: TopicSettings::default(),
-        replicas: vec![1, 2, 3],
-        preferred: 1,
+    let founder = |id| MemberRef {
+        id,
+        incarnation: id * 10,
     };
+    let name = "t".parse().expect("a name");
+    let founders = (1..=3).map(founder).collect();
+    let topic = Topic::founded(name, TOPIC, TopicSettings::default(), founders, 1);
     Settings {
         cluster: ClusterId(1),
         me: node(1),

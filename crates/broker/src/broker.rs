@@ -1,7 +1,7 @@
 //! The door: starts a node from its disk, takes inputs to the groups they are for, and says what is to
 //! be done.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
@@ -12,7 +12,7 @@ use kontiki_wire::{
 
 use crate::{
     apply::CheckpointEvery,
-    cluster::{Cluster, deleted_by},
+    cluster::{Cluster, let_go_by},
     early::Early,
     effect::Effect,
     group::Group,
@@ -58,8 +58,9 @@ pub struct Broker {
     pub(crate) mending: BTreeMap<GroupId, Mending>,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
-    /// Groups that the log on the disk deletes beyond the state on the disk.
-    pub(crate) doomed: BTreeSet<GroupId>,
+    /// Groups whose files the log on the disk lets this node remove beyond the state on the disk, each
+    /// with the last entry that does.
+    pub(crate) doomed: BTreeMap<GroupId, Index>,
     /// Removed topics whose files stay until the entry that removed them is durable here.
     pub(crate) leaving: VecDeque<(Index, GroupId)>,
     pub(crate) early: Early,
@@ -117,7 +118,7 @@ impl Broker {
             groups: BTreeMap::new(),
             mending: BTreeMap::new(),
             parked: BTreeMap::new(),
-            doomed: deleted_by(&own.boot.tail),
+            doomed: let_go_by(&own.boot.tail),
             leaving: VecDeque::new(),
             early: Early::default(),
             outbox: Outbox::default(),
@@ -130,8 +131,7 @@ impl Broker {
             settings,
         };
         broker.open(own, groups, now)?;
-        let members = broker.cluster.state().members.clone();
-        broker.outbox.members(members);
+        broker.outbox.members(broker.cluster.state());
         Ok(broker)
     }
 

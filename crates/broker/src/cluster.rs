@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kontiki_raft::{
-    Entry, Fate, Incarnation, Kind, LogId, Membership, NodeId, NodeRef, Refused, VOTERS_MAX,
-};
+use kontiki_raft::{Entry, Fate, Index, Kind, LogId, NodeId, NodeRef, Refused, VOTERS_MAX};
 use kontiki_wire::{
-    ClusterCommand, ClusterState, GroupId, Member, Refusal, Topic, TopicName, TopicSettings,
-    limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOPICS_MAX},
+    ClusterCommand, ClusterState, GroupId, Member, MemberRef, Refusal, Spent, Standing, Token,
+    Topic, TopicName, TopicSettings,
+    limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOKENS_MAX, TOPICS_MAX},
 };
 
 use crate::{
@@ -20,13 +19,17 @@ use crate::{
 /// Members, topics, settings.
 ///
 /// Invariant: `state.topics` ascend in group and all lie below `state.next_group`, `names` has each
-/// of them, and `loads` counts each of them.
+/// of them, `loads` counts each of them, `unsettled` has each that is not settled, and `keeping` counts
+/// the topics that each member keeps or may be counted by still. Members ascend and lie below
+/// `state.next_member`.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     applied: LogId,
-    state: ClusterState,
+    pub(crate) state: ClusterState,
     names: BTreeMap<TopicName, GroupId>,
     loads: Loads,
+    unsettled: BTreeSet<GroupId>,
+    keeping: BTreeMap<u64, u64>,
     commands_since_checkpoint: u64,
     checkpoint_bytes: u64,
 }
@@ -54,6 +57,22 @@ pub(crate) enum Change {
     Exists(Topic),
     /// A topic was removed.
     Removed(Topic),
+    /// A topic was asked to be something else.
+    Edited(Topic),
+    /// Others are to keep a topic.
+    Placed(Topic),
+    /// A topic is kept by those who are to keep it, and by nobody else.
+    Settled(Topic),
+    /// A member was admitted.
+    Admitted(Member),
+    /// What is to be done with a member was said, or it is a member already.
+    Member(Member),
+    /// A member is none any more.
+    Dropped(Member),
+    /// A token was made or spent, or it was before by the same one.
+    Token(Token),
+    /// A token was revoked.
+    TokenGone,
     /// It was void.
     Void(Refusal),
 }
@@ -75,17 +94,21 @@ impl Cluster {
         };
         // Group 0 is the cluster's own.
         state.next_group = state.next_group.max(1);
+        let given = state.members.last().map_or(0, |member| member.id);
+        state.next_member = state.next_member.max(given.saturating_add(1));
         check(&state)?;
         let mut cluster = Self {
             applied,
             names: BTreeMap::new(),
             loads: Loads::default(),
+            unsettled: BTreeSet::new(),
+            keeping: BTreeMap::new(),
             commands_since_checkpoint: 0,
             checkpoint_bytes: 0,
             state,
         };
-        for topic in &cluster.state.topics {
-            cluster.loads.add(&topic.replicas, topic.preferred);
+        for topic in cluster.state.topics.clone() {
+            cluster.count(&topic);
             let earlier = cluster.names.insert(topic.name.clone(), topic.group);
             if earlier.is_some() {
                 return Err(format!("the cluster has topic {} twice", topic.name));
@@ -104,7 +127,7 @@ impl Cluster {
                     kontiki_wire::decode("a cluster command", &entry.body, CONTROL_BYTES_MAX)
                         .map_err(|malformed| format!("entry {}: {malformed}", entry.id))?;
                 self.commands_since_checkpoint += 1;
-                Some(self.command(command, entry.id)?)
+                Some(self.command(command, entry)?)
             }
             Kind::Batch => {
                 return Err(format!(
@@ -117,24 +140,47 @@ impl Cluster {
         Ok(change)
     }
 
-    fn command(&mut self, command: ClusterCommand, at: LogId) -> Result<Change, String> {
-        match command {
-            ClusterCommand::CreateTopic {
+    fn command(&mut self, command: ClusterCommand, entry: &Entry) -> Result<Change, String> {
+        use ClusterCommand as Command;
+        let now = entry.time;
+        Ok(match command {
+            Command::CreateTopic {
                 name,
                 settings,
                 replicas,
                 preferred,
-            } => Ok(self.create(name, settings, replicas, preferred)),
-            ClusterCommand::DeleteTopic { name, group } => Ok(self.delete(&name, group)),
-            _ => Err(format!("entry {at} is a command of a newer version")),
-        }
+            } => self.create(name, settings, &replicas, preferred),
+            Command::DeleteTopic { name, group } => self.delete(&name, group),
+            Command::EditTopic { group, settings } => self.edit(group, settings),
+            Command::Place {
+                group,
+                replicas,
+                preferred,
+                expect,
+            } => self.place(group, replicas, preferred, expect),
+            Command::Settled { group, placement } => self.settle(group, placement),
+            Command::CreateToken(spec) => self.create_token(spec, now),
+            Command::RevokeToken { id } => self.revoke_token(id, now),
+            Command::SpendToken { token, name, mark } => {
+                self.spend_token(token, Spent { name, mark }, now)
+            }
+            Command::Admit(admission) => self.admit(admission, now),
+            Command::SetStanding { member, standing } => self.set_standing(member, standing),
+            Command::DropMember { member } => self.drop_member(member),
+            _ => {
+                return Err(format!(
+                    "entry {} is a command of a newer version",
+                    entry.id
+                ));
+            }
+        })
     }
 
     fn create(
         &mut self,
         name: TopicName,
         settings: TopicSettings,
-        replicas: Vec<u64>,
+        replicas: &[u64],
         preferred: u64,
     ) -> Change {
         if let Some(topic) = self.topic(&name)
@@ -145,33 +191,43 @@ impl Cluster {
         if self.state.topics.len() >= TOPICS_MAX {
             return Change::Void(too_many_topics());
         }
-        if replicas.len() > VOTERS_MAX {
-            return Change::Void(too_many_replicas());
+        let stays = |id: u64| self.standing(id).is_some_and(|is| is != Standing::Leaving);
+        if let Err(refused) = self.placeable(&name, replicas, preferred, stays) {
+            return Change::Void(refused);
         }
-        let strange = replicas
-            .iter()
-            .enumerate()
-            .any(|(at, id)| self.member(*id).is_none() || replicas[..at].contains(id));
-        if strange || !replicas.contains(&preferred) {
-            // Members changed since it was placed.
-            let why = format!("topic {name} was placed on members that are not there, try again");
-            return Change::Void(Refusal::Unavailable { why });
-        }
-        let topic = Topic {
-            name,
-            group: match plants(Planted::GroupReused) {
-                true => GroupId(self.state.topics.last().map_or(1, |last| last.group.0 + 1)),
-                false => GroupId(self.state.next_group),
-            },
-            settings,
-            replicas,
-            preferred,
+        let group = match plants(Planted::GroupReused) {
+            true => GroupId(self.state.topics.last().map_or(1, |last| last.group.0 + 1)),
+            false => GroupId(self.state.next_group),
         };
+        let founders = replicas.iter().filter_map(|id| self.member(*id));
+        let founders = founders.map(|member| MemberRef::from(member.node()));
+        let topic = Topic::founded(name, group, settings, founders.collect(), preferred);
         self.state.next_group += 1;
-        self.loads.add(&topic.replicas, topic.preferred);
+        self.count(&topic);
         self.names.insert(topic.name.clone(), topic.group);
         self.state.topics.push(topic.clone());
         Change::Made(topic)
+    }
+
+    /// Refuses a placement on members that are not there, or that are not to get a topic.
+    fn placeable(
+        &self,
+        name: &TopicName,
+        replicas: &[u64],
+        preferred: u64,
+        may_keep: impl Fn(u64) -> bool,
+    ) -> Result<(), Refusal> {
+        if replicas.len() > VOTERS_MAX {
+            return Err(too_many_replicas());
+        }
+        let twice = |at: usize| replicas[..at].contains(&replicas[at]);
+        let strange = |at: usize| twice(at) || !may_keep(replicas[at]);
+        if (0..replicas.len()).any(strange) || !replicas.contains(&preferred) {
+            // Members changed since it was placed.
+            let why = format!("topic {name} was placed on members that are not there, try again");
+            return Err(Refusal::Unavailable { why });
+        }
+        Ok(())
     }
 
     fn delete(&mut self, name: &TopicName, group: GroupId) -> Change {
@@ -184,8 +240,107 @@ impl Cluster {
             true => self.state.topics[at].clone(),
             false => self.state.topics.remove(at),
         };
-        self.loads.remove(&topic.replicas, topic.preferred);
+        self.discount(&topic);
         Change::Removed(topic)
+    }
+
+    fn edit(&mut self, group: GroupId, settings: TopicSettings) -> Change {
+        if let Err(refused) = check_settings(&settings) {
+            return Change::Void(refused);
+        }
+        let Some(at) = self.position(group) else {
+            return Change::Void(no_such_group(group));
+        };
+        let topic = &mut self.state.topics[at];
+        topic.settings = settings;
+        Change::Edited(topic.clone())
+    }
+
+    /// Who kept a topic and is not to any more, leaves. Nobody who leaves the cluster gets a topic.
+    fn place(&mut self, group: GroupId, replicas: Vec<u64>, preferred: u64, expect: u64) -> Change {
+        let Some(at) = self.position(group) else {
+            return Change::Void(no_such_group(group));
+        };
+        let topic = &self.state.topics[at];
+        if topic.placement != expect {
+            let why = format!("topic {} was placed anew in the meantime", topic.name);
+            return Change::Void(Refusal::Unavailable { why });
+        }
+        let may_keep = |id| match self.standing(id) {
+            None => false,
+            Some(Standing::Leaving) => topic.replicas.contains(&id),
+            Some(Standing::Active | Standing::Draining) => true,
+        };
+        if let Err(refused) = self.placeable(&topic.name, &replicas, preferred, may_keep) {
+            return Change::Void(refused);
+        }
+        let before = topic.clone();
+        let leaving = before.keepers().filter(|id| !replicas.contains(id));
+        let after = Topic {
+            leaving: leaving.collect(),
+            replicas,
+            preferred,
+            placement: expect + 1,
+            settled: false,
+            ..before.clone()
+        };
+        self.replace(at, &before, after.clone());
+        Change::Placed(after)
+    }
+
+    fn settle(&mut self, group: GroupId, placement: u64) -> Change {
+        let Some(at) = self.position(group) else {
+            return Change::Void(no_such_group(group));
+        };
+        let before = self.state.topics[at].clone();
+        if before.settled || before.placement != placement {
+            return unfit(format!(
+                "placement {placement} of topic {} is past",
+                before.name
+            ));
+        }
+        let mut after = Topic {
+            leaving: Vec::new(),
+            settled: true,
+            ..before.clone()
+        };
+        let parting = before
+            .leaving
+            .iter()
+            .filter(|id| !after.parted.contains(id));
+        let parting: Vec<u64> = parting.copied().collect();
+        after.parted.extend(parting);
+        self.replace(at, &before, after.clone());
+        Change::Settled(after)
+    }
+
+    fn replace(&mut self, at: usize, before: &Topic, after: Topic) {
+        self.discount(before);
+        self.count(&after);
+        self.state.topics[at] = after;
+    }
+
+    fn count(&mut self, topic: &Topic) {
+        self.loads.add(&topic.replicas, topic.preferred);
+        for id in topic.keepers() {
+            *self.keeping.entry(id).or_default() += 1;
+        }
+        if !topic.settled {
+            self.unsettled.insert(topic.group);
+        }
+    }
+
+    /// Takes back a [`Cluster::count`].
+    fn discount(&mut self, topic: &Topic) {
+        self.loads.remove(&topic.replicas, topic.preferred);
+        for id in topic.keepers() {
+            let count = self.keeping.get_mut(&id).expect("every keeper is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.keeping.remove(&id);
+            }
+        }
+        self.unsettled.remove(&topic.group);
     }
 
     /// The state as a checkpoint, after every command; when it has grown large, after every few, so
@@ -245,6 +400,34 @@ impl Cluster {
         Some(&members[at])
     }
 
+    pub(crate) fn standing(&self, id: u64) -> Option<Standing> {
+        self.member(id).map(|member| member.standing)
+    }
+
+    /// Who may get a topic: who is active, or, if nobody is, whoever does not leave.
+    pub(crate) fn homes(&self) -> Vec<u64> {
+        let of = |standing| {
+            let members = self.state.members.iter();
+            let some = members.filter(move |member| member.standing == standing);
+            some.map(|member| member.id).collect::<Vec<_>>()
+        };
+        let active = of(Standing::Active);
+        match active.is_empty() {
+            true => of(Standing::Draining),
+            false => active,
+        }
+    }
+
+    /// How many topics the member keeps, or may be counted by still.
+    pub(crate) fn kept_by(&self, id: u64) -> u64 {
+        self.keeping.get(&id).copied().unwrap_or(0)
+    }
+
+    /// The topics that are not known to be kept by those who are to keep them, and by nobody else.
+    pub(crate) fn unsettled(&self) -> &BTreeSet<GroupId> {
+        &self.unsettled
+    }
+
     pub(crate) fn member_named(&self, name: &str) -> Option<&Member> {
         self.state.members.iter().find(|one| one.name == name)
     }
@@ -271,42 +454,51 @@ impl Cluster {
             },
         }
     }
-
-    /// The configuration that a group kept by these members is born with.
-    pub(crate) fn voters(&self, replicas: &[u64]) -> Membership {
-        let voters = replicas.iter().filter_map(|id| self.member(*id));
-        Membership {
-            voters: voters.map(node_ref).collect(),
-            ..Membership::default()
-        }
-    }
 }
 
-/// The groups whose topics these entries would delete.
-pub(crate) fn deleted_by(entries: &[Entry]) -> BTreeSet<GroupId> {
+/// The groups whose files a member may remove when it applies these entries, each with the last entry
+/// that lets it: their topics are deleted, or those who keep them no more are let go.
+pub(crate) fn let_go_by(entries: &[Entry]) -> BTreeMap<GroupId, Index> {
     let commands = entries.iter().filter(|entry| entry.kind == Kind::Command);
-    let deleted = commands.filter_map(|entry| {
+    let let_go = commands.filter_map(|entry| {
         match kontiki_wire::decode("a cluster command", &entry.body, CONTROL_BYTES_MAX) {
-            Ok(ClusterCommand::DeleteTopic { group, .. }) => Some(group),
+            Ok(
+                ClusterCommand::DeleteTopic { group, .. } | ClusterCommand::Settled { group, .. },
+            ) => Some((group, entry.id.index)),
             // What cannot be read stops the node when it is applied.
             _ => None,
         }
     });
-    deleted.collect()
-}
-
-/// A member as Raft knows it.
-pub(crate) fn node_ref(member: &Member) -> NodeRef {
-    NodeRef {
-        id: NodeId(member.id),
-        incarnation: Incarnation(member.incarnation),
-    }
+    let_go.collect()
 }
 
 pub(crate) fn no_such_topic(name: &TopicName) -> Refusal {
     Refusal::NoSuchTopic {
         name: name.to_string(),
     }
+}
+
+fn no_such_group(group: GroupId) -> Refusal {
+    Refusal::NoSuchTopic {
+        name: format!("group {group}"),
+    }
+}
+
+/// A command that cannot be done as it was meant, and why.
+pub(crate) fn unfit(why: String) -> Change {
+    Change::Void(Refusal::Unfit { why })
+}
+
+/// Refuses what no topic can be.
+pub(crate) fn check_settings(settings: &TopicSettings) -> Result<(), Refusal> {
+    if settings.replicas == 0 {
+        let what = "a topic is kept by at least one member".to_owned();
+        return Err(Refusal::Malformed { what });
+    }
+    if usize::from(settings.replicas) > VOTERS_MAX {
+        return Err(too_many_replicas());
+    }
+    Ok(())
 }
 
 pub(crate) fn too_many_topics() -> Refusal {
@@ -324,6 +516,16 @@ pub(crate) fn too_many_replicas() -> Refusal {
 }
 
 fn check(state: &ClusterState) -> Result<(), String> {
+    if state.format != ClusterState::FORMAT {
+        return Err(format!(
+            "the cluster's state is of format {}, and this version reads format {}",
+            state.format,
+            ClusterState::FORMAT
+        ));
+    }
+    if state.tokens.len() > TOKENS_MAX || !state.tokens.is_sorted_by(|a, b| a.id < b.id) {
+        return Err("the cluster's tokens are too many or not in ascending order".to_owned());
+    }
     let members: Vec<u64> = state.members.iter().map(|member| member.id).collect();
     let topics: Vec<u64> = state.topics.iter().map(|topic| topic.group.0).collect();
     if state.members.len() > MEMBERS_MAX || state.topics.len() > TOPICS_MAX {
@@ -331,6 +533,12 @@ fn check(state: &ClusterState) -> Result<(), String> {
     }
     if !members.is_sorted_by(|a, b| a < b) {
         return Err("the cluster's members are not in ascending order".to_owned());
+    }
+    if members
+        .last()
+        .is_some_and(|last| *last >= state.next_member)
+    {
+        return Err("the cluster has a member whose number was never given".to_owned());
     }
     if !topics.is_sorted_by(|a, b| a < b) {
         return Err("the cluster's topics are not in ascending order".to_owned());
@@ -349,7 +557,7 @@ const BYTES_PER_COMMAND: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use kontiki_raft::{Index, Micros, Term};
+    use kontiki_raft::{Micros, Term};
 
     use super::*;
 
@@ -360,6 +568,7 @@ mod tests {
             name: format!("n{id}"),
             address: String::new(),
             peer_address: String::new(),
+            ..Member::default()
         }
     }
 
@@ -368,6 +577,21 @@ mod tests {
             members: (1..=3).map(member).collect(),
             ..ClusterState::default()
         }
+    }
+
+    fn topic(name: &str, group: u64) -> Topic {
+        let founder = MemberRef {
+            id: 1,
+            incarnation: 100,
+        };
+        let settings = TopicSettings::default();
+        Topic::founded(
+            name.parse().unwrap(),
+            GroupId(group),
+            settings,
+            vec![founder],
+            1,
+        )
     }
 
     fn new() -> Cluster {
@@ -454,13 +678,7 @@ mod tests {
         let mut state = birth();
         state.next_group = TOPICS_MAX as u64 + 1;
         state.topics = (1..=TOPICS_MAX as u64)
-            .map(|group| Topic {
-                name: format!("t{group}").parse().unwrap(),
-                group: GroupId(group),
-                settings: TopicSettings::default(),
-                replicas: vec![1],
-                preferred: 1,
-            })
+            .map(|group| topic(&format!("t{group}"), group))
             .collect();
         let mut cluster = Cluster::restore(state, None).unwrap();
         let change = cluster.apply(&entry(1, &create("more", &[1]))).unwrap();
@@ -477,6 +695,9 @@ mod tests {
             create("b", &[2, 3]),
             delete("a", 1),
             create("c", &[3]),
+            place(2, &[1, 2], 0),
+            settled(2, 1),
+            place(3, &[1, 3], 0),
         ];
         for (at, command) in commands.iter().enumerate() {
             cluster.apply(&entry(at as u64 + 1, command)).unwrap();
@@ -485,19 +706,151 @@ mod tests {
             assert_eq!(restored.state(), cluster.state());
             assert_eq!(restored.loads, cluster.loads);
             assert_eq!(restored.names, cluster.names);
+            assert_eq!(restored.unsettled, cluster.unsettled);
+            assert_eq!(restored.keeping, cluster.keeping);
         }
         assert!(cluster.due_checkpoint().is_none());
     }
 
+    fn place(group: u64, replicas: &[u64], expect: u64) -> ClusterCommand {
+        ClusterCommand::Place {
+            group: GroupId(group),
+            replicas: replicas.to_vec(),
+            preferred: replicas[0],
+            expect,
+        }
+    }
+
+    fn settled(group: u64, placement: u64) -> ClusterCommand {
+        let group = GroupId(group);
+        ClusterCommand::Settled { group, placement }
+    }
+
+    /// Applies commands one after the other.
+    fn after(cluster: &mut Cluster, commands: &[ClusterCommand]) -> Vec<Change> {
+        let apply = |command| {
+            let index = cluster.applied().index.0 + 1;
+            cluster.apply(&entry(index, command)).unwrap().unwrap()
+        };
+        commands.iter().map(apply).collect()
+    }
+
+    #[test]
+    fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
+        let mut cluster = new();
+        let mut state = birth();
+        state.members.push(member(4));
+        cluster.state = state;
+        after(
+            &mut cluster,
+            &[create("a", &[1, 2, 3]), place(1, &[1, 2, 4], 0)],
+        );
+        let topic = cluster.topic_of(GroupId(1)).unwrap();
+        assert_eq!(
+            (&topic.replicas[..], &topic.leaving[..]),
+            (&[1, 2, 4][..], &[3][..])
+        );
+        assert_eq!(topic.founders.len(), 3);
+        assert!(!topic.settled && cluster.unsettled().contains(&GroupId(1)));
+        assert_eq!((cluster.kept_by(3), cluster.kept_by(4)), (1, 1));
+
+        // Before it has settled, it is placed anew: what is known to be settled then is past.
+        after(&mut cluster, &[place(1, &[1, 3, 4], 1)]);
+        let topic = cluster.topic_of(GroupId(1)).unwrap();
+        assert_eq!(
+            (&topic.replicas[..], &topic.leaving[..]),
+            (&[1, 3, 4][..], &[2][..])
+        );
+        let past = after(&mut cluster, &[settled(1, 1)]);
+        assert!(matches!(past[..], [Change::Void(_)]), "{past:?}");
+
+        let done = after(&mut cluster, &[settled(1, 2), settled(1, 2)]);
+        assert!(
+            matches!(done[..], [Change::Settled(_), Change::Void(_)]),
+            "{done:?}"
+        );
+        let topic = cluster.topic_of(GroupId(1)).unwrap();
+        assert_eq!((&topic.leaving[..], &topic.parted[..]), (&[][..], &[2][..]));
+        assert!(topic.settled && cluster.unsettled().is_empty());
+        assert_eq!(cluster.kept_by(2), 0);
+    }
+
+    #[test]
+    fn a_placement_of_what_was_placed_meanwhile_or_on_strangers_is_void() {
+        let mut cluster = new();
+        after(&mut cluster, &[create("a", &[1, 2])]);
+        let void = [
+            place(1, &[1, 3], 1),
+            place(2, &[1, 3], 0),
+            place(1, &[1, 9], 0),
+            place(1, &[1, 1], 0),
+        ];
+        let before = cluster.state().clone();
+        for change in after(&mut cluster, &void) {
+            assert!(matches!(change, Change::Void(_)), "{change:?}");
+        }
+        assert_eq!(*cluster.state(), before);
+        let moved = after(&mut cluster, &[place(1, &[1, 3], 0), place(1, &[1, 2], 0)]);
+        assert!(
+            matches!(moved[..], [Change::Placed(_), Change::Void(_)]),
+            "{moved:?}"
+        );
+    }
+
+    #[test]
+    fn who_leaves_the_cluster_gets_no_topic_and_is_dropped_when_none_names_it() {
+        let mut cluster = new();
+        let leave = ClusterCommand::SetStanding {
+            member: 3,
+            standing: Standing::Leaving,
+        };
+        let drop = ClusterCommand::DropMember { member: 3 };
+        let changes = after(
+            &mut cluster,
+            &[
+                create("a", &[1, 3]),
+                create("b", &[1, 2]),
+                leave,
+                create("c", &[1, 3]),
+                place(2, &[1, 3], 0),
+                drop.clone(),
+                place(1, &[1, 2], 0),
+                drop.clone(),
+                settled(1, 1),
+                drop,
+            ],
+        );
+        let void = |at: usize| matches!(changes[at], Change::Void(_));
+        let voids: Vec<_> = (0..changes.len()).filter(|at| void(*at)).collect();
+        assert_eq!(voids, [3, 4, 5, 7], "{changes:#?}");
+        assert!(matches!(changes[9], Change::Dropped(_)));
+        assert_eq!(cluster.topic_of(GroupId(1)).unwrap().parted, [] as [u64; 0]);
+    }
+
+    #[test]
+    fn settings_that_no_topic_can_have_are_void() {
+        let mut cluster = new();
+        let edit = |group: u64, replicas| ClusterCommand::EditTopic {
+            group: GroupId(group),
+            settings: TopicSettings { replicas },
+        };
+        let changes = after(
+            &mut cluster,
+            &[
+                create("a", &[1]),
+                edit(1, 0),
+                edit(1, 200),
+                edit(7, 1),
+                edit(1, 5),
+            ],
+        );
+        let void = changes.iter().filter(|one| matches!(one, Change::Void(_)));
+        assert_eq!(void.count(), 3, "{changes:#?}");
+        assert_eq!(cluster.topic_of(GroupId(1)).unwrap().settings.replicas, 5);
+    }
+
     #[test]
     fn state_that_does_not_fit_together_is_refused() {
-        let topic = |name: &str, group| Topic {
-            name: name.parse().unwrap(),
-            group: GroupId(group),
-            settings: TopicSettings::default(),
-            replicas: vec![1],
-            preferred: 1,
-        };
         let with = |topics| {
             let state = ClusterState {
                 topics,

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
 use kontiki_wire::{
-    Answer, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry, Response, Topic,
+    Answer, ClusterState, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry,
+    Response, Topic,
 };
 
 use crate::input::{StreamId, Ticket};
@@ -36,6 +37,40 @@ pub struct Placed {
     /// Its records; 0 for a no-op, a configuration, a command, and a batch that was a duplicate or
     /// out of sequence, which subscribers never see.
     pub count: u32,
+}
+
+/// Who is a member, as far as this node has applied the cluster's own log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Members {
+    /// They, by ascending number.
+    pub list: Vec<Member>,
+    /// A number greater than that of every member there was until then. Who has a lower one and is not
+    /// on the list is a member no more, and never will be again.
+    pub next: u64,
+}
+
+impl Members {
+    /// Those of the cluster's state.
+    #[must_use]
+    pub fn of(state: &ClusterState) -> Self {
+        Self {
+            list: state.members.clone(),
+            next: state.next_member,
+        }
+    }
+
+    /// The member of this number.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<&Member> {
+        let at = self.list.binary_search_by_key(&id, |member| member.id);
+        at.ok().map(|at| &self.list[at])
+    }
+
+    /// Whether somebody was a member, and is none any more.
+    #[must_use]
+    pub fn is_gone(&self, id: u64) -> bool {
+        id < self.next && self.find(id).is_none()
+    }
 }
 
 /// Everything a node can ask for. Effects carry no ordering rule but their own order: whatever must wait
@@ -133,7 +168,7 @@ pub enum Effect {
         note: String,
     },
     /// The members, whenever they change and once at the start.
-    Members(Vec<Member>),
+    Members(Members),
     /// For logs and metrics.
     RoleChanged {
         /// The group.

@@ -16,6 +16,7 @@ mod effect;
 mod group;
 mod input;
 mod invariants;
+mod members;
 mod mend;
 mod offsets;
 mod outbox;
@@ -29,6 +30,7 @@ mod requests;
 mod status;
 mod tickets;
 mod timers;
+mod tokens;
 mod topics;
 mod turn;
 
@@ -36,7 +38,7 @@ pub use apply::CheckpointEvery;
 pub use broker::{Broker, Settings};
 pub use cluster::cluster_state;
 pub use cursor::{Cursor, Extent, Step};
-pub use effect::{Effect, GroupWrite, Placed, Writes};
+pub use effect::{Effect, GroupWrite, Members, Placed, Writes};
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};

@@ -3,12 +3,11 @@
 //! handed to the disk, which says when the group is whole.
 
 use kontiki_raft::{NodeId, NodeRef};
-use kontiki_wire::{Found, GroupId, Missing, Refusal, Response};
+use kontiki_wire::{Found, GroupId, Member, Missing, Refusal, Response};
 
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    cluster::node_ref,
     effect::Effect,
     group::Resume,
     input::{GroupBoot, Now},
@@ -246,7 +245,7 @@ impl Broker {
         };
         let members = self.cluster.state().members.iter();
         let peers = members.filter(|member| member.id != self.settings.me.id.0 && keeps(member.id));
-        peers.map(node_ref).collect()
+        peers.map(Member::node).collect()
     }
 
     /// The group is whole again.

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
-    Answer, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry, Response, Topic,
-    Watermark,
+    Answer, ClusterState, GroupId, GroupMessage, Missing, Offset, PeerLane, PlacedEntry, Response,
+    Topic, Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
 use crate::{
-    effect::{Effect, GroupWrite, Placed, Writes},
+    effect::{Effect, GroupWrite, Members, Placed, Writes},
     input::{StreamId, Ticket},
     planted::{Planted, plants},
 };
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
     removed: Vec<GroupId>,
     closed: Vec<GroupId>,
     mends: Vec<Effect>,
-    members: Option<Vec<Member>>,
+    members: Option<Members>,
     issued: Issued,
 }
 
@@ -136,8 +136,8 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn members(&mut self, members: Vec<Member>) {
-        self.members = Some(members);
+    pub(crate) fn members(&mut self, state: &ClusterState) {
+        self.members = Some(Members::of(state));
     }
 
     /// What each group had in the writes up to `upto`: its number, once for each write. Says what is

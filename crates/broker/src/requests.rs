@@ -1,15 +1,15 @@
 //! Requests of the control plane: answered from what this node knows, or carried through the log.
 
-use kontiki_raft::{Kind, Micros, NodeId, Proposal, ReadId, VOTERS_MAX};
+use kontiki_raft::{Kind, Micros, NodeId, Proposal, ReadId};
 use kontiki_wire::{
-    ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Topic, TopicName,
-    TopicSettings,
+    ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Standing, Token,
+    Topic, TopicName, TopicSettings,
     limits::{CONTROL_BYTES_MAX, TOPICS_MAX},
 };
 
 use crate::{
     broker::Broker,
-    cluster::{no_such_topic, too_many_replicas, too_many_topics},
+    cluster::{check_settings, no_such_topic, too_many_topics},
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
@@ -31,11 +31,21 @@ impl Broker {
             _ if self.tickets.count() > TICKETS_MAX => Err(Refusal::Busy),
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
             Request::Topic { name } => self.describe(now, ticket, name),
-            Request::Topics => self.list(now, ticket),
+            Request::Topics => self.list(now, ticket, Sought::Topics),
             Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
             Request::CreateTopic { name, settings } => self.create(now, ticket, name, settings),
             Request::DeleteTopic { name } => self.delete(now, ticket, name),
             Request::TransferLeader { topic, to } => self.transfer(now, ticket, topic, &to),
+            Request::EditTopic { name, settings } => self.edit(now, ticket, &name, settings),
+            Request::RemoveMember { name, force } => self.remove_member(now, ticket, &name, force),
+            Request::SetStanding { name, standing } => self.stand(now, ticket, &name, standing),
+            Request::CreateToken(spec) => {
+                self.command(now, ticket, &ClusterCommand::CreateToken(spec), None)
+            }
+            Request::RevokeToken { id } => {
+                self.command(now, ticket, &ClusterCommand::RevokeToken { id }, None)
+            }
+            Request::Tokens => self.list(now, ticket, Sought::Tokens),
             // The log and its times are the host's; so is everything of a newer version.
             _ => Err(Refusal::Unavailable {
                 why: "this is not answered by whoever decides".to_owned(),
@@ -75,9 +85,15 @@ impl Broker {
 
     /// The list that a member has may lack what the others have agreed on while it was away. So only
     /// the leader answers, once a quorum has confirmed that it is the leader still.
-    fn list(&mut self, now: Now, ticket: Ticket) -> Result<Outcome, Refusal> {
+    fn list(&mut self, now: Now, ticket: Ticket, sought: Sought) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
-        Ok(self.read(now, GroupId::CLUSTER, Sought::Topics, ticket))
+        Ok(self.read(now, GroupId::CLUSTER, sought, ticket))
+    }
+
+    /// The tokens that had not expired when a command last looked.
+    pub(crate) fn tokens(&self) -> Response {
+        let tokens = self.cluster.state().tokens.iter();
+        Response::Tokens(tokens.map(Token::info).collect())
     }
 
     fn read(&mut self, now: Now, group: GroupId, sought: Sought, ticket: Ticket) -> Outcome {
@@ -99,13 +115,7 @@ impl Broker {
         {
             return Ok(Outcome::Answered(Response::Exists(topic)));
         }
-        if settings.replicas == 0 {
-            let what = "a topic is kept by at least one member".to_owned();
-            return Err(Refusal::Malformed { what });
-        }
-        if usize::from(settings.replicas) > VOTERS_MAX {
-            return Err(too_many_replicas());
-        }
+        check_settings(&settings)?;
         if self.cluster.state().topics.len() >= TOPICS_MAX {
             return Err(too_many_topics());
         }
@@ -115,8 +125,7 @@ impl Broker {
                 limit: LISTED_BYTES_MAX as u64,
             });
         }
-        let members = &self.cluster.state().members;
-        let members: Vec<u64> = members.iter().map(|member| member.id).collect();
+        let members = self.cluster.homes();
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
         let placement = loads.place(&members, usize::from(settings.replicas));
@@ -138,6 +147,99 @@ impl Broker {
         let group = self.group(&name).ok_or_else(|| no_such_topic(&name))?;
         let command = ClusterCommand::DeleteTopic { name, group };
         self.command(now, ticket, &command, None)
+    }
+
+    fn edit(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        name: &TopicName,
+        settings: TopicSettings,
+    ) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        check_settings(&settings)?;
+        let group = self.group(name).ok_or_else(|| no_such_topic(name))?;
+        let command = ClusterCommand::EditTopic { group, settings };
+        self.command(now, ticket, &command, None)
+    }
+
+    fn remove_member(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        name: &str,
+        force: bool,
+    ) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        let member = self.member_named(name)?;
+        self.cluster
+            .spares(member)
+            .map_err(|why| Refusal::Unfit { why })?;
+        if !force {
+            self.answers_without(now, member)?;
+        }
+        let command = ClusterCommand::SetStanding {
+            member,
+            standing: Standing::Leaving,
+        };
+        self.command(now, ticket, &command, None)
+    }
+
+    /// Refuses if too few of the members that would be left answer for them to go on at once.
+    fn answers_without(&self, now: Now, leaver: u64) -> Result<(), Refusal> {
+        let Some(group) = self.groups.get(&GroupId::CLUSTER) else {
+            return Ok(());
+        };
+        let status = group.status(now.monotonic);
+        let timeout = self.settings.raft.election_timeout;
+        let heard = |id: NodeId| {
+            let mut peers = status.peers.iter();
+            let peer = peers.find(|peer| peer.peer.id == id);
+            id == self.settings.me.id
+                || peer.is_some_and(|peer| peer.heard.is_some_and(|ago| ago <= timeout))
+        };
+        let voters = status.config.voters.iter().map(|voter| voter.id);
+        let left: Vec<NodeId> = voters.filter(|id| id.0 != leaver).collect();
+        let silent: Vec<String> = left
+            .iter()
+            .filter(|id| !heard(**id))
+            .map(|id| self.cluster.name(*id))
+            .collect();
+        if left.is_empty() || (left.len() - silent.len()) * 2 > left.len() {
+            return Ok(());
+        }
+        Err(Refusal::Unfit {
+            why: format!(
+                "without {} a majority of {} members would have to answer, and {} do not: bring                  them back first, or remove those that do not come back; to go on in spite of it is                  to risk that nothing can be agreed on until they do",
+                self.cluster.name(NodeId(leaver)),
+                left.len(),
+                silent.join(", ")
+            ),
+        })
+    }
+
+    fn stand(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        name: &str,
+        standing: Standing,
+    ) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        let member = self.member_named(name)?;
+        if standing == Standing::Leaving {
+            let why = "a member is removed, not told to leave".to_owned();
+            return Err(Refusal::Unfit { why });
+        }
+        let command = ClusterCommand::SetStanding { member, standing };
+        self.command(now, ticket, &command, None)
+    }
+
+    fn member_named(&self, name: &str) -> Result<u64, Refusal> {
+        let member = self.cluster.member_named(name);
+        member
+            .map(|member| member.id)
+            .ok_or_else(|| self.cluster.no_such_member(name))
     }
 
     /// Proposes a command to the cluster's own group; the ticket is answered with its outcome.

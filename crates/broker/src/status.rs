@@ -41,14 +41,14 @@ impl Broker {
                 id: me.id.0,
                 incarnation: me.incarnation.0,
                 name: self.cluster.name(me.id),
-                address: String::new(),
-                peer_address: String::new(),
+                ..MemberInfo::default()
             }),
             recovering: self.recovering(now.monotonic),
             groups: groups
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
                 .chain(self.mending.keys().map(|id| self.mending_status(*id)))
                 .collect(),
+            placing: Vec::new(),
             up_seconds: up / 1_000_000,
         }
     }
@@ -89,6 +89,8 @@ impl Broker {
             first: group.log().map_or(Offset(0), TopicLog::first),
             next,
             replicas,
+            wanted: Vec::new(),
+            waits: None,
         }
     }
 
@@ -109,6 +111,8 @@ impl Broker {
             first: log.map_or(Offset(0), TopicLog::first),
             next,
             replicas: vec![own],
+            wanted: Vec::new(),
+            waits: None,
         }
     }
 

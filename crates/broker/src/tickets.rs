@@ -26,6 +26,8 @@ pub(crate) enum Sought {
     Topic(TopicName),
     /// Which topics there are.
     Topics,
+    /// Which tokens there are.
+    Tokens,
 }
 
 /// A question asked of a group's leader.

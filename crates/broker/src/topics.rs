@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, Raft};
-use kontiki_wire::{GroupId, Offset, Topic};
+use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, NodeRef, Raft};
+use kontiki_wire::{GroupId, Member, Offset, Topic};
 
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    cluster::deleted_by,
+    cluster::let_go_by,
     group::{Group, Meaning, Resume},
     input::{GroupBoot, Now},
     invariants::Order,
@@ -24,15 +24,8 @@ impl Broker {
         mut held: BTreeMap<GroupId, GroupBoot>,
         now: Now,
     ) -> Result<(), String> {
-        let founders: Vec<u64> = self
-            .settings
-            .birth
-            .members
-            .iter()
-            .map(|one| one.id)
-            .collect();
         match Lost::of(&own) {
-            None => self.take_up(own, &founders, now)?,
+            None => self.take_up(own, now)?,
             Some(lost) => {
                 let applied = own.checkpoint.map_or(Index(0), |(at, _)| at.index);
                 self.begin_mending(now, lost, Some(Resume::cluster(applied)));
@@ -85,7 +78,7 @@ impl Broker {
     /// applied once more. While the cluster's own log is not whole, nobody knows what it deletes.
     fn start(&mut self, now: Now, topic: &Topic, boot: Option<GroupBoot>) -> Result<bool, String> {
         let unknown = self.mending.contains_key(&GroupId::CLUSTER);
-        if boot.is_none() && (unknown || self.doomed.contains(&topic.group)) {
+        if boot.is_none() && (unknown || self.doomed.contains_key(&topic.group)) {
             return Ok(false);
         }
         if let Some(lost) = boot.as_ref().and_then(Lost::of) {
@@ -94,7 +87,7 @@ impl Broker {
         }
         let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
         let fresh = boot.boot.fresh;
-        self.take_up(boot, &topic.replicas, now)?;
+        self.take_up(boot, now)?;
         self.announce(topic.clone());
         Ok(fresh)
     }
@@ -194,8 +187,8 @@ impl Broker {
             return Err(format!("group {id} was mended and is no topic's"));
         };
         match resume.and_then(|resume| Some((resume.applied()?, resume))) {
-            Some((at, resume)) => self.take_up_at(boot, at, resume, &topic.replicas, now)?,
-            None => self.take_up(boot, &topic.replicas, now)?,
+            Some((at, resume)) => self.take_up_at(boot, at, resume, now)?,
+            None => self.take_up(boot, now)?,
         }
         self.announce(topic);
         Ok(())
@@ -209,10 +202,8 @@ impl Broker {
     ) -> Result<(), String> {
         let at = self.cluster.applied();
         let resume = resume.unwrap_or_else(|| Resume::cluster(at.index));
-        self.doomed = deleted_by(&boot.boot.tail);
-        let founders = self.settings.birth.members.iter().map(|one| one.id);
-        let founders: Vec<u64> = founders.collect();
-        self.take_up_at(boot, at, resume, &founders, now)?;
+        self.doomed = let_go_by(&boot.boot.tail);
+        self.take_up_at(boot, at, resume, now)?;
         for topic in self.cluster.state().topics.clone() {
             let known = |id| self.groups.contains_key(id) || self.mending.contains_key(id);
             if self.keeps(&topic) && !known(&topic.group) {
@@ -228,7 +219,6 @@ impl Broker {
         boot: GroupBoot,
         at: LogId,
         resume: Resume,
-        replicas: &[u64],
         now: Now,
     ) -> Result<(), String> {
         let GroupBoot {
@@ -246,7 +236,7 @@ impl Broker {
         }
         boot.applied = at.index;
         boot.commit = boot.commit.max(at.index);
-        let raft = self.raft_from(group, boot, replicas, now);
+        let raft = self.raft_from(group, boot, now);
         let raft = raft.map_err(|reason| format!("group {group} cannot start: {reason}"))?;
         self.groups
             .insert(group, Group::resumed(group, raft, resume));
@@ -254,17 +244,17 @@ impl Broker {
         Ok(())
     }
 
-    fn take_up(&mut self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<(), String> {
+    fn take_up(&mut self, boot: GroupBoot, now: Now) -> Result<(), String> {
         let id = boot.group;
         let group = self
-            .group_from(boot, replicas, now)
+            .group_from(boot, now)
             .map_err(|reason| format!("group {id} cannot start: {reason}"))?;
         self.groups.insert(id, group);
         self.touch(id);
         Ok(())
     }
 
-    fn group_from(&self, boot: GroupBoot, replicas: &[u64], now: Now) -> Result<Group, String> {
+    fn group_from(&self, boot: GroupBoot, now: Now) -> Result<Group, String> {
         let GroupBoot {
             group,
             boot,
@@ -290,7 +280,7 @@ impl Broker {
             Meaning::Cluster => Offset(0),
             Meaning::Topic(log) => log.next(),
         };
-        let raft = self.raft_from(group, boot, replicas, now)?;
+        let raft = self.raft_from(group, boot, now)?;
         Ok(Group::new(
             group,
             raft,
@@ -299,16 +289,10 @@ impl Broker {
         ))
     }
 
-    fn raft_from(
-        &self,
-        group: GroupId,
-        mut boot: Boot,
-        replicas: &[u64],
-        now: Now,
-    ) -> Result<Raft, String> {
+    fn raft_from(&self, group: GroupId, mut boot: Boot, now: Now) -> Result<Raft, String> {
         boot.me = self.settings.me;
         if boot.base_config.1 == Membership::default() {
-            boot.base_config = (Index(0), self.cluster.voters(replicas));
+            boot.base_config = (Index(0), self.founders(group));
         }
         let settings = self.settings.raft.clone();
         let seed = mixed(self.settings.seed, group.0);
@@ -318,6 +302,18 @@ impl Broker {
             raft.handle(now.monotonic, kontiki_raft::Input::Retire);
         }
         Ok(raft)
+    }
+}
+
+impl Broker {
+    /// The configuration that a group was born with.
+    fn founders(&self, group: GroupId) -> Membership {
+        if group == GroupId::CLUSTER {
+            return Membership::of(self.settings.birth.members.iter().map(Member::node));
+        }
+        let topic = self.cluster.topic_of(group);
+        let founders = topic.map_or(&[][..], |topic| &topic.founders);
+        Membership::of(founders.iter().map(|founder| NodeRef::from(*founder)))
     }
 }
 

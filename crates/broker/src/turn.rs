@@ -91,7 +91,10 @@ impl Broker {
             match &change {
                 Some(Change::Made(topic)) => self.make(now, topic)?,
                 Some(Change::Removed(topic)) => self.remove(entry.id.index, topic)?,
-                Some(Change::Exists(_) | Change::Void(_)) | None => {}
+                Some(Change::Admitted(_) | Change::Member(_) | Change::Dropped(_)) => {
+                    self.outbox.members(self.cluster.state());
+                }
+                Some(_) | None => {}
             }
             let Some(id) = proposal else { continue };
             let Some(change) = change else {
@@ -112,7 +115,12 @@ impl Broker {
         match change {
             Change::Made(topic) => Response::Topic(self.topic_info(&topic)),
             Change::Exists(topic) => Response::Exists(self.topic_info(&topic)),
-            Change::Removed(_) => Response::Done,
+            Change::Edited(topic) | Change::Placed(topic) | Change::Settled(topic) => {
+                Response::Topic(self.topic_info(&topic))
+            }
+            Change::Admitted(member) | Change::Member(member) => Response::Member(member),
+            Change::Token(token) => Response::Token(token.info()),
+            Change::Removed(_) | Change::Dropped(_) | Change::TokenGone => Response::Done,
             Change::Void(refusal) => Response::Refused(refusal),
         }
     }
@@ -170,6 +178,7 @@ impl Broker {
         for (ticket, sought) in self.tickets.end_reads(id, applied) {
             let response = match sought {
                 Sought::Topics => self.metadata(),
+                Sought::Tokens => self.tokens(),
                 Sought::Topic(name) => match self.topic(&name) {
                     Some(topic) => Response::Topic(topic),
                     None => Response::Refused(no_such_topic(&name)),

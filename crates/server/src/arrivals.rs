@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use kontiki_broker::Input;
+use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Connection, Endpoint, Error, FrameReader, Role};
 use kontiki_wire::{
-    ClusterId, Found, Frame, FrameKind, Malformed, Member, Missing, PeerHello, PeerLane,
-    decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Found, Frame, FrameKind, Malformed, Missing, PeerHello, PeerLane, decode_peer,
+    limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Arrivals {
     pub(crate) cluster: ClusterId,
     pub(crate) me: NodeRef,
-    pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
+    pub(crate) members: watch::Receiver<Arc<Members>>,
     pub(crate) callers: Callers,
     /// To the driver, for each lane.
     pub(crate) beats: mpsc::Sender<Input>,
@@ -116,8 +116,11 @@ impl Arrivals {
             return Err("a member has no link to itself".to_owned());
         }
         let members = self.members.borrow();
-        let Some(member) = members.iter().find(|member| member.id == hello.from.id.0) else {
-            return Err(format!("there is no member {}", hello.from.id));
+        let Some(member) = members.find(hello.from.id.0) else {
+            return Err(match members.is_gone(hello.from.id.0) {
+                true => format!("member {} is a member no more", hello.from.id),
+                false => format!("member {} is not known here yet", hello.from.id),
+            });
         };
         if member.name != identity.name {
             return Err(format!(
@@ -154,8 +157,8 @@ impl Arrivals {
             loop {
                 let listed = members
                     .borrow_and_update()
-                    .iter()
-                    .any(|m| node_ref(m) == hello.from);
+                    .find(hello.from.id.0)
+                    .is_some_and(|member| node_ref(member) == hello.from);
                 if !listed {
                     return "no longer a member".to_owned();
                 }

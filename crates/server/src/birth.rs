@@ -75,6 +75,7 @@ pub fn birth_cluster(
             name: member.name.clone(),
             address: member.address.clone(),
             peer_address: member.peer_address.clone(),
+            ..MemberInfo::default()
         });
     }
     authorities.write(&ca_dir)?;

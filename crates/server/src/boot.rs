@@ -329,6 +329,7 @@ mod tests {
                 name: "n1".to_owned(),
                 address: "n1.example:7400".to_owned(),
                 peer_address: "10.0.0.1:7401".to_owned(),
+                ..MemberInfo::default()
             }],
         }
     }

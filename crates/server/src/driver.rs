@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use kontiki_broker::{Broker, Effect, Input};
+use kontiki_broker::{Broker, Effect, Input, Members};
 use kontiki_raft::{NodeRef, Role};
 use kontiki_storage::{Event, Storage};
-use kontiki_wire::{GroupId, Member, MemberStatus};
+use kontiki_wire::{GroupId, MemberStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
@@ -27,7 +27,7 @@ pub(crate) struct Driver {
     pub(crate) links: Links,
     pub(crate) topics: Topics,
     pub(crate) answers: Answers,
-    pub(crate) members: watch::Sender<Arc<Vec<Member>>>,
+    pub(crate) members: watch::Sender<Arc<Members>>,
     pub(crate) inputs: Inputs,
 }
 
@@ -221,9 +221,9 @@ impl Driver {
             Effect::Mend { group, entries } => self.storage.mend(group, entries),
             Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
             Effect::Members(members) => {
-                let names: Vec<_> = members.iter().map(|member| &member.name).collect();
+                let names: Vec<_> = members.list.iter().map(|member| &member.name).collect();
                 info!(?names, "members");
-                self.links.set_members(&members);
+                self.links.set_members(&members.list);
                 self.members.send_replace(Arc::new(members));
             }
             Effect::RoleChanged {
@@ -245,12 +245,9 @@ impl Driver {
         let topic = topic.as_ref().map_or("(cluster)", |name| name.as_str());
         let members = self.members.borrow();
         let leader = match role {
-            Role::Follower { leader } => leader.and_then(|leader| {
-                members
-                    .iter()
-                    .find(|member| member.id == leader.id.0)
-                    .map(|member| &*member.name)
-            }),
+            Role::Follower { leader } => leader
+                .and_then(|leader| members.find(leader.id.0))
+                .map(|member| &*member.name),
             _ => None,
         };
         let role = match role {

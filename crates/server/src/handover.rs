@@ -117,6 +117,8 @@ mod tests {
             first: Offset(0),
             next: Offset(9),
             replicas,
+            wanted: Vec::new(),
+            waits: None,
         }
     }
 
@@ -130,6 +132,7 @@ mod tests {
                 name: "n1".to_owned(),
                 address: String::new(),
                 peer_address: String::new(),
+                ..MemberInfo::default()
             },
             recovering: Vec::new(),
             groups: vec![
@@ -147,6 +150,7 @@ mod tests {
                 group(2, "n2", Vec::new()),
                 group(3, "n1", vec![me()]),
             ],
+            placing: Vec::new(),
             up_seconds: 0,
         };
         let wish = |group, to: &str| (GroupId(group), to.to_owned());

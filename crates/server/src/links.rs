@@ -91,7 +91,13 @@ impl Links {
 
     /// Opens links to new members, closes those to members that are gone.
     pub(crate) fn set_members(&mut self, members: &[Member]) {
-        self.peers.retain(|_, peer| members.contains(&peer.member));
+        let is_the_same = |peer: &Peer| {
+            let mut same = members
+                .iter()
+                .filter(|one| node_ref(one) == node_ref(&peer.member));
+            same.any(|one| one.peer_address == peer.member.peer_address)
+        };
+        self.peers.retain(|_, peer| is_the_same(peer));
         for member in members {
             let node = node_ref(member);
             if node != self.me && !self.peers.contains_key(&node.id) {

@@ -201,6 +201,7 @@ impl TextMember {
             name: self.name,
             address: self.address,
             peer_address: self.peer_address,
+            ..MemberInfo::default()
         })
     }
 }
@@ -222,6 +223,7 @@ mod tests {
             name: format!("n{id}"),
             address: format!("10.0.0.{id}:7400"),
             peer_address: format!("10.0.0.{id}:7401"),
+            ..MemberInfo::default()
         };
         MemberFile {
             cluster: ClusterId(7),

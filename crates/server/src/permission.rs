@@ -13,10 +13,13 @@ pub(crate) enum Act {
     FindTopic,
     FindOffset,
     CreateTopic,
+    EditTopic,
     DeleteTopic,
     SeeStatus,
     TransferLeader,
     Verify,
+    ChangeMembers,
+    ManageTokens,
     /// A request that this version does not know.
     Unknown,
 }
@@ -40,6 +43,11 @@ impl Act {
             Request::Status => Self::SeeStatus,
             Request::TransferLeader { .. } => Self::TransferLeader,
             Request::Walk { .. } => Self::Verify,
+            Request::EditTopic { .. } => Self::EditTopic,
+            Request::RemoveMember { .. } | Request::SetStanding { .. } => Self::ChangeMembers,
+            Request::CreateToken(_) | Request::RevokeToken { .. } | Request::Tokens => {
+                Self::ManageTokens
+            }
             _ => Self::Unknown,
         }
     }
@@ -57,6 +65,9 @@ impl Act {
             Self::SeeStatus => "see a member's status",
             Self::TransferLeader => "transfer leadership",
             Self::Verify => "verify a member's log",
+            Self::EditTopic => "edit a topic",
+            Self::ChangeMembers => "change the members",
+            Self::ManageTokens => "make, list or revoke tokens",
             Self::Unknown => "ask this",
         }
     }
@@ -91,7 +102,7 @@ pub(crate) fn permit(role: Role, act: Act, auto_create: bool) -> Result<(), Refu
 mod tests {
     use super::*;
 
-    const ACTS: [Act; 12] = [
+    const ACTS: [Act; 15] = [
         Act::Ask,
         Act::Produce,
         Act::Subscribe,
@@ -103,6 +114,9 @@ mod tests {
         Act::SeeStatus,
         Act::TransferLeader,
         Act::Verify,
+        Act::EditTopic,
+        Act::ChangeMembers,
+        Act::ManageTokens,
         Act::Unknown,
     ];
 

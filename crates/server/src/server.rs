@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use kontiki_broker::Members;
 use kontiki_transport::{Endpoint, Pace};
 use kontiki_wire::ClusterId;
 use tokio::{
@@ -56,7 +57,7 @@ impl Server {
         let (client_inputs, from_clients) = mpsc::channel(CLIENT_INPUTS_MAX);
         let (orders, from_owner) = mpsc::channel(ORDERS_MAX);
         let (stopping, is_stopping) = watch::channel(false);
-        let members = watch::Sender::new(Arc::new(booted.member.members));
+        let members = watch::Sender::new(Arc::new(Members::of(booted.broker.cluster())));
         let callers = Callers::default();
         let service = Service {
             topics: Topics::new(),

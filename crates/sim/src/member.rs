@@ -125,6 +125,7 @@ impl Member {
             name: self.name.clone(),
             address: String::new(),
             peer_address: String::new(),
+            ..Known::default()
         }
     }
 

@@ -5,26 +5,13 @@
 
 use std::{fmt, str::FromStr};
 
-use kontiki_wire::{ClusterId, limits::NAME_BYTES_MAX};
+use kontiki_wire::{ClusterId, Role, limits::NAME_BYTES_MAX};
 
 /// What comes before the cluster's id.
 const SCHEME: &str = "kontiki://";
 
 /// Digits of a cluster's id.
 const CLUSTER_DIGITS: usize = 32;
-
-/// What the bearer of a certificate may be.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
-    /// A member of the cluster.
-    Node,
-    /// May append.
-    Producer,
-    /// May read.
-    Consumer,
-    /// May do everything a client can.
-    Operator,
-}
 
 /// A certificate's one name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,22 +25,6 @@ pub struct Identity {
     pub name: String,
 }
 
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 4] = [Self::Node, Self::Producer, Self::Consumer, Self::Operator];
-
-    /// The role as it is written in an identity.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Node => "node",
-            Self::Producer => "producer",
-            Self::Consumer => "consumer",
-            Self::Operator => "operator",
-        }
-    }
-}
-
 impl Identity {
     /// An identity whose name keeps the rules.
     pub fn new(cluster: ClusterId, role: Role, name: &str) -> Result<Self, String> {
@@ -62,27 +33,6 @@ impl Identity {
             role,
             name: checked_name(name)?.to_owned(),
         })
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| {
-                format!(
-                    "a role is node, producer, consumer or operator, not {}",
-                    Quoted(text)
-                )
-            })
     }
 }
 

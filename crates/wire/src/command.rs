@@ -2,8 +2,10 @@
 
 use crate::{
     codec::{Decode, Encode},
-    control::{MemberInfo, TopicSettings},
+    control::TopicSettings,
     ids::{GroupId, Offset, ProducerId, TopicName},
+    member::{MemberInfo, MemberRef, Standing},
+    token::{Token, TokenId, TokenSpec},
 };
 
 /// The body of a `Command` entry of the cluster's own group.
@@ -28,6 +30,77 @@ pub enum ClusterCommand {
         /// Its group, so that a later topic of the same name is not meant.
         group: GroupId,
     },
+    /// Ask a topic to be something else; the cluster works toward it.
+    EditTopic {
+        /// Its group.
+        group: GroupId,
+        /// What it is to be.
+        settings: TopicSettings,
+    },
+    /// Have other members keep a topic. Who kept it until now leaves when the topic's group counts
+    /// them no more ([`ClusterCommand::Settled`]).
+    Place {
+        /// Its group.
+        group: GroupId,
+        /// Who is to keep it, by member number.
+        replicas: Vec<u64>,
+        /// Who is to lead it, one of them.
+        preferred: u64,
+        /// [`Topic::placement`] as the proposer knew it; void if it is another.
+        expect: u64,
+    },
+    /// A topic's group is made of exactly those who are to keep it, and its configuration is committed.
+    Settled {
+        /// Its group.
+        group: GroupId,
+        /// The placement that was reached; void if there is a later one.
+        placement: u64,
+    },
+    /// Make a token; it lives from the time of this entry on.
+    CreateToken(TokenSpec),
+    /// Forget a token.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// Admit a client: the token admits nobody else from now on.
+    SpendToken {
+        /// Which.
+        token: TokenId,
+        /// The client's name.
+        name: String,
+        /// What tells it from another of that name: who spends it again is told what it was told.
+        mark: u64,
+    },
+    /// Admit a member: the token is spent, and the member is one from here on.
+    Admit(Admission),
+    /// Say what the cluster is to do with a member.
+    SetStanding {
+        /// Its number.
+        member: u64,
+        /// What it is to do.
+        standing: Standing,
+    },
+    /// A member that leaves is a member no more. Void while a topic is kept by it, or counts it still.
+    DropMember {
+        /// Its number, which nobody gets again.
+        member: u64,
+    },
+}
+
+/// A member to be admitted.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Admission {
+    /// The token that admits it.
+    pub token: TokenId,
+    /// Its name.
+    pub name: String,
+    /// The birth mark of its disk. Who is admitted again with the same is told what it was told.
+    pub incarnation: u64,
+    /// Where clients reach it, `host:port`.
+    pub address: String,
+    /// Where peers reach it, `host:port`.
+    pub peer_address: String,
 }
 
 /// A member as the cluster's own group knows it.
@@ -42,23 +115,88 @@ pub struct Topic {
     pub group: GroupId,
     /// What it was asked to be.
     pub settings: TopicSettings,
-    /// Who keeps it, by member number.
+    /// Who its group was born with. Its log is read from the origin with that configuration.
+    pub founders: Vec<MemberRef>,
+    /// Who is to keep it, by member number.
     pub replicas: Vec<u64>,
+    /// Who kept it, and may be counted by its group still.
+    pub leaving: Vec<u64>,
+    /// Who kept it once and dropped it: who gets it anew has forgotten what it promised.
+    pub parted: Vec<u64>,
     /// Who campaigns first.
     pub preferred: u64,
+    /// How often it was placed anew.
+    pub placement: u64,
+    /// Whether its group is known to be made of exactly those who are to keep it.
+    pub settled: bool,
+}
+
+impl Topic {
+    /// A topic as it is made.
+    #[must_use]
+    pub fn founded(
+        name: TopicName,
+        group: GroupId,
+        settings: TopicSettings,
+        founders: Vec<MemberRef>,
+        preferred: u64,
+    ) -> Self {
+        Self {
+            name,
+            group,
+            settings,
+            replicas: founders.iter().map(|founder| founder.id).collect(),
+            founders,
+            leaving: Vec::new(),
+            parted: Vec::new(),
+            preferred,
+            placement: 0,
+            settled: true,
+        }
+    }
+
+    /// Everybody who keeps it, or may be counted by its group still.
+    pub fn keepers(&self) -> impl Iterator<Item = u64> {
+        self.replicas.iter().chain(&self.leaving).copied()
+    }
 }
 
 /// The state of the cluster's own group: its checkpoint, and, at index 0, its birth configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct ClusterState {
+    /// The version of this layout: [`ClusterState::FORMAT`].
+    pub format: u16,
     /// Members, by ascending number.
     pub members: Vec<Member>,
+    /// A number greater than that of every member there ever was.
+    pub next_member: u64,
+    /// Tokens, by ascending number.
+    pub tokens: Vec<Token>,
     /// Topics, by ascending group.
     pub topics: Vec<Topic>,
     /// The next group to be given.
     pub next_group: u64,
     /// Whether an append to an unknown topic makes it.
     pub auto_create: bool,
+}
+
+impl ClusterState {
+    /// The only version there is.
+    pub const FORMAT: u16 = 1;
+}
+
+impl Default for ClusterState {
+    fn default() -> Self {
+        Self {
+            format: Self::FORMAT,
+            members: Vec::new(),
+            next_member: 1,
+            tokens: Vec::new(),
+            topics: Vec::new(),
+            next_group: 1,
+            auto_create: false,
+        }
+    }
 }
 
 /// The state of a topic's group: its checkpoint.

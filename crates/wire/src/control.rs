@@ -7,12 +7,14 @@ use crate::{
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, TopicName},
     limits::{
-        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, TEXT_BYTES_MAX,
-        TOPICS_MAX, WALK_DAMAGE_MAX,
+        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, SENTENCES_MAX,
+        TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
     },
     malformed::Malformed,
+    member::{MemberInfo, Standing},
     refusal::Refusal,
     scan::within,
+    token::{TokenId, TokenInfo, TokenSpec},
 };
 
 /// What a topic is asked to be.
@@ -83,6 +85,37 @@ pub enum Request {
     /// Members and topics as the leader of the cluster's own group knows them: every topic that was made
     /// before this was asked is among them.
     Topics,
+    /// Ask a topic to be something else; the cluster works toward it.
+    EditTopic {
+        /// Which.
+        name: TopicName,
+        /// What it is to be.
+        settings: TopicSettings,
+    },
+    /// Have a member leave: what it keeps is moved to others, and then it is a member no more. It may be
+    /// dead.
+    RemoveMember {
+        /// Its name.
+        name: String,
+        /// Whether to do so though too few of the others answer for the cluster to go on at once.
+        force: bool,
+    },
+    /// Have the topics of a member moved to others, or let it keep topics again.
+    SetStanding {
+        /// Its name.
+        name: String,
+        /// What it is to be; not `Leaving`.
+        standing: Standing,
+    },
+    /// Make a token. Who asks again for the same one gets the same.
+    CreateToken(TokenSpec),
+    /// Forget a token, spent or not.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// The tokens there are, those that were spent and have not expired included.
+    Tokens,
 }
 
 /// The answer to a request.
@@ -100,11 +133,11 @@ pub enum Response {
         /// Whether topics are made on first use.
         auto_create: bool,
     },
-    /// To `Topic`, and to `CreateTopic` when it was made.
+    /// To `Topic` and `EditTopic`, and to `CreateTopic` when it was made.
     Topic(TopicInfo),
     /// To `CreateTopic` when it was there already.
     Exists(TopicInfo),
-    /// To `DeleteTopic` and `TransferLeader`.
+    /// To `DeleteTopic`, `TransferLeader` and `RevokeToken`.
     Done,
     /// To `Status`.
     Status(MemberStatus),
@@ -114,6 +147,12 @@ pub enum Response {
     Refused(Refusal),
     /// To `Walk`.
     Walked(Walked),
+    /// To `RemoveMember`, which has only begun then, and `SetStanding`; and to who was admitted.
+    Member(MemberInfo),
+    /// To `CreateToken`; and to a client that was admitted.
+    Token(TokenInfo),
+    /// To `Tokens`.
+    Tokens(Vec<TokenInfo>),
 }
 
 impl Request {
@@ -126,10 +165,24 @@ impl Request {
     pub fn decode(frame: &Frame) -> Result<Self, Malformed> {
         let payload = frame.whole(FrameKind::Request)?;
         let request: Self = codec::decode("a request", payload, REQUEST_BYTES_MAX)?;
-        if let Self::TransferLeader { to, .. } = &request {
-            within("the length of a name", to.len() as u64, NAME_BYTES_MAX)?;
-        }
+        request.check()?;
         Ok(request)
+    }
+}
+
+impl Request {
+    /// Refuses names and lists that are longer than any can be.
+    fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Self::TransferLeader { to: name, .. }
+            | Self::RemoveMember { name, .. }
+            | Self::SetStanding { name, .. } => {
+                within("the length of a name", name.len() as u64, NAME_BYTES_MAX)?;
+                Ok(())
+            }
+            Self::CreateToken(spec) => spec.check(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -179,13 +232,21 @@ impl Response {
             Self::Status(status) => {
                 let groups = status.groups.len() as u64;
                 within("the number of groups", groups, TOPICS_MAX + 1)?;
+                let sentences = status.placing.len() as u64;
+                within("the number of sentences", sentences, SENTENCES_MAX)?;
                 for group in &status.groups {
                     members(group.replicas.len())?;
+                    members(group.wanted.len())?;
                 }
             }
             Self::Refused(refusal) => refusal.check()?,
             Self::Walked(walked) => walked.check()?,
-            Self::Done | Self::Offset(_) => {}
+            Self::Token(token) => token.check()?,
+            Self::Tokens(tokens) => {
+                within("the number of tokens", tokens.len() as u64, TOKENS_MAX)?;
+                tokens.iter().try_for_each(TokenInfo::check)?;
+            }
+            Self::Done | Self::Offset(_) | Self::Member(_) => {}
         }
         Ok(())
     }
@@ -234,21 +295,6 @@ impl Walked {
     }
 }
 
-/// A member, as clients and peers find it.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub struct MemberInfo {
-    /// Its number.
-    pub id: u64,
-    /// The birth mark of its disk.
-    pub incarnation: u64,
-    /// Its name.
-    pub name: String,
-    /// Where clients reach it, `host:port`.
-    pub address: String,
-    /// Where peers reach it, `host:port`.
-    pub peer_address: String,
-}
-
 /// A topic, as clients find it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct TopicInfo {
@@ -283,6 +329,11 @@ pub struct GroupStatus {
     pub next: Offset,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+    /// The names of those who are to keep it, while they are others than those who do; told by the
+    /// leader.
+    pub wanted: Vec<String>,
+    /// What it waits for until those who are to keep it do; told by the leader.
+    pub waits: Option<String>,
 }
 
 /// One replica of a group.
@@ -294,7 +345,7 @@ pub struct ReplicaStatus {
     pub match_offset: Offset,
     /// Records it is behind the leader.
     pub lag: u64,
-    /// `leader`, `follower`, `catching-up`, `unreachable` or `recovering`.
+    /// `leader`, `follower`, `learner`, `catching-up`, `unreachable` or `recovering`.
     pub state: String,
 }
 
@@ -308,6 +359,9 @@ pub struct MemberStatus {
     pub recovering: Vec<String>,
     /// Its groups; `replicas` is filled in where it leads.
     pub groups: Vec<GroupStatus>,
+    /// Where it leads the cluster's own group: a sentence for each thing that is not as it is to be,
+    /// and why not yet.
+    pub placing: Vec<String>,
     /// Seconds since it started.
     pub up_seconds: u64,
 }

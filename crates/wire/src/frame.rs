@@ -54,6 +54,8 @@ pub enum FrameKind {
     Missing = 18,
     /// The answer to it ([`crate::Found`]).
     Found = 19,
+    /// A command for the leader of the cluster's own group ([`crate::Relay`]).
+    Relay = 20,
 }
 
 impl FrameKind {
@@ -72,6 +74,7 @@ impl FrameKind {
             Self::Peer,
             Self::Missing,
             Self::Found,
+            Self::Relay,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -253,7 +256,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 10, 15, 20, 255] {
+        for kind in [0, 10, 15, 21, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

@@ -14,22 +14,25 @@ use crate::{
     batch::{Batch, BatchBuilder},
     checksum::entry_checksum,
     codec,
-    command::{ClusterCommand, ClusterState, ProducerState, Topic, TopicState},
+    command::{Admission, ClusterCommand, ClusterState, ProducerState, Topic, TopicState},
     control::{
-        GroupStatus, MemberInfo, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
-        TopicSettings,
+        GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo, TopicSettings,
     },
     control::{Walked, WalkedDamage},
     deliver::{Deliver, DeliveredBatch},
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
     limits::PEER_FRAME_BYTES_MAX,
+    member::{MemberInfo, MemberRef, Standing},
     mend::{Found, Missing, PlacedEntry},
     peer::{GroupMessage, PeerFrame, PeerHello, PeerLane, decode_peer, encode_peer},
     produce::{Acknowledged, Answer, AppendRefused, Produced},
     record::{Header, Record},
     refusal::Refusal,
+    relay::Relay,
+    role::Role,
     stream::{ClientStream, From, StreamEnd, Subscribe, Until},
+    token::{Spent, Token, TokenId, TokenInfo, TokenSpec},
 };
 
 /// A value that is named after its variant, and what it looks like in bytes.
@@ -136,6 +139,7 @@ fn samples() -> Vec<Sample> {
         messages(),
         entries(),
         mends(),
+        relays(),
         commands(),
         states(),
     ]
@@ -173,6 +177,7 @@ fn frames() -> Vec<Sample> {
         "peer" FrameKind::Peer => FrameKind::Peer;
         "missing" FrameKind::Missing => FrameKind::Missing;
         "found" FrameKind::Found => FrameKind::Found;
+        "relay" FrameKind::Relay => FrameKind::Relay;
     }
 }
 
@@ -305,6 +310,46 @@ fn requests() -> Vec<Sample> {
             digest: 0x0d19_e570,
         };
         "topics" Request::Topics => Request::Topics;
+        "edit-topic" Request::EditTopic { .. } => Request::EditTopic {
+            name: topic(),
+            settings: TopicSettings { replicas: 5 },
+        };
+        "remove-member" Request::RemoveMember { .. } => Request::RemoveMember {
+            name: "n2".to_owned(),
+            force: true,
+        };
+        "set-standing" Request::SetStanding { .. } => Request::SetStanding {
+            name: "n2".to_owned(),
+            standing: Standing::Draining,
+        };
+        "create-token" Request::CreateToken(_) => Request::CreateToken(token_spec());
+        "revoke-token" Request::RevokeToken { .. } => Request::RevokeToken { id: TokenId(0x70) };
+        "tokens" Request::Tokens => Request::Tokens;
+    }
+}
+
+fn token_spec() -> TokenSpec {
+    TokenSpec {
+        id: TokenId(0x70),
+        hash: [0xa5; 32],
+        role: Role::Consumer,
+        topics: vec!["orders/*".to_owned()],
+        life_seconds: 3600,
+    }
+}
+
+fn token() -> Token {
+    Token {
+        id: TokenId(0x70),
+        hash: [0xa5; 32],
+        role: Role::Node,
+        topics: vec!["orders/*".to_owned()],
+        issued_at: TIME,
+        expires_at: TIME + 3_600_000_000,
+        spent: Some(Spent {
+            name: "n4".to_owned(),
+            mark: 0xabce,
+        }),
     }
 }
 
@@ -315,6 +360,8 @@ pub(crate) fn member() -> MemberInfo {
         name: "n1".to_owned(),
         address: "10.0.0.1:7400".to_owned(),
         peer_address: "10.0.0.1:7401".to_owned(),
+        signs: true,
+        standing: Standing::Active,
     }
 }
 
@@ -346,7 +393,10 @@ fn status() -> MemberStatus {
                 lag: 1,
                 state: "follower".to_owned(),
             }],
+            wanted: vec!["n2".to_owned(), "n3".to_owned()],
+            waits: Some("n3 lacks 12 entries".to_owned()),
         }],
+        placing: vec!["n1 leaves, and 1 topic is still to be moved".to_owned()],
         up_seconds: 3600,
     }
 }
@@ -387,6 +437,12 @@ fn responses() -> Vec<Sample> {
         "offset" Response::Offset(_) => Response::Offset(Offset(7));
         "refused" Response::Refused(_) => Response::Refused(Refusal::Busy);
         "walked" Response::Walked(_) => Response::Walked(walked());
+        "member" Response::Member(_) => Response::Member(member());
+        "token" Response::Token(_) => Response::Token(token().info());
+        "tokens" Response::Tokens(_) => Response::Tokens(vec![TokenInfo {
+            spent: None,
+            ..token().info()
+        }]);
     }
 }
 
@@ -419,6 +475,7 @@ fn refusals() -> Vec<Sample> {
         };
         "malformed" Refusal::Malformed { .. } => Refusal::Malformed { what: text() };
         "unavailable" Refusal::Unavailable { .. } => Refusal::Unavailable { why: text() };
+        "unfit" Refusal::Unfit { .. } => Refusal::Unfit { why: text() };
     }
 }
 
@@ -670,18 +727,79 @@ fn commands() -> Vec<Sample> {
             name: topic(),
             group: GroupId(4),
         };
+        "edit-topic" ClusterCommand::EditTopic { .. } => ClusterCommand::EditTopic {
+            group: GroupId(4),
+            settings: TopicSettings { replicas: 5 },
+        };
+        "place" ClusterCommand::Place { .. } => ClusterCommand::Place {
+            group: GroupId(4),
+            replicas: vec![2, 3, 4],
+            preferred: 4,
+            expect: 7,
+        };
+        "settled" ClusterCommand::Settled { .. } => ClusterCommand::Settled {
+            group: GroupId(4),
+            placement: 8,
+        };
+        "create-token" ClusterCommand::CreateToken(_) => ClusterCommand::CreateToken(token_spec());
+        "revoke-token" ClusterCommand::RevokeToken { .. } => ClusterCommand::RevokeToken {
+            id: TokenId(0x70),
+        };
+        "spend-token" ClusterCommand::SpendToken { .. } => ClusterCommand::SpendToken {
+            token: TokenId(0x70),
+            name: "reader".to_owned(),
+            mark: 0xabcd,
+        };
+        "admit" ClusterCommand::Admit(_) => ClusterCommand::Admit(Admission {
+            token: TokenId(0x70),
+            name: "n4".to_owned(),
+            incarnation: 0xabce,
+            address: "10.0.0.4:7400".to_owned(),
+            peer_address: "10.0.0.4:7401".to_owned(),
+        });
+        "set-standing" ClusterCommand::SetStanding { .. } => ClusterCommand::SetStanding {
+            member: 4,
+            standing: Standing::Leaving,
+        };
+        "drop-member" ClusterCommand::DropMember { .. } => ClusterCommand::DropMember { member: 4 };
     }
+}
+
+fn relays() -> Vec<Sample> {
+    let relay = Relay {
+        command: ClusterCommand::Settled {
+            group: GroupId(4),
+            placement: 8,
+        },
+    };
+    vec![sample("relay", &relay, |relay| {
+        let mut out = BytesMut::new();
+        relay.encode(&mut out);
+        assert_eq!(Relay::decode(&frame(out.clone())).as_ref(), Ok(relay));
+        out.to_vec()
+    })]
 }
 
 fn states() -> Vec<Sample> {
     let cluster = ClusterState {
+        format: ClusterState::FORMAT,
         members: vec![member()],
+        next_member: 5,
+        tokens: vec![token()],
         topics: vec![Topic {
             name: topic(),
             group: GroupId(4),
             settings: TopicSettings::default(),
+            founders: vec![MemberRef {
+                id: 1,
+                incarnation: 0xabcd,
+            }],
             replicas: vec![1, 2, 3],
+            leaving: vec![4],
+            parted: vec![5],
             preferred: 2,
+            placement: 8,
+            settled: false,
         }],
         next_group: 5,
         auto_create: true,

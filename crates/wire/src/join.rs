@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use crate::{
     codec::{self, Decode, Encode},
-    control::MemberInfo,
     frame::{Frame, FrameKind, encode_frame},
     ids::ClusterId,
     limits::{
@@ -12,6 +11,7 @@ use crate::{
         WELCOME_BYTES_MAX,
     },
     malformed::Malformed,
+    member::MemberInfo,
     refusal::Refusal,
     scan::within,
 };

@@ -20,31 +20,41 @@ mod ids;
 mod join;
 pub mod limits;
 mod malformed;
+mod member;
 mod mend;
 mod message;
 mod peer;
 mod produce;
 mod record;
 mod refusal;
+mod relay;
+mod role;
 mod scan;
 mod stream;
+mod token;
 
 pub use batch::{BATCH_HEADER_BYTES, Batch, BatchBuilder, BatchHeader, Records};
 pub use checksum::entry_checksum;
 pub use codec::{decode, encode};
-pub use command::{ClusterCommand, ClusterState, Member, ProducerState, Topic, TopicState};
+pub use command::{
+    Admission, ClusterCommand, ClusterState, Member, ProducerState, Topic, TopicState,
+};
 pub use control::{
-    GroupStatus, MemberInfo, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
-    TopicSettings, Walked, WalkedDamage,
+    GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo, TopicSettings, Walked,
+    WalkedDamage,
 };
 pub use deliver::{Deliver, DeliveredBatch};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame};
 pub use ids::{ClusterId, GroupId, Offset, ProducerId, TopicName, Watermark};
 pub use join::{Birth, Claim, Join, Joined, Seat, Welcome};
 pub use malformed::Malformed;
+pub use member::{MemberInfo, MemberRef, Standing};
 pub use mend::{Found, Missing, PlacedEntry};
 pub use peer::{GroupMessage, PeerFrame, PeerHello, PeerLane, decode_peer, encode_peer};
 pub use produce::{Acknowledged, Answer, AppendRefused, Produced};
 pub use record::{Header, Record};
 pub use refusal::Refusal;
+pub use relay::Relay;
+pub use role::Role;
 pub use stream::{ClientStream, From, StreamEnd, Subscribe, Until};
+pub use token::{Spent, Token, TokenId, TokenInfo, TokenSpec};

@@ -76,6 +76,14 @@ pub const TOKEN_ADDRESSES_MAX: usize = 8;
 pub const TOPICS_MAX: usize = 10_000;
 /// Members of a cluster.
 pub const MEMBERS_MAX: usize = 64;
+/// Tokens that a cluster knows at a time, the spent ones included until they expire.
+pub const TOKENS_MAX: usize = 1024;
+/// Patterns of topics that a token confines its bearer to.
+pub const TOKEN_TOPICS_MAX: usize = 32;
+/// Seconds for which a token may admit somebody: 30 days.
+pub const TOKEN_LIFE_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Sentences in one list of a status.
+pub const SENTENCES_MAX: usize = 64;
 
 const _: () = assert!(RECORD_BYTES_MAX + 64 <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_TARGET <= BATCH_BYTES_MAX);

@@ -72,6 +72,11 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// It cannot be done as it was asked, and why, with what to do first; certainly nothing happened.
+    Unfit {
+        /// Why.
+        why: String,
+    },
 }
 
 impl Refusal {
@@ -90,7 +95,8 @@ impl Refusal {
             | Self::Fenced { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Malformed { .. }
-            | Self::Unavailable { .. } => true,
+            | Self::Unavailable { .. }
+            | Self::Unfit { .. } => true,
         }
     }
 
@@ -108,7 +114,8 @@ impl Refusal {
             | Self::SequenceGap { .. }
             | Self::Fenced { .. }
             | Self::OffsetOutOfRange { .. }
-            | Self::Malformed { .. } => false,
+            | Self::Malformed { .. }
+            | Self::Unfit { .. } => false,
         }
     }
 
@@ -143,7 +150,7 @@ impl Refusal {
             Self::NotPermitted { what }
             | Self::TooLarge { what, .. }
             | Self::Malformed { what } => Some(what),
-            Self::Unavailable { why } => Some(why),
+            Self::Unavailable { why } | Self::Unfit { why } => Some(why),
             Self::Busy
             | Self::Unknown
             | Self::SequenceGap { .. }
@@ -217,6 +224,7 @@ impl fmt::Display for Refusal {
                     Plain(why)
                 )
             }
+            Self::Unfit { why } => Plain(why).fmt(f),
         }
     }
 }

@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
     FRAME_HEADER_BYTES, Found, Frame, FrameKind, Join, Joined, Malformed, Missing, PeerHello,
-    Produced, Refusal, Request, Response, StreamEnd, TopicState, decode, decode_peer, encode,
-    encode_peer,
+    Produced, Refusal, Relay, Request, Response, StreamEnd, TopicState, decode, decode_peer,
+    encode, encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -89,6 +89,7 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
             out.extend(pieces.into_iter().flatten());
         }
         FrameKind::Missing => Missing::decode(frame)?.encode(&mut out),
+        FrameKind::Relay => Relay::decode(frame)?.encode(&mut out),
         FrameKind::Found => {
             let mut pieces = Vec::new();
             Found::decode(frame)?.encode(&mut pieces);
@@ -251,6 +252,7 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             Found::decode(&frame).is_ok(),
             Join::decode(&frame).is_ok(),
             Joined::decode(&frame).is_ok(),
+            Relay::decode(&frame).is_ok(),
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");

@@ -10,15 +10,16 @@ use kontiki_raft::{
     NodeRef, Session, Term,
 };
 use kontiki_wire::{
-    Acknowledged, Answer, AppendRefused, Batch, BatchBuilder, ClientStream, ClusterCommand,
-    ClusterId, ClusterState, Deliver, DeliveredBatch, Frame, From, GroupId, GroupMessage, Header,
-    MemberInfo, Offset, PeerFrame, PeerHello, PeerLane, Produced, ProducerId, ProducerState,
-    Record, Refusal, Request, Response, StreamEnd, Subscribe, Topic, TopicInfo, TopicName,
-    TopicSettings, TopicState, Until, Walked, WalkedDamage, decode, decode_peer, encode,
-    encode_peer, entry_checksum,
-    limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
+    Acknowledged, Admission, Answer, AppendRefused, Batch, BatchBuilder, ClientStream,
+    ClusterCommand, ClusterId, ClusterState, Deliver, DeliveredBatch, Frame, From, GroupId,
+    GroupMessage, Header, MemberInfo, MemberRef, Offset, PeerFrame, PeerHello, PeerLane, Produced,
+    ProducerId, ProducerState, Record, Refusal, Request, Response, Role, Spent, Standing,
+    StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo, TopicName, TopicSettings,
+    TopicState, Until, Walked, WalkedDamage, decode, decode_peer, encode, encode_peer,
+    entry_checksum,
+    limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX},
 };
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 
 /// The frames in `bytes`, and nothing else.
 fn frames(bytes: &[u8]) -> Vec<Frame> {
@@ -157,15 +158,91 @@ fn delivery() -> impl Strategy<Value = Deliver> {
 }
 
 fn member() -> impl Strategy<Value = MemberInfo> {
-    (any::<u64>(), any::<u64>(), name(), text(), text()).prop_map(
-        |(id, incarnation, name, address, peer_address)| MemberInfo {
+    let standing = select(vec![
+        Standing::Active,
+        Standing::Draining,
+        Standing::Leaving,
+    ]);
+    let numbers = any::<(u64, u64, bool)>();
+    (numbers, name(), text(), text(), standing).prop_map(
+        |((id, incarnation, signs), name, address, peer_address, standing)| MemberInfo {
             id,
             incarnation,
             name,
             address,
             peer_address,
+            signs,
+            standing,
         },
     )
+}
+
+fn token_spec() -> impl Strategy<Value = TokenSpec> {
+    let numbers = (any::<u64>(), any::<[u8; 32]>(), 0..=TOKEN_LIFE_SECONDS_MAX);
+    (numbers, select(Role::ALL.to_vec()), vec(name(), 0..3)).prop_map(
+        |((id, hash, life_seconds), role, topics)| TokenSpec {
+            id: TokenId(id),
+            hash,
+            role,
+            topics,
+            life_seconds,
+        },
+    )
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    let spent = option::of((name(), any::<u64>()).prop_map(|(name, mark)| Spent { name, mark }));
+    (token_spec(), any::<(u64, u64)>(), spent).prop_map(|(spec, (issued_at, expires_at), spent)| {
+        Token {
+            id: spec.id,
+            hash: spec.hash,
+            role: spec.role,
+            topics: spec.topics,
+            issued_at,
+            expires_at,
+            spent,
+        }
+    })
+}
+
+fn command() -> impl Strategy<Value = ClusterCommand> {
+    let numbers = || any::<[u64; 3]>();
+    let admission = (numbers(), name(), text(), text());
+    prop_oneof![
+        (any::<u64>(), settings()).prop_map(|(group, settings)| ClusterCommand::EditTopic {
+            group: GroupId(group),
+            settings
+        }),
+        (numbers(), vec(any::<u64>(), 0..4)).prop_map(|([group, preferred, expect], replicas)| {
+            ClusterCommand::Place {
+                group: GroupId(group),
+                replicas,
+                preferred,
+                expect,
+            }
+        }),
+        any::<(u64, u64)>().prop_map(|(group, placement)| ClusterCommand::Settled {
+            group: GroupId(group),
+            placement
+        }),
+        token_spec().prop_map(ClusterCommand::CreateToken),
+        any::<u64>().prop_map(|id| ClusterCommand::RevokeToken { id: TokenId(id) }),
+        (numbers(), name()).prop_map(|([token, mark, _], name)| ClusterCommand::SpendToken {
+            token: TokenId(token),
+            name,
+            mark
+        }),
+        admission.prop_map(|([token, incarnation, _], name, address, peer_address)| {
+            ClusterCommand::Admit(Admission {
+                token: TokenId(token),
+                name,
+                incarnation,
+                address,
+                peer_address,
+            })
+        }),
+        any::<u64>().prop_map(|member| ClusterCommand::DropMember { member }),
+    ]
 }
 
 fn topic_info() -> impl Strategy<Value = TopicInfo> {
@@ -200,6 +277,15 @@ fn request() -> impl Strategy<Value = Request> {
             digest,
         }),
         Just(Request::Topics),
+        (topic(), settings()).prop_map(|(name, settings)| Request::EditTopic { name, settings }),
+        (name(), any::<bool>()).prop_map(|(name, force)| Request::RemoveMember { name, force }),
+        name().prop_map(|name| Request::SetStanding {
+            name,
+            standing: Standing::Draining
+        }),
+        token_spec().prop_map(Request::CreateToken),
+        any::<u64>().prop_map(|id| Request::RevokeToken { id: TokenId(id) }),
+        Just(Request::Tokens),
     ]
 }
 
@@ -225,6 +311,9 @@ fn response() -> impl Strategy<Value = Response> {
         any::<u64>().prop_map(|offset| Response::Offset(Offset(offset))),
         refusal().prop_map(Response::Refused),
         walked().prop_map(Response::Walked),
+        member().prop_map(Response::Member),
+        token().prop_map(|token| Response::Token(token.info())),
+        vec(token().prop_map(|token| token.info()), 0..3).prop_map(Response::Tokens),
     ]
 }
 
@@ -463,17 +552,27 @@ proptest! {
         (name, settings, replicas) in (topic(), settings(), vec(any::<u64>(), 0..4)),
         numbers: [u64; 4],
         producers in vec(producer_state(), 0..5),
+        (token, other) in (token(), command()),
     ) {
         let [group, preferred, next, first] = numbers;
+        let founders = replicas.iter().map(|id| MemberRef { id: *id, incarnation: first });
         let topic = Topic {
             name: name.clone(),
             group: GroupId(group),
             settings: settings.clone(),
+            founders: founders.collect(),
             replicas: replicas.clone(),
+            leaving: vec![group],
+            parted: vec![preferred, next],
             preferred,
+            placement: next,
+            settled: true,
         };
         let cluster = ClusterState {
+            format: ClusterState::FORMAT,
             members,
+            next_member: first,
+            tokens: vec![token],
             topics: vec![topic],
             next_group: next,
             auto_create: true,
@@ -488,5 +587,8 @@ proptest! {
         let command = ClusterCommand::CreateTopic { name, settings, replicas, preferred };
         let bytes = encode(&command);
         assert_state(&command, &bytes, decode("a command", &bytes, CHECKPOINT_BYTES_MAX));
+
+        let bytes = encode(&other);
+        assert_state(&other, &bytes, decode("a command", &bytes, CHECKPOINT_BYTES_MAX));
     }
 }

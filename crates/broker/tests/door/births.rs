@@ -1,13 +1,13 @@
 //! How groups are born, found again, and removed.
 
 use bytes::Bytes;
-use kontiki_broker::{Effect, Input};
+use kontiki_broker::{Effect, Input, Members};
 use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
-use kontiki_wire::{
-    ClusterCommand, GroupId, GroupMessage, Member, Offset, Topic, TopicSettings, TopicState,
-};
+use kontiki_wire::{ClusterCommand, GroupId, GroupMessage, Member, Offset, TopicState};
 
-use crate::hand::{Hand, appended, batch, boot, command, create_command, entry, node, settings};
+use crate::hand::{
+    Hand, appended, batch, boot, command, create_command, entry, founded, node, settings,
+};
 
 #[test]
 fn deleted_topics_files_stay_until_its_deletion_is_durable() {
@@ -134,13 +134,7 @@ fn groups_on_the_disk_are_told_apart_by_what_the_cluster_knows() {
 fn start_tells_of_members_and_topics_and_where_they_stand() {
     let mut settings = settings(1);
     settings.birth.next_group = 3;
-    let topic = |name: &str, group, member| Topic {
-        name: name.parse().unwrap(),
-        group: GroupId(group),
-        settings: TopicSettings::default(),
-        replicas: vec![member],
-        preferred: member,
-    };
+    let topic = |name: &str, group, member| founded(name, group, &[member]);
     settings.birth.members.push(Member {
         id: 2,
         ..settings.birth.members[0].clone()
@@ -162,7 +156,10 @@ fn start_tells_of_members_and_topics_and_where_they_stand() {
     let hand = Hand::new(settings.clone(), vec![boot(0, Vec::new()), held]).unwrap();
     let made = Effect::TopicMade(settings.birth.topics[0].clone());
     assert_eq!(hand.seen[0], made);
-    let members = Effect::Members(settings.birth.members.clone());
+    let members = Effect::Members(Members {
+        list: settings.birth.members.clone(),
+        next: 3,
+    });
     assert!(hand.seen.contains(&members));
     let stands = hand.seen.iter().find_map(|effect| match effect {
         Effect::Applied {

@@ -12,7 +12,7 @@ use kontiki_raft::{
 };
 use kontiki_wire::{
     Answer, Batch, BatchBuilder, ClusterCommand, ClusterId, ClusterState, GroupId, GroupMessage,
-    Member, MemberStatus, ProducerId, Record, Refusal, Request, Response, TopicSettings,
+    Member, MemberStatus, ProducerId, Record, Refusal, Request, Response, Topic, TopicSettings,
 };
 
 pub(crate) fn node(id: u64) -> NodeRef {
@@ -29,6 +29,7 @@ pub(crate) fn settings(members: u64) -> Settings {
         name: format!("n{id}"),
         address: String::new(),
         peer_address: String::new(),
+        ..Member::default()
     };
     Settings {
         cluster: ClusterId(1),
@@ -100,6 +101,13 @@ pub(crate) fn create_command(name: &str, replicas: &[u64]) -> ClusterCommand {
         replicas: replicas.to_vec(),
         preferred: replicas[0],
     }
+}
+
+/// A topic that was made for these members, the first of which is to lead it.
+pub(crate) fn founded(name: &str, group: u64, replicas: &[u64]) -> Topic {
+    let founders = replicas.iter().map(|id| node(*id).into()).collect();
+    let (name, group) = (name.parse().unwrap(), GroupId(group));
+    Topic::founded(name, group, TopicSettings::default(), founders, replicas[0])
 }
 
 pub(crate) fn batch(producer: u128, sequence: u64, count: u32) -> Batch {

@@ -5,24 +5,22 @@ use bytes::Bytes;
 use kontiki_broker::{Effect, GroupBoot, Input, Settings};
 use kontiki_raft::{Body, Entry, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
-    Found, GroupId, GroupMessage, Missing, Offset, PlacedEntry, Refusal, Request, Response, Topic,
+    Found, GroupId, GroupMessage, Missing, Offset, PlacedEntry, Refusal, Request, Response,
     TopicSettings,
 };
 
-use crate::hand::{self, Hand, STREAM, at, batch, entry, node};
+use crate::hand::{self, Hand, STREAM, at, batch, entry, founded, node};
 
 const ORDERS: GroupId = GroupId(1);
 
 /// A cluster with topic `orders`, which all members keep.
 fn settings(members: u64) -> Settings {
     let mut settings = hand::settings(members);
-    settings.birth.topics = vec![Topic {
-        name: "orders".parse().unwrap(),
-        group: ORDERS,
-        settings: TopicSettings::default(),
-        replicas: (1..=members).collect(),
-        preferred: 1,
-    }];
+    settings.birth.topics = vec![founded(
+        "orders",
+        ORDERS.0,
+        &(1..=members).collect::<Vec<_>>(),
+    )];
     settings.birth.next_group = 2;
     settings
 }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use kontiki_broker::Input;
 use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
-    GroupId, GroupMessage, Refusal, Request, Response, Topic, TopicName, TopicSettings,
+    GroupId, GroupMessage, Refusal, Request, Response, TopicName, TopicSettings,
     limits::CONTROL_BYTES_MAX,
 };
 
-use crate::hand::{Hand, appended, boot, command, create_command, entry, node, settings};
+use crate::hand::{Hand, appended, boot, command, create_command, entry, founded, node, settings};
 
 #[test]
 fn node_that_may_have_forgotten_its_promises_takes_nothing_and_says_why() {
@@ -122,13 +122,7 @@ fn topics_are_never_so_many_that_no_client_could_be_told_of_them() {
     let mut refused = 0;
     let mut told = 0;
     for count in [3_500, 4_500] {
-        let topic = |group| Topic {
-            name: format!("{group:0128}").parse().unwrap(),
-            group: GroupId(group),
-            settings: TopicSettings::default(),
-            replicas: vec![2, 3, 1],
-            preferred: 2,
-        };
+        let topic = |group| founded(&format!("{group:0128}"), group, &[2, 3, 1]);
         settings.birth.topics = (1..=count).map(topic).collect();
         settings.birth.next_group = count + 1;
         let mut hand = Hand::new(settings.clone(), vec![boot(0, Vec::new())]).unwrap();

@@ -11,6 +11,7 @@ fn member(id: u64) -> MemberInfo {
         name: format!("n{id}"),
         address: format!("10.0.0.{id}:7401"),
         peer_address: format!("10.0.0.{id}:7501"),
+        ..MemberInfo::default()
     }
 }
 
@@ -41,6 +42,8 @@ fn led(group: u64, leader: &str, term: u64, states: [&str; 3]) -> GroupStatus {
         first: Offset(10),
         next: Offset(100),
         replicas: replicas.collect(),
+        wanted: Vec::new(),
+        waits: None,
     }
 }
 
@@ -60,6 +63,7 @@ fn says(id: u64, groups: Vec<GroupStatus>) -> Witness {
             member: member(id),
             recovering: Vec::new(),
             groups,
+            placing: Vec::new(),
             up_seconds: 60,
         }),
     }

@@ -196,6 +196,8 @@ impl Member {
             term: 3,
             first: Offset(0),
             next: Offset(0),
+            wanted: Vec::new(),
+            waits: None,
         }];
         groups.extend(state.topics.values().map(|topic| GroupStatus {
             group: GroupId(topic.group),
@@ -204,12 +206,15 @@ impl Member {
             first: Offset(topic.first),
             next: Offset(topic.next),
             replicas: replicas(topic.leader.as_ref() == Some(&self.name)),
+            wanted: Vec::new(),
+            waits: None,
         }));
         let own = state.infos.iter().find(|info| info.name == self.name);
         MemberStatus {
             member: own.unwrap().clone(),
             recovering: Vec::new(),
             groups,
+            placing: Vec::new(),
             up_seconds: 1,
         }
     }

@@ -278,6 +278,7 @@ impl Stage {
                 name,
                 address: address.to_string(),
                 peer_address: "127.0.0.1:1".to_owned(),
+                ..MemberInfo::default()
             };
             stage.shared.with(|state| state.infos.push(info));
         }

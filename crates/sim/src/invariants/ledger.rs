@@ -365,7 +365,11 @@ impl Ledger {
             }
             Effect::SendLog { .. } => self.tally.read_from_files += 1,
             Effect::Members(members) => {
-                let voters = members.iter().map(|member| NodeId(member.id)).collect();
+                let voters = members
+                    .list
+                    .iter()
+                    .map(|member| NodeId(member.id))
+                    .collect();
                 self.voters.insert(GroupId::CLUSTER, voters);
             }
             Effect::Applied { group, placed, .. } => {

@@ -62,7 +62,7 @@ impl Promise for ReadsAreConfirmed {
             Observation::Does {
                 effect: Effect::Members(members),
             } => {
-                let me = members.iter().find(|member| member.id == seen.member.id.0);
+                let me = members.find(seen.member.id.0);
                 asked.name = me.map(|me| me.name.clone());
             }
             Observation::Does {
@@ -126,6 +126,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_broker::Members;
     use kontiki_raft::Index;
     use kontiki_wire::{Member, Offset, TopicSettings};
 
@@ -149,8 +150,13 @@ mod tests {
             name: "n1".to_owned(),
             address: String::new(),
             peer_address: String::new(),
+            ..Member::default()
         };
-        trial.does(1, &Effect::Members(vec![me])).unwrap();
+        let members = Members {
+            list: vec![me],
+            next: 2,
+        };
+        trial.does(1, &Effect::Members(members)).unwrap();
         trial.says(1, 2, 1, beat(1)).unwrap();
         trial.hears(1, 2, 1, Body::BeatReply { beat: 1 }).unwrap();
         trial

@@ -7,8 +7,8 @@ use kontiki_raft::{
     NodeRef, Persist, Role, Session, Term, WriteSeq,
 };
 use kontiki_wire::{
-    Acknowledged, BatchBuilder, GroupId, GroupMessage, Offset, PeerLane, ProducerId, Record,
-    Request, Response, Topic, TopicSettings, entry_checksum,
+    Acknowledged, BatchBuilder, GroupId, GroupMessage, MemberRef, Offset, PeerLane, ProducerId,
+    Record, Request, Response, Topic, TopicSettings, entry_checksum,
 };
 
 use crate::invariants::{Ledger, Observation, Promise, Sighting};
@@ -330,13 +330,17 @@ impl<P: Promise> Trial<P> {
 
     /// Takes up the topic.
     pub(super) fn keeps(&mut self, member: u64, replicas: &[u64]) -> Verdict {
-        let topic = Topic {
-            name: "t".parse().unwrap(),
-            group: GROUP,
-            settings: TopicSettings { replicas: 3 },
-            replicas: replicas.to_vec(),
-            preferred: replicas[0],
+        let founder = |id: &u64| MemberRef {
+            id: *id,
+            incarnation: *id,
         };
+        let topic = Topic::founded(
+            "t".parse().unwrap(),
+            GROUP,
+            TopicSettings { replicas: 3 },
+            replicas.iter().map(founder).collect(),
+            replicas[0],
+        );
         self.does(member, &Effect::TopicMade(topic))
     }
 

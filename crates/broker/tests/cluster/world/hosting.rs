@@ -36,6 +36,7 @@ impl World {
             name: format!("n{}", node.me.id),
             address: String::new(),
             peer_address: String::new(),
+            ..Member::default()
         };
         Settings {
             cluster: ClusterId(7),
