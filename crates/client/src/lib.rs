@@ -38,6 +38,7 @@ mod contexts;
 mod ended;
 mod error;
 mod flight;
+pub mod joining;
 mod options;
 mod planted;
 mod producer;

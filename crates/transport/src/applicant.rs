@@ -29,6 +29,7 @@ use crate::{
 pub struct Applicant {
     link: Arc<Link>,
     member: Certificate,
+    authority_pem: String,
     /// What the connection lives on.
     _quinn: quinn::Endpoint,
 }
@@ -67,6 +68,9 @@ impl Applicant {
             .map_err(|error| endpoint::undialed(to, &error))?
             .await?;
         let member = admission::leaf(&connection)?;
+        let chain = admission::peer_chain(&connection)?;
+        let authority = chain.last().expect("it has been judged");
+        let authority_pem = certificate::to_pem(authority);
         // The listener allows a stream when it has let this side in.
         let first = connection.open_bi().await?;
         let link = Link::new(
@@ -78,6 +82,7 @@ impl Applicant {
         Ok(Self {
             link: Arc::new(link),
             member,
+            authority_pem,
             _quinn: quinn,
         })
     }
@@ -86,6 +91,12 @@ impl Applicant {
     #[must_use]
     pub fn member(&self) -> &Identity {
         &self.member.identity
+    }
+
+    /// The certificate of the authority that the token names, as PEM.
+    #[must_use]
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
     }
 
     /// What only the two ends of this connection can have, and what only who knows of `claim` can.

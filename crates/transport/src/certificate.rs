@@ -4,6 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::PublicKeyData;
 use ring::digest;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -103,6 +104,19 @@ pub fn authority_fingerprint(pem: &str) -> Result<[u8; 32], Error> {
         return Err(unusable("may not sign others: it is not a CA's".to_owned()));
     }
     Ok(sha256(&der))
+}
+
+/// A certificate as text.
+pub(crate) fn to_pem(der: &[u8]) -> String {
+    const LINE: usize = 64;
+    let coded = STANDARD.encode(der);
+    let lines = coded.as_bytes().chunks(LINE);
+    let lines = lines.map(|line| str::from_utf8(line).expect("base64 is ASCII"));
+    let body: Vec<&str> = lines.collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        body.join("\n")
+    )
 }
 
 /// SHA-256.

@@ -12,7 +12,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::{Certificate, Error, Identity, certificate, reset::ResetSecret};
+use crate::{Authority, Certificate, Error, Identity, certificate, reset::ResetSecret};
 
 /// Certificates in one PEM text: more than this is not a list of roots.
 const CERTIFICATES_MAX: usize = 64;
@@ -109,6 +109,16 @@ impl Credentials {
     /// the one that signed it is better told of by a node itself than by all others.
     pub fn check_chain(&self) -> Result<(), Error> {
         self.own_root().map(|_| ())
+    }
+
+    /// Whether who is signed by these two, nodes and clients, is trusted here.
+    #[must_use]
+    pub fn trusts(&self, nodes: &Authority, clients: &Authority) -> bool {
+        let among = |roots: &[Root], authority: &Authority| {
+            let mut roots = roots.iter();
+            roots.any(|root| certificate::sha256(&root.certificate) == authority.fingerprint())
+        };
+        among(&self.inner.node_roots, nodes) && among(&self.inner.client_roots, clients)
     }
 
     /// The one of the nodes' roots that has signed the own certificate.
@@ -280,7 +290,7 @@ mod tests {
     use kontiki_wire::ClusterId;
 
     use super::*;
-    use crate::{Authority, Role};
+    use crate::Role;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -469,6 +479,26 @@ mod tests {
         ] {
             assert!(!one.trust_like(&read(&change).expect("good")));
         }
+    }
+
+    #[test]
+    fn authorities_are_trusted_that_are_among_the_roots_of_their_kind() {
+        let authority = || Authority::new("another", DAY).expect("an authority");
+        let (nodes, clients, other) = (authority(), authority(), authority());
+        let name = Identity::new(ClusterId(7), Role::Node, "n1").expect("a name");
+        let leaf = nodes.issue(&name, DAY).expect("a leaf");
+        let two = format!("{}{}", other.certificate_pem(), nodes.certificate_pem());
+        let credentials = Credentials::from_pem(
+            &leaf.certificate_pem,
+            &leaf.key_pem,
+            &two,
+            clients.certificate_pem(),
+        )
+        .expect("good");
+        assert!(credentials.trusts(&nodes, &clients));
+        assert!(credentials.trusts(&other, &clients));
+        assert!(!credentials.trusts(&nodes, &other));
+        assert!(!credentials.trusts(&clients, &nodes));
     }
 
     fn good_copy(texts: &Texts) -> Texts {

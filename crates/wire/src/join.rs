@@ -66,15 +66,14 @@ pub enum Joined {
     Refused(Refusal),
 }
 
-/// What somebody needs who is in.
+/// What somebody needs who is in, and does not know already: the authority of the nodes is the one that
+/// the token names.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Welcome {
     /// The cluster.
     pub cluster: ClusterId,
     /// The certificate for the key of the connection, as PEM.
     pub certificate: String,
-    /// Who signs nodes' certificates, as PEM.
-    pub node_roots: String,
     /// Who signs clients' certificates, as PEM; for members only.
     pub client_roots: String,
     /// The members there are.
@@ -161,7 +160,7 @@ impl Joined {
 
 impl Welcome {
     fn check(&self) -> Result<(), Malformed> {
-        for pem in [&self.certificate, &self.node_roots, &self.client_roots] {
+        for pem in [&self.certificate, &self.client_roots] {
             within(
                 "the length of a certificate",
                 pem.len() as u64,

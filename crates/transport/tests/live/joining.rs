@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use kontiki_transport::{
     Applicant, Authority, CLOSE_CROWDED, CLOSE_STRANGER, Endpoint, Error, Expect, JoinKey, Limits,
-    Plane, PublicKey, Role, Stranger, Token,
+    Plane, PublicKey, Role, Stranger, Token, authority_fingerprint,
 };
 use kontiki_wire::{ClusterId, Frame, FrameKind, encode_frame};
 use rcgen::ExtendedKeyUsagePurpose;
@@ -55,6 +55,8 @@ async fn a_stranger_is_let_in_as_one_and_both_ends_bind_to_the_same() {
         format!("kontiki://{CLUSTER}/node/n1")
     );
     assert_eq!(*there.key(), PublicKey::from(&key));
+    let pinned = authority_fingerprint(here.authority_pem()).expect("PEM");
+    assert_eq!(pinned, cluster.nodes.fingerprint());
 
     let binding = here.binding(b"claim").expect("keys");
     assert_eq!(there.binding(b"claim").expect("keys"), binding);

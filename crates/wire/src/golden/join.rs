@@ -51,7 +51,6 @@ fn answers() -> Vec<Sample> {
         "welcome" Joined::Welcome(_) => Joined::Welcome(Welcome {
             cluster: ClusterId(7),
             certificate: "leaf".to_owned(),
-            node_roots: "nodes".to_owned(),
             client_roots: "clients".to_owned(),
             members: vec![member()],
             birth: Some(Birth {

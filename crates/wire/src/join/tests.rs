@@ -42,8 +42,7 @@ fn member(address: usize) -> MemberInfo {
 fn welcome() -> Welcome {
     Welcome {
         cluster: ClusterId(1),
-        certificate: "c".repeat(PEM_BYTES_MAX / 2),
-        node_roots: "n".repeat(PEM_BYTES_MAX),
+        certificate: "c".repeat(PEM_BYTES_MAX),
         client_roots: "c".repeat(PEM_BYTES_MAX),
         members: vec![member(ADDRESS_BYTES_MAX); MEMBERS_MAX],
         birth: Some(Birth {

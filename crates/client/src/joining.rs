@@ -1,0 +1,261 @@
+//! How somebody without a certificate gets one: with a token, from whichever member signs.
+
+use std::{
+    collections::VecDeque,
+    fmt::Display,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use kontiki_transport::{
+    Applicant, Certificate, Error, JoinKey, Role, Token, authority_fingerprint,
+};
+use kontiki_wire::{
+    Claim, Join, Joined, Seat, Welcome,
+    limits::{MEMBERS_MAX, WELCOME_BYTES_MAX},
+};
+use thiserror::Error;
+use tokio::{
+    net::lookup_host,
+    time::{sleep, timeout},
+};
+
+use crate::backoff::Backoff;
+
+/// Addresses of one host that are dialled.
+const ADDRESSES_MAX: usize = 4;
+/// How long one member may take to answer: it may have to hear from a majority first.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
+/// Between two rounds of asking all.
+const PAUSE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+
+/// What a token was exchanged for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Admitted {
+    /// What the cluster says.
+    pub welcome: Welcome,
+    /// Who signs nodes' certificates: the authority that the token names, as PEM.
+    pub node_roots_pem: String,
+}
+
+/// Why a token was exchanged for nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The cluster refuses, and will again.
+    #[error("{why}")]
+    Refused {
+        /// Why, and what would be right.
+        why: String,
+    },
+    /// Somebody answers who is not a member of the token's cluster. It was told nothing.
+    #[error("{why}: nothing was said to it; check the addresses of the token with whoever made it")]
+    Impostor {
+        /// Who was found where, and what is wrong with it.
+        why: String,
+    },
+    /// No member could do it within the deadline. It may have been done: the same key asks again and is
+    /// told.
+    #[error("nobody who signs answered within {waited_ms} ms ({last})")]
+    Unavailable {
+        /// The deadline.
+        waited_ms: u64,
+        /// The last failure.
+        last: String,
+    },
+    /// The key or what was answered cannot be used.
+    #[error("{why}")]
+    Unusable {
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Exchanges a token for a certificate of this key, which bears `name`. Asked again with the same key and
+/// name, it is told the same, also if the first answer was lost. To be called within a tokio runtime.
+pub async fn join(
+    token: &Token,
+    key: &JoinKey,
+    name: &str,
+    seat: Seat,
+    deadline: Duration,
+) -> Result<Admitted, JoinError> {
+    let claim = Claim {
+        token: token.id,
+        name: name.to_owned(),
+        seat,
+    };
+    let mut asking = Asking {
+        token,
+        key,
+        claim,
+        next: token.addresses.iter().cloned().collect(),
+        known: token.addresses.clone(),
+        impostor: None,
+    };
+    let mut last = "nobody was asked".to_owned();
+    let rounds = async {
+        let mut pause = PAUSE.clone();
+        loop {
+            match asking.round(&mut last).await {
+                Some(outcome) => return outcome,
+                None => sleep(pause.delay()).await,
+            }
+        }
+    };
+    let begun = Instant::now();
+    match timeout(deadline, rounds).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(JoinError::Unavailable {
+            waited_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            last,
+        }),
+    }
+}
+
+/// What one member's answer means for the others.
+enum Said {
+    /// This is the end of it.
+    Ended(Box<Result<Admitted, JoinError>>),
+    /// Those may know more.
+    Elsewhere(Vec<String>),
+    /// Ask others, and this one later.
+    Later(String),
+    /// It is none.
+    Impostor(String),
+}
+
+impl Said {
+    fn failed(error: JoinError) -> Self {
+        Self::Ended(Box::new(Err(error)))
+    }
+}
+
+struct Asking<'a> {
+    token: &'a Token,
+    key: &'a JoinKey,
+    claim: Claim,
+    next: VecDeque<String>,
+    known: Vec<String>,
+    impostor: Option<String>,
+}
+
+impl Asking<'_> {
+    /// Asks everybody once. `None` if another round may help.
+    async fn round(&mut self, last: &mut String) -> Option<Result<Admitted, JoinError>> {
+        let mut honest = false;
+        while let Some(address) = self.next.pop_front() {
+            match self.ask(&address).await {
+                Said::Ended(outcome) => return Some(*outcome),
+                Said::Elsewhere(others) => {
+                    honest = true;
+                    *last = format!("the member at {address} does not sign");
+                    self.learn(others);
+                }
+                Said::Later(why) => {
+                    honest = true;
+                    *last = why;
+                }
+                Said::Impostor(why) => self.impostor = Some(why),
+            }
+        }
+        self.next = self.known.iter().cloned().collect();
+        match self.impostor.take() {
+            // Waiting makes no member of an impostor.
+            Some(why) if !honest => Some(Err(JoinError::Impostor { why })),
+            _ => None,
+        }
+    }
+
+    fn learn(&mut self, others: Vec<String>) {
+        for other in others {
+            if !self.known.contains(&other) && self.known.len() < MEMBERS_MAX {
+                self.next.push_back(other.clone());
+                self.known.push(other);
+            }
+        }
+    }
+
+    async fn ask(&self, address: &str) -> Said {
+        let found = match lookup_host(address).await {
+            Ok(found) => found,
+            Err(why) => return Said::Later(format!("{address} cannot be looked up: {why}")),
+        };
+        let mut said = Said::Later(format!("{address} means no address"));
+        for to in found.take(ADDRESSES_MAX) {
+            said = match Applicant::dial(to, self.token, self.key).await {
+                Ok(applicant) => return self.ask_member(&applicant, address).await,
+                Err(Error::Identity(why)) => {
+                    Said::Impostor(format!("who answers at {address} is refused: {why}"))
+                }
+                Err(Error::Credentials(why)) => Said::failed(JoinError::Unusable { why }),
+                Err(why) => Said::Later(format!("{address}: {why}")),
+            };
+        }
+        said
+    }
+
+    async fn ask_member(&self, applicant: &Applicant, address: &str) -> Said {
+        let later = |why: &dyn Display| Said::Later(format!("{address}: {why}"));
+        match timeout(ANSWER_TIME_MAX, self.exchange(applicant)).await {
+            Err(_) => later(&"it does not answer"),
+            Ok(Err(error)) => later(&error),
+            Ok(Ok(Joined::Elsewhere { addresses })) => Said::Elsewhere(addresses),
+            Ok(Ok(Joined::Refused(refusal))) if refusal.is_retryable() => later(&refusal),
+            Ok(Ok(Joined::Refused(refusal))) => Said::failed(JoinError::Refused {
+                why: refusal.to_string(),
+            }),
+            Ok(Ok(Joined::Welcome(welcome))) => {
+                Said::Ended(Box::new(self.accept(applicant, welcome)))
+            }
+        }
+    }
+
+    async fn exchange(&self, applicant: &Applicant) -> Result<Joined, Error> {
+        let binding = applicant.binding(&self.claim.to_bytes())?;
+        let proof = self.token.prove(&binding);
+        let join = Join {
+            claim: self.claim.clone(),
+            key: proof.key,
+            signature: proof.signature,
+        };
+        let (mut writer, mut reader) = applicant.open().await?;
+        let mut out = BytesMut::new();
+        join.encode(&mut out);
+        writer.write(out.freeze()).await?;
+        writer.finish();
+        match reader.next(WELCOME_BYTES_MAX).await? {
+            Some(frame) => Ok(Joined::decode(&frame)?),
+            None => Err(Error::Lost("it ended without an answer".to_owned())),
+        }
+    }
+
+    /// A welcome, if it is for this key and says what was asked for.
+    fn accept(&self, applicant: &Applicant, welcome: Welcome) -> Result<Admitted, JoinError> {
+        let unusable = |why: String| JoinError::Unusable {
+            why: format!("{} answers what cannot be used: {why}", applicant.member()),
+        };
+        let leaf = Certificate::from_pem(&welcome.certificate);
+        let leaf = leaf.map_err(|error| unusable(error.to_string()))?;
+        let wanted = (self.token.cluster, self.token.role, &*self.claim.name);
+        let identity = &leaf.identity;
+        if (identity.cluster, identity.role, &*identity.name) != wanted
+            || welcome.cluster != self.token.cluster
+        {
+            return Err(unusable(format!("a certificate of {identity}")));
+        }
+        if welcome.birth.is_some() != (self.token.role == Role::Node) {
+            return Err(unusable("what one of another role begins with".to_owned()));
+        }
+        let node_roots_pem = applicant.authority_pem().to_owned();
+        debug_assert_eq!(
+            authority_fingerprint(&node_roots_pem).ok(),
+            Some(self.token.authority)
+        );
+        Ok(Admitted {
+            welcome,
+            node_roots_pem,
+        })
+    }
+}
