@@ -85,8 +85,10 @@ pub(crate) mod journal {
 /// bytes of the body, CRC-32C of the body, CRC-32C of the 60 bytes before (4 each); then the body as
 /// the producer sent it.
 ///
-/// Footer: what [`crate::segment`]'s `Footer` holds; then 16 bytes that the file ends with: length of
-/// the footer (4), magic (4), CRC-32C of the footer (4), CRC-32C of the 12 bytes before (4).
+/// Footer: what [`crate::segment`]'s `Footer` holds, and before its terms, if the segment has
+/// configurations, how many (4), zeros (4), the index and the byte of each (8 each); then 16 bytes that
+/// the file ends with: length of the footer (4), magic (4), CRC-32C of the footer (4), CRC-32C of the
+/// 12 bytes before (4).
 ///
 /// Index: header (magic (4), version (2), zeros (2), group, first index (8 each), zeros (4), CRC-32C
 /// (4)), then marks of 56 bytes: index, term, offset, time, position (8 each), digest of the frames
@@ -102,6 +104,8 @@ pub(crate) mod segment {
     pub(crate) const INDEX_MAGIC: u32 = u32::from_le_bytes(*b"KTKI");
     /// The version of all of them.
     pub(crate) const VERSION: u16 = 1;
+    /// The version of a footer that tells of configurations.
+    pub(crate) const CONFIGS_VERSION: u16 = 2;
     /// Bytes of a segment's header.
     pub(crate) const HEADER_BYTES: usize = 64;
     /// Bytes of a frame before its body.

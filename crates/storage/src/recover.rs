@@ -303,14 +303,18 @@ pub(crate) fn of_segments(
     held: Held,
 ) -> RecoveredGroup {
     let broken = segments.broken.iter();
+    let mut configs = held.configs;
+    configs.extend(segments.configs.iter().cloned());
+    // The last entry of a checkpoint that was made now is held all the same.
+    if let Some(first) = held.entries.first() {
+        configs.split_off(&first.id.index);
+    }
     RecoveredGroup {
         group,
         hard: Hard::default(),
         base,
         terms: segments.terms.clone(),
-        // Others are in the log and come with the tail; until membership changes, there are none before
-        // it.
-        configs: held.configs,
+        configs,
         last: segments.last.index,
         commit: segments.last.index,
         checkpoint: held.checkpoint,

@@ -22,7 +22,7 @@ pub struct Recovered {
 }
 
 /// One group as the disk held it. The fields are those of [`kontiki_raft::Boot`]. If anything is missing,
-/// `terms` and `tail` tell nothing, and the checkpoint could not be held against the log.
+/// `terms`, `configs` and `tail` tell nothing, and the checkpoint could not be held against the log.
 #[derive(Debug)]
 pub struct RecoveredGroup {
     /// Which.
@@ -33,7 +33,7 @@ pub struct RecoveredGroup {
     pub base: LogId,
     /// Runs of terms after `base`, to the end of the log.
     pub terms: Vec<(Index, Term)>,
-    /// Configuration entries after `base` and up to the checkpoint, by index.
+    /// Configuration entries after `base` and before `tail`, by index.
     pub configs: BTreeMap<Index, Membership>,
     /// The end of the log.
     pub last: Index,

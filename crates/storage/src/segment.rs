@@ -1,9 +1,11 @@
 //! Segments: each group's committed entries, in files of their own that only ever grow.
 
 mod broken;
+mod configs;
 mod extent;
 mod frame;
 mod index;
+mod outline;
 mod read;
 mod recover;
 mod rewrite;
@@ -13,7 +15,8 @@ mod write;
 pub(crate) use broken::{Broken, Range, examine};
 pub(crate) use extent::{Extent, add_to_digest};
 pub(crate) use frame::{EntryHeader, Footer, SegmentHeader};
-pub(crate) use index::{IndexCache, Mark, Marks, header as index_header, mark_due, terms};
+pub(crate) use index::{IndexCache, Mark, Marks, header as index_header, mark_due, outline};
+pub(crate) use outline::Outline;
 pub(crate) use read::{SegmentRead, Target, footer, frames_in_piece, placed_in_piece};
 pub(crate) use recover::{Expected, GroupSegments, recover};
 pub(crate) use rewrite::{Neighbours, Rewritten, rewrite};

@@ -245,7 +245,12 @@ impl Settler {
     fn seal(&mut self, group: &Arc<Group>) -> Result<(), Error> {
         let tail = group.lock().tail().cloned();
         let (extent, marks) = tail.expect("only this thread seals");
-        segment::seal(&*self.node.disk, group.id, &extent, segment::terms(&marks))?;
+        segment::seal(
+            &*self.node.disk,
+            group.id,
+            &extent,
+            segment::outline(&marks),
+        )?;
         group.lock().sealed();
         Ok(())
     }

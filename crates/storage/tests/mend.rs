@@ -5,7 +5,10 @@
 
 mod rig;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Term};
@@ -14,7 +17,7 @@ use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
 use crate::rig::{
     byhand::{ByHand, GroupModel, offset, records},
-    entry,
+    config_of, configuration, entry,
 };
 
 const GROUP: GroupId = GroupId(3);
@@ -31,6 +34,9 @@ fn settings() -> Settings {
 }
 
 fn body(index: u64) -> Vec<u8> {
+    if records(index) == 0 {
+        return configuration(index);
+    }
     let mut body = vec![index as u8; 200 + 40 * (index % 14) as usize];
     body[..8].copy_from_slice(&index.to_be_bytes());
     body
@@ -213,7 +219,11 @@ fn found_by_reading(indexes: &[u64], byte: usize) -> Vec<(u64, u64)> {
     }
     let (mut next, recovered) = ByHand::new(disk, settings());
     let group = only(recovered);
-    assert_eq!(group.missing, [], "a start does not read what is sealed");
+    assert_eq!(
+        group.missing,
+        [],
+        "a start reads nothing but configurations of what is sealed"
+    );
     let mut missing = Vec::new();
     let mut mended = group;
     loop {
@@ -242,7 +252,7 @@ fn one_damaged_entry_is_missing_and_its_neighbours_are_not() {
     for byte in [0, 30, 64, 150] {
         assert_eq!(found_by_reading(&[7], byte), [(7, 7)]);
         assert_eq!(found_by_reading(&[1], byte), [(1, 1)]);
-        assert_eq!(found_by_reading(&[7, 8, 30], byte), [(7, 8), (30, 30)]);
+        assert_eq!(found_by_reading(&[7, 8, 31], byte), [(7, 8), (31, 31)]);
     }
 }
 
@@ -777,4 +787,59 @@ fn records_that_look_like_entries_do_not_make_a_segment_longer() {
     assert_eq!(last, LAST);
     assert_eq!(missing[0].0, 20);
     assert!(missing.iter().all(|(_, last)| *last <= LAST), "{missing:?}");
+}
+
+#[test]
+fn configurations_are_told_whatever_of_indexes_and_small_state_is_lost() {
+    let sound = grown();
+    let all = truth(&sound).entries.iter().filter_map(config_of);
+    let all: BTreeMap<_, _> = all.collect();
+    assert!(all.len() > 8, "{all:?}");
+    for lost in ["", "index", "checkpoint"] {
+        let disk = sound.disk.copied();
+        let files = disk.files().into_iter().map(|(path, _)| path);
+        for path in files.filter(|path| path.extension() == Some(lost.as_ref())) {
+            disk.remove(&path).unwrap();
+        }
+        let (next, recovered) = ByHand::new(disk, settings());
+        let group = only(recovered);
+        assert_eq!(group.checkpoint.is_some(), lost != "checkpoint");
+        assert_eq!(next.try_read(&group).unwrap(), *truth(&sound));
+        let tail = group.tail.iter().filter_map(config_of);
+        let told: BTreeMap<_, _> = tail.chain(group.configs.clone()).collect();
+        assert_eq!(told, all, "without any {lost}");
+    }
+}
+
+#[test]
+fn configuration_that_is_damaged_is_missing_and_comes_back() {
+    let sound = grown();
+    for index in (2..LAST).step_by(4) {
+        let (path, at) = position(&sound.disk, index);
+        for byte in [at + 20, at + 64, at + 64 + body(index).len() - 1] {
+            let disk = sound.disk.copied();
+            disk.edit(&path, |bytes| bytes[byte] ^= 4).unwrap();
+            let (mut next, recovered) = ByHand::new(disk, settings());
+            let group = only(recovered);
+            assert_eq!(ranges(&group.missing), [(index, index)]);
+            let mended = next.mend(GROUP, truth(&sound), group.missing);
+            assert_eq!(next.try_read(&mended).unwrap(), *truth(&sound));
+            assert!(groups_files(&next.disk) == groups_files(&sound.disk));
+        }
+    }
+}
+
+#[test]
+fn configurations_are_given_to_peers_and_to_no_reader() {
+    let mut sound = grown();
+    sound.model.placed.insert(GROUP, LAST);
+    sound.read_group(GROUP);
+    let log = sound.storage.log(GROUP).unwrap();
+    let mut given = Vec::new();
+    while given.len() < LAST as usize {
+        let first = Index(given.len() as u64 + 1);
+        given.extend(log.placed(first, Index(LAST)).unwrap());
+    }
+    let all = (1..=LAST).map(|index| truth(&sound).placed(index));
+    assert_eq!(given, all.collect::<Vec<_>>());
 }

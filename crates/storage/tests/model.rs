@@ -11,7 +11,11 @@ use kontiki_storage::{Fault, Settings, SimDisk, Unsynced};
 use kontiki_wire::GroupId;
 use proptest::prelude::*;
 
-use crate::rig::{append, byhand::ByHand, entry, hard};
+use crate::rig::{
+    append,
+    byhand::{ByHand, records},
+    configuration, entry, hard,
+};
 
 /// One thing that happens; the numbers are taken modulo what makes sense.
 #[derive(Clone, Debug)]
@@ -218,7 +222,10 @@ impl Story {
             .map(|at| (at as u64 ^ self.term ^ last) as u8)
             .collect();
         persist.append = (last + 1..=last + count)
-            .map(|index| entry(index, self.term, &body))
+            .map(|index| match records(index) {
+                0 => entry(index, self.term, &configuration(index)),
+                _ => entry(index, self.term, &body),
+            })
             .collect();
         let nothing =
             persist.append.is_empty() && persist.hard.is_none() && persist.truncate_from.is_none();

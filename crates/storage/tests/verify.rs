@@ -15,8 +15,8 @@ use kontiki_wire::{GroupId, Offset};
 
 use crate::rig::{
     append,
-    byhand::{self, ByHand},
-    entry, hard,
+    byhand::{self, ByHand, records},
+    configuration, entry, hard,
 };
 
 const GROUP: GroupId = GroupId(3);
@@ -34,6 +34,9 @@ fn settings() -> Settings {
 
 /// Mostly zeros, so that few bytes tell much.
 fn body(index: u64) -> Vec<u8> {
+    if records(index) == 0 {
+        return configuration(index);
+    }
     let mut body = vec![0; 600 + 40 * (index % 14) as usize];
     body[..8].copy_from_slice(&index.to_be_bytes());
     body

@@ -116,7 +116,7 @@ fn ends(
         return Ok(Err("its header is another segment's".to_owned()));
     }
     let footer = footer(&*file, file.size()?)?;
-    let same = footer.is_some_and(|footer| footer == extent.footer(group, footer.terms.clone()));
+    let same = footer.is_some_and(|footer| footer == extent.footer(group, footer.outline.clone()));
     if sealed && !same {
         return Ok(Err("its footer is damaged".to_owned()));
     }

@@ -5,7 +5,10 @@ use kontiki_wire::{GroupId, Offset};
 
 use crate::{
     layout::segment::HEADER_BYTES,
-    segment::frame::{EntryHeader, Footer},
+    segment::{
+        frame::{EntryHeader, Footer},
+        outline::Outline,
+    },
 };
 
 /// How far a segment reaches.
@@ -62,7 +65,7 @@ impl Extent {
     }
 
     /// The footer that seals it.
-    pub(crate) fn footer(&self, group: GroupId, terms: Vec<(Index, Term)>) -> Footer {
+    pub(crate) fn footer(&self, group: GroupId, outline: Outline) -> Footer {
         Footer {
             group,
             first: self.first,
@@ -73,7 +76,7 @@ impl Extent {
             end: self.end,
             digest: self.digest,
             marks: self.marks,
-            terms,
+            outline,
         }
     }
 

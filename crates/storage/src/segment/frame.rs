@@ -7,8 +7,10 @@ use crate::{
     entry_kind::entry_kind,
     fields::{Fields, PutFields},
     layout::segment::{
-        ENTRY_BYTES, ENTRY_MAGIC, FOOTER_MAGIC, HEADER_BYTES, MAGIC, TRAILER_BYTES, VERSION,
+        CONFIGS_VERSION, ENTRY_BYTES, ENTRY_MAGIC, FOOTER_MAGIC, HEADER_BYTES, MAGIC,
+        TRAILER_BYTES, VERSION,
     },
+    segment::outline::Outline,
 };
 
 /// The header of a segment.
@@ -182,8 +184,8 @@ pub(crate) struct Footer {
     pub(crate) digest: u32,
     /// Marks in its index.
     pub(crate) marks: u32,
-    /// Where each term begins.
-    pub(crate) terms: Vec<(Index, Term)>,
+    /// Where terms begin, and where configurations are.
+    pub(crate) outline: Outline,
 }
 
 impl Footer {
@@ -191,7 +193,11 @@ impl Footer {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.put_u32(FOOTER_MAGIC);
-        bytes.put_u16(VERSION);
+        let configs = &self.outline.configs;
+        bytes.put_u16(match configs.is_empty() {
+            true => VERSION,
+            false => CONFIGS_VERSION,
+        });
         bytes.put_u16(0);
         bytes.put_u64(self.group.0);
         bytes.put_u64(self.first.0);
@@ -203,7 +209,15 @@ impl Footer {
         bytes.put_u64(self.end);
         bytes.put_u32(self.digest);
         bytes.put_u32(self.marks);
-        for (index, term) in &self.terms {
+        if !configs.is_empty() {
+            bytes.put_u32(u32::try_from(configs.len()).expect("a segment has far fewer entries"));
+            bytes.put_u32(0);
+        }
+        for (index, position) in configs {
+            bytes.put_u64(index.0);
+            bytes.put_u64(*position);
+        }
+        for (index, term) in &self.outline.terms {
             bytes.put_u64(index.0);
             bytes.put_u64(term.0);
         }
@@ -231,7 +245,12 @@ impl Footer {
             return None;
         }
         let mut fields = Fields::new(footer);
-        (fields.u32()? == FOOTER_MAGIC && fields.u16()? == VERSION).then_some(())?;
+        (fields.u32()? == FOOTER_MAGIC).then_some(())?;
+        let has_configs = match fields.u16()? {
+            VERSION => false,
+            CONFIGS_VERSION => true,
+            _ => return None,
+        };
         fields.zeros(2)?;
         let mut footer = Self {
             group: GroupId(fields.u64()?),
@@ -246,13 +265,70 @@ impl Footer {
             end: fields.u64()?,
             digest: fields.u32()?,
             marks: fields.u32()?,
-            terms: Vec::new(),
+            outline: Outline::default(),
         };
+        let outline = &mut footer.outline;
+        if has_configs {
+            let count = fields.u32()?;
+            fields.zeros(4)?;
+            for _ in 0..count {
+                let config = (Index(fields.u64()?), fields.u64()?);
+                outline.configs.push(config);
+            }
+        }
         while !fields.is_empty() {
-            footer
-                .terms
-                .push((Index(fields.u64()?), Term(fields.u64()?)));
+            let term = (Index(fields.u64()?), Term(fields.u64()?));
+            outline.terms.push(term);
         }
         Some(footer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footer(configs: &[(u64, u64)]) -> Footer {
+        let configs = configs.iter().map(|&(index, at)| (Index(index), at));
+        Footer {
+            group: GroupId(1),
+            first: Index(2),
+            last: LogId {
+                term: Term(3),
+                index: Index(4),
+            },
+            end_offset: Offset(5),
+            first_time: Micros(6),
+            last_time: Micros(7),
+            end: 8,
+            digest: 9,
+            marks: 10,
+            outline: Outline {
+                terms: vec![(Index(2), Term(3))],
+                configs: configs.collect(),
+            },
+        }
+    }
+
+    #[test]
+    fn footer_without_configurations_is_as_it_always_was() {
+        let (plain, with) = (footer(&[]).encode(), footer(&[(3, 64)]).encode());
+        assert_eq!((plain[4], with[4]), (1, 2));
+        assert_eq!(with.len(), plain.len() + 8 + 16);
+        for footer in [footer(&[]), footer(&[(3, 64), (4, 200)])] {
+            assert_eq!(Footer::decode(&footer.encode()), Some(footer));
+        }
+    }
+
+    #[test]
+    fn footer_that_tells_of_more_configurations_than_it_has_is_none() {
+        let mut bytes = footer(&[(3, 64)]).encode();
+        let count = bytes.len() - TRAILER_BYTES - 16 - 16 - 8;
+        assert_eq!(bytes[count], 1);
+        bytes[count] = 9;
+        let (body, trailer) = bytes.split_at(bytes.len() - TRAILER_BYTES);
+        let checksum = crc32c::crc32c(body).to_le_bytes();
+        let sealed = [body, &trailer[..8], &checksum, &trailer[12..]].concat();
+        assert_eq!(Footer::decode(&sealed), None);
     }
 }

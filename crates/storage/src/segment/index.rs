@@ -19,7 +19,7 @@ use crate::{
         self,
         segment::{HEADER_BYTES, INDEX_HEADER_BYTES, INDEX_MAGIC, MARK_BYTES, VERSION},
     },
-    segment::frame::EntryHeader,
+    segment::{frame::EntryHeader, outline::Outline},
 };
 
 /// Bytes of frames after which a mark is due.
@@ -100,15 +100,13 @@ pub(crate) fn mark_due(
     })
 }
 
-/// Where each term begins, as the marks tell.
-pub(crate) fn terms(marks: &[Mark]) -> Vec<(Index, Term)> {
-    let mut terms: Vec<(Index, Term)> = Vec::new();
+/// What the marks tell: every entry that matters for it has one.
+pub(crate) fn outline(marks: &[Mark]) -> Outline {
+    let mut outline = Outline::default();
     for mark in marks {
-        if terms.last().is_none_or(|&(_, term)| term != mark.id.term) {
-            terms.push((mark.id.index, mark.id.term));
-        }
+        outline.push(mark.id, mark.kind, mark.position);
     }
-    terms
+    outline
 }
 
 /// What the index of a segment begins with.

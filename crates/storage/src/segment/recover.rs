@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, io::IoSlice, ops::Bound, path::Path};
 
-use kontiki_raft::{Index, LogId, Term};
+use kontiki_raft::{Index, LogId, Membership, Term};
 use kontiki_wire::{GroupId, Offset};
 
 use crate::{
@@ -16,9 +16,11 @@ use crate::{
     layout::{self, segment::HEADER_BYTES},
     segment::{
         broken::Broken,
+        configs::configs,
         extent::Extent,
         frame::{Footer, SegmentHeader},
-        index::{self, Marks, mark_due, terms},
+        index::{self, Marks, mark_due, outline},
+        outline::Outline,
         read::{Frames, footer},
         salvage::{certain_last, salvage},
         write,
@@ -74,6 +76,8 @@ pub(crate) struct GroupSegments {
     pub(crate) tail: Option<(Extent, Marks)>,
     /// Where each term begins; not complete if something is broken.
     pub(crate) terms: Vec<(Index, Term)>,
+    /// Configurations before the entries that are to be read; none if something is broken.
+    pub(crate) configs: Vec<(Index, Membership)>,
     /// The last entry; its term is not known if something is broken.
     pub(crate) last: LogId,
     /// The offset after the last record; not known if something is broken.
@@ -105,14 +109,18 @@ pub(crate) fn recover(
             sealed: Vec::new(),
             tail: None,
             terms: Vec::new(),
+            configs: Vec::new(),
             last: expected.base,
             end_offset: expected.base_offset,
             broken: Vec::new(),
         },
     };
     recovery.run()?;
-    let found = recovery.found;
+    let mut found = recovery.found;
     make_durable(disk, &expected, &found)?;
+    if !found.broken.is_empty() {
+        found.configs = Vec::new();
+    }
     Ok(found)
 }
 
@@ -185,6 +193,8 @@ struct Recovery<'a> {
 struct Scanned {
     extent: Extent,
     marks: Marks,
+    /// Configurations before those that were to be read.
+    configs: Vec<(Index, Membership)>,
     /// What is wrong after them, unless the segment ends there.
     broken: Option<Error>,
     /// Whether the index has other marks.
@@ -265,14 +275,16 @@ impl Recovery<'_> {
             .filter(|footer| next.is_none_or(|next| footer.last.index.next() == next));
         if let Some(footer) = &footer
             && footer.last.index < self.expected.read_from
+            && let Some(mut configs) = self.configs(first, &footer.outline, footer.end)?
         {
-            self.take_terms(&footer.terms);
+            self.take_terms(&footer.outline.terms);
+            self.found.configs.append(&mut configs);
             self.take(Extent::sealed(footer, header.base_offset), None);
             return Ok(Found::Taken);
         }
         let end = footer.as_ref().map_or(size, |footer| footer.end);
         let whole = next.is_some() || footer.is_some();
-        let scanned = self.scan(&header, end, whole)?;
+        let mut scanned = self.scan(&header, end, whole)?;
         let after = scanned.extent.last.index.next();
         let ends_early = match &footer {
             Some(footer) => footer.last.index.next() != after,
@@ -298,7 +310,8 @@ impl Recovery<'_> {
         if scanned.unmarked {
             index::append(self.disk, header.group, first, 0, &scanned.marks)?;
         }
-        self.take_terms(&terms(&scanned.marks));
+        self.take_terms(&outline(&scanned.marks).terms);
+        self.found.configs.append(&mut scanned.configs);
         if goes_on && footer.is_none() {
             // Its end was lost before, and the next segment goes on from there.
             self.seal(&*file, &scanned)?;
@@ -315,8 +328,8 @@ impl Recovery<'_> {
 
     /// Writes a footer that was lost.
     fn seal(&self, file: &dyn File, scanned: &Scanned) -> Result<(), Error> {
-        let (extent, terms) = (&scanned.extent, terms(&scanned.marks));
-        let footer = extent.footer(self.expected.group, terms).encode();
+        let (extent, outline) = (&scanned.extent, outline(&scanned.marks));
+        let footer = extent.footer(self.expected.group, outline).encode();
         file.set_size(extent.end)?;
         file.write_at(extent.end, &[IoSlice::new(&footer)])?;
         file.sync()
@@ -463,20 +476,42 @@ impl Recovery<'_> {
         self.disk.sync_dir(&layout::group_dir(group))
     }
 
+    /// The configurations of a segment that are not among the entries to be read; `None` if one of them
+    /// is damaged.
+    fn configs(
+        &self,
+        first: Index,
+        outline: &Outline,
+        end: u64,
+    ) -> Result<Option<Vec<(Index, Membership)>>, Error> {
+        let all = &outline.configs;
+        let before = all.partition_point(|(index, _)| *index < self.expected.read_from);
+        match configs(self.disk, self.expected.group, first, &all[..before], end) {
+            Ok(configs) => Ok(Some(configs)),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Goes through the frames of a segment up to `end`: from its first if `whole`, or else from where
     /// something is wanted or a crash may have left something. What is before that is verified when it
-    /// is read.
+    /// is read, but for configurations, which are always read.
     fn scan(&mut self, header: &SegmentHeader, end: u64, whole: bool) -> Result<Scanned, Error> {
         let mut marks = index::load(self.disk, header.group, header.first)?;
         let known = marks.len();
         let trusted = self.expected.kept.min(self.expected.read_from.prev());
         marks.retain(|mark| !whole && mark.id.index <= trusted && mark.position < end);
+        let from_first = marks.is_empty();
         let scanned = match self.scan_from(header, marks, end)? {
             Some(scanned) => scanned,
-            None => {
-                let scanned = self.scan_from(header, Marks::new(), end)?;
-                scanned.expect("without a mark, a scan begins at the first frame")
+            None if from_first => {
+                let path = layout::segment_path(header.group, header.first);
+                return Err(Error::Unfit(format!(
+                    "{} has an entry that is no configuration and says it is one",
+                    self.disk.full_path(&path).display()
+                )));
             }
+            None => return self.scan(header, end, true),
         };
         Ok(Scanned {
             unmarked: known != scanned.marks.len(),
@@ -484,7 +519,7 @@ impl Recovery<'_> {
         })
     }
 
-    /// `None` if the last mark does not lead to its entry.
+    /// `None` if the last mark does not lead to its entry, or another not to its configuration.
     fn scan_from(
         &mut self,
         header: &SegmentHeader,
@@ -528,8 +563,12 @@ impl Recovery<'_> {
             return Ok(None);
         }
         extent.marks = u32::try_from(marks.len()).expect("marks are at least 64 bytes apart");
+        let Some(configs) = self.configs(first, &outline(&marks), extent.end)? else {
+            return Ok(None);
+        };
         Ok(Some(Scanned {
             extent,
+            configs,
             marks,
             broken,
             unmarked: false,

@@ -14,7 +14,7 @@ use crate::{
         broken::Broken,
         extent::Extent,
         frame::SegmentHeader,
-        index::{self, Marks, mark_due, terms},
+        index::{self, Marks, mark_due, outline},
         read::{FoundEntry, Frames},
         salvage::Piece,
     },
@@ -94,7 +94,7 @@ pub(crate) fn rewrite(
         return Ok(Rewritten::Contradiction(why));
     }
     if broken.sealed {
-        let footer = copy.extent.footer(group, terms(&copy.marks));
+        let footer = copy.extent.footer(group, outline(&copy.marks));
         copy.bytes.extend(footer.encode());
     }
     copy.flush()?;
@@ -217,7 +217,7 @@ fn fits(broken: &Broken, copy: &Copy, neighbours: &Neighbours) -> Result<(), Str
         ));
     }
     if let Some(footer) = &broken.footer
-        && *footer != extent.footer(broken.group, terms(&copy.marks))
+        && *footer != extent.footer(broken.group, outline(&copy.marks))
     {
         return Err("its footer tells of other entries".to_owned());
     }

@@ -14,6 +14,7 @@ use crate::{
         extent::Extent,
         frame::{EntryHeader, SegmentHeader},
         index::{self, Mark, mark_due},
+        outline::Outline,
     },
 };
 
@@ -95,9 +96,9 @@ pub(crate) fn seal(
     disk: &dyn Disk,
     group: GroupId,
     extent: &Extent,
-    terms: Vec<(Index, Term)>,
+    outline: Outline,
 ) -> Result<(), Error> {
-    let footer = extent.footer(group, terms).encode();
+    let footer = extent.footer(group, outline).encode();
     let file = disk.open(&layout::segment_path(group, extent.first), Open::Write)?;
     file.write_at(extent.end, &[IoSlice::new(&footer)])?;
     file.sync()?;

@@ -14,7 +14,7 @@ use crate::{
         self,
         segment::{ENTRY_BYTES, ENTRY_MAGIC, HEADER_BYTES},
     },
-    segment::{EntryHeader, Footer, SegmentHeader, add_to_digest, footer},
+    segment::{EntryHeader, Footer, Outline, SegmentHeader, add_to_digest, footer},
     verify::{
         finding::{Finding, Outlook, Verified, VerifiedGroup},
         marks::MarkCheck,
@@ -63,7 +63,7 @@ struct Walk<'a> {
     digest: Option<u32>,
     /// Frames were passed over.
     gaps: bool,
-    terms: Vec<(Index, Term)>,
+    outline: Outline,
     times: Option<(Micros, Micros)>,
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn segment(
         window,
         digest: Some(0),
         gaps: false,
-        terms: Vec::new(),
+        outline: Outline::default(),
         times: None,
     };
     walk.tally.segments += 1;
@@ -281,13 +281,7 @@ impl Walk<'_> {
                 self.keep_command(at, header)?;
             }
         }
-        if self
-            .terms
-            .last()
-            .is_none_or(|&(_, term)| term != header.id.term)
-        {
-            self.terms.push((index, header.id.term));
-        }
+        self.outline.push(header.id, header.kind, at);
         let first_time = self.times.map_or(header.time, |(first, _)| first);
         self.times = Some((first_time, header.time));
         *self.chain = Chain {
@@ -457,7 +451,7 @@ impl Walk<'_> {
         }
         if !self.gaps {
             (told.first_time, told.last_time) = self.times.unwrap_or_default();
-            told.terms.clone_from(&self.terms);
+            told.outline.clone_from(&self.outline);
         }
         if whole && told != footer {
             let what = "its footer says something else than the entries before it";

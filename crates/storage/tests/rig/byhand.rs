@@ -13,7 +13,7 @@ use kontiki_storage::{
 };
 use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
-use super::{append, place};
+use super::{append, config_of, place};
 
 /// One group as it must be.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -52,7 +52,7 @@ impl Model {
     }
 }
 
-/// Records of an entry, as a broker would count them: some have none.
+/// Records of an entry, as a broker would count them: some have none, as it is with configurations.
 pub(crate) fn records(index: u64) -> u32 {
     [2, 1, 0, 3][(index % 4) as usize]
 }
@@ -220,6 +220,12 @@ impl ByHand {
             entries[after.saturating_sub(1)..],
             group.tail,
             "the tail begins with the checkpoint's last entry"
+        );
+        let before = &entries[..entries.len() - group.tail.len()];
+        let configs: BTreeMap<_, _> = before.iter().filter_map(config_of).collect();
+        assert_eq!(
+            configs, group.configs,
+            "every configuration before the tail"
         );
         if let Some((at, state)) = &group.checkpoint {
             assert_eq!(

@@ -13,7 +13,8 @@ use std::{
 use bytes::Bytes;
 use kontiki_broker::{GroupWrite, Placed, Writes};
 use kontiki_raft::{
-    Entry, Hard, Incarnation, Index, Kind, LogId, Micros, NodeId, NodeRef, Persist, Term, WriteSeq,
+    Entry, Hard, Incarnation, Index, Kind, LogId, Membership, Micros, NodeId, NodeRef, Persist,
+    Term, WriteSeq,
 };
 use kontiki_storage::{Disk, Error, Event, Log, Recovered, RecoveredGroup, Settings, Storage};
 use kontiki_wire::{DeliveredBatch, GroupId, Offset};
@@ -127,13 +128,33 @@ fn told() -> (Arc<dyn Fn(Event) + Send + Sync>, mpsc::Receiver<Event>) {
     (Arc::new(tell), events)
 }
 
+/// A configuration's body, another for each index.
+pub(crate) fn configuration(index: u64) -> Vec<u8> {
+    let node = |id| NodeRef {
+        id: NodeId(id),
+        incarnation: Incarnation(id + 100),
+    };
+    let voters = index..=index + index % 3;
+    Membership::of(voters.map(node)).encode().to_vec()
+}
+
+/// What an entry says, if it is a configuration.
+pub(crate) fn config_of(entry: &Entry) -> Option<(Index, Membership)> {
+    let config = (entry.kind == Kind::Config).then(|| Membership::decode(&entry.body));
+    Some((entry.id.index, config?.unwrap()))
+}
+
+/// An entry of that kind which its body is good for: a configuration or a batch.
 pub(crate) fn entry(index: u64, term: u64, body: &[u8]) -> Entry {
     Entry {
         id: LogId {
             term: Term(term),
             index: Index(index),
         },
-        kind: Kind::Batch,
+        kind: match Membership::decode(body) {
+            Some(_) => Kind::Config,
+            None => Kind::Batch,
+        },
         time: Micros(1000 * index),
         checksum: crc32c::crc32c(body),
         body: Bytes::copy_from_slice(body),
