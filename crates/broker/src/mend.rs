@@ -11,7 +11,7 @@ use crate::{
     effect::Effect,
     group::Resume,
     input::{GroupBoot, Now},
-    pursuit::{Next, Pursuit, Range},
+    pursuit::{Next, Pursuit, Range, join},
 };
 
 /// A group that is no Raft until the disk has again what it lost.
@@ -68,7 +68,7 @@ impl Broker {
     pub(crate) fn damaged(&mut self, now: Now, id: GroupId, missing: Vec<Range>, what: String) {
         if let Some(mending) = self.mending.get_mut(&id) {
             if mending.storing {
-                mending.since.extend(&missing);
+                join(&mut mending.since, missing.clone());
             }
             mending.pursuit.miss(missing);
             return self.go_on(now, id);
@@ -80,7 +80,7 @@ impl Broker {
             }
             None => {
                 if let Some(boot) = self.parked.get_mut(&id) {
-                    boot.missing.extend(missing);
+                    join(&mut boot.missing, missing);
                     boot.damage = what;
                 }
                 return;
@@ -287,12 +287,9 @@ impl Broker {
         let name = |node: &NodeId| self.cluster.name(*node);
         let pursuit = &mending.pursuit;
         let damage = &mending.damage;
-        if let Some(nowhere) = pursuit.nowhere() {
-            let others: Vec<_> = self
-                .peers_of(id)
-                .iter()
-                .map(|peer| name(&peer.id))
-                .collect();
+        let peers = self.peers_of(id);
+        if let Some(nowhere) = pursuit.nowhere(&peers) {
+            let others: Vec<_> = peers.iter().map(|peer| name(&peer.id)).collect();
             let others = match &others[..] {
                 [] => "no other member keeps them".to_owned(),
                 [other] => format!("{other} does not have them"),

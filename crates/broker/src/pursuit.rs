@@ -14,8 +14,13 @@ pub(crate) type Range = (Index, Index);
 
 /// A peer that has not answered by then is passed over.
 pub(crate) const ANSWER_MAX: Micros = Micros(2_000_000);
-/// Between two passes.
-pub(crate) const REST: Micros = Micros(1_000_000);
+/// Between two passes, while they bring something: whoever has nothing yet may be about to.
+const REST_FIRST: Micros = Micros(50_000);
+/// It doubles with every pass in vain up to this: what nobody has, nobody needs to be asked for often.
+const REST_LONGEST: Micros = Micros(1_000_000);
+/// Ranges that are told apart. Of more, the last are taken for one, with what lies between: a disk ignores
+/// what it has.
+const RANGES_MAX: usize = 1024;
 
 /// What is missing, and how far a pass has come.
 #[derive(Clone, Debug)]
@@ -28,6 +33,10 @@ pub(crate) struct Pursuit {
     lacking: BTreeMap<NodeId, (Index, bool)>,
     waiting: Waiting,
     deadline: Micros,
+    /// The next rest.
+    rest: Micros,
+    /// The fewest entries that were ever missing since more were.
+    fewest: u64,
     /// Turns with every pass, so that not always the same peer is asked first.
     turn: usize,
     /// What the last whole pass came to.
@@ -49,8 +58,8 @@ enum Outcome {
     Open,
     /// These did not say a word.
     Silent(BTreeSet<NodeId>),
-    /// Everybody has said that he does not have these.
-    Nowhere(Vec<Range>),
+    /// Each of these peers, and they were all, has said that he does not have these.
+    Nowhere(Vec<Range>, BTreeSet<NodeId>),
 }
 
 /// What is to be done.
@@ -70,6 +79,8 @@ impl Pursuit {
             lacking: BTreeMap::new(),
             waiting: Waiting::Nothing,
             deadline: Micros(0),
+            rest: REST_FIRST,
+            fewest: 0,
             turn: 0,
             outcome: Outcome::Open,
         };
@@ -80,21 +91,23 @@ impl Pursuit {
     /// This is all that is missing now.
     pub(crate) fn set_missing(&mut self, missing: Vec<Range>) {
         self.missing.clear();
-        self.miss(missing);
+        join(&mut self.missing, missing);
         self.waiting = Waiting::Nothing;
+        if self.missing_count() < self.fewest {
+            self.begin_anew();
+        }
     }
 
     /// This is missing as well.
     pub(crate) fn miss(&mut self, more: Vec<Range>) {
-        let mut all = std::mem::take(&mut self.missing);
-        all.extend(more);
-        all.sort_unstable();
-        for (first, last) in all {
-            match self.missing.last_mut() {
-                Some(known) if first <= known.1.next() => known.1 = known.1.max(last),
-                _ => self.missing.push((first, last)),
-            }
-        }
+        join(&mut self.missing, more);
+        self.begin_anew();
+    }
+
+    /// What was in vain before says nothing of what is missing now.
+    fn begin_anew(&mut self) {
+        self.fewest = self.missing_count();
+        self.rest = REST_FIRST;
     }
 
     /// The deadline has passed.
@@ -135,7 +148,9 @@ impl Pursuit {
             return false;
         }
         self.waiting = Waiting::Nothing;
-        if first != Some(asked.0) {
+        if first == Some(asked.0) {
+            self.outcome = Outcome::Open;
+        } else {
             let until = first.map_or(asked.1, Index::prev);
             self.lacking.insert(from.id, (until, true));
         }
@@ -144,18 +159,23 @@ impl Pursuit {
 
     /// What came was of no use: the next pass begins with another peer.
     pub(crate) fn rest(&mut self, now: Micros) {
-        self.turn += 1;
         self.passed.clear();
         self.lacking.clear();
+        self.put_off(now);
+    }
+
+    fn put_off(&mut self, now: Micros) {
+        self.turn += 1;
         self.waiting = Waiting::NextPass;
-        self.deadline = Micros(now.0 + REST.0);
+        self.deadline = Micros(now.0 + self.rest.0);
+        self.rest = Micros(2 * self.rest.0).min(REST_LONGEST);
     }
 
     /// What is next, if nothing is waited for.
     pub(crate) fn next(&mut self, peers: &[NodeRef], now: Micros) -> Next {
         while self.waiting == Waiting::Nothing {
             let Some((first, last)) = self.front() else {
-                self.end_pass(now);
+                self.end_pass(peers, now);
                 break;
             };
             self.lacking.retain(|_, (until, _)| *until >= first);
@@ -190,7 +210,7 @@ impl Pursuit {
         left.next()
     }
 
-    fn end_pass(&mut self, now: Micros) {
+    fn end_pass(&mut self, peers: &[NodeRef], now: Micros) {
         let passed = std::mem::take(&mut self.passed);
         let silent: BTreeSet<NodeId> = passed
             .iter()
@@ -200,11 +220,13 @@ impl Pursuit {
         self.outcome = match (passed.is_empty(), silent.is_empty()) {
             (true, _) => Outcome::Open,
             (false, false) => Outcome::Silent(silent),
-            (false, true) => Outcome::Nowhere(passed.into_iter().map(|(range, _)| range).collect()),
+            (false, true) => {
+                let ranges = passed.into_iter().map(|(range, _)| range);
+                let peers = peers.iter().map(|peer| peer.id);
+                Outcome::Nowhere(ranges.collect(), peers.collect())
+            }
         };
-        self.turn += 1;
-        self.waiting = Waiting::NextPass;
-        self.deadline = Micros(now.0 + REST.0);
+        self.put_off(now);
     }
 
     /// How many entries are missing.
@@ -221,12 +243,13 @@ impl Pursuit {
         }
     }
 
-    /// What nobody has, if everybody has said so.
-    pub(crate) fn nowhere(&self) -> Option<Vec<Range>> {
-        match &self.outcome {
-            Outcome::Nowhere(ranges) => Some(Self::new(ranges.clone()).missing),
-            _ => None,
-        }
+    /// What none of these peers has, if each of them has said so.
+    pub(crate) fn nowhere(&self, peers: &[NodeRef]) -> Option<Vec<Range>> {
+        let Outcome::Nowhere(ranges, asked) = &self.outcome else {
+            return None;
+        };
+        let all = peers.iter().all(|peer| asked.contains(&peer.id));
+        all.then(|| Self::new(ranges.clone()).missing)
     }
 
     /// A word for what the last pass came to, to tell a change.
@@ -234,7 +257,21 @@ impl Pursuit {
         match self.outcome {
             Outcome::Open => "open",
             Outcome::Silent(_) => "silent",
-            Outcome::Nowhere(_) => "nowhere",
+            Outcome::Nowhere(..) => "nowhere",
+        }
+    }
+}
+
+/// Adds ranges to some that are ascending and apart.
+pub(crate) fn join(ranges: &mut Vec<Range>, more: Vec<Range>) {
+    let mut all = std::mem::take(ranges);
+    all.extend(more);
+    all.sort_unstable();
+    for (first, last) in all {
+        let full = ranges.len() == RANGES_MAX;
+        match ranges.last_mut() {
+            Some(known) if full || first <= known.1.next() => known.1 = known.1.max(last),
+            _ => ranges.push((first, last)),
         }
     }
 }
@@ -280,14 +317,20 @@ mod tests {
         assert!(pursuit.answered(peer(2), range(8, 9), Some(Index(8))));
         pursuit.set_missing(vec![range(7, 7)]);
         assert_eq!(pursuit.next(&peers, NOW), Next::Wait);
-        assert_eq!(pursuit.nowhere(), Some(vec![range(7, 7)]));
+        assert_eq!(pursuit.nowhere(&peers), Some(vec![range(7, 7)]));
+        let more = [peer(2), peer(3), peer(4)];
+        assert_eq!(pursuit.nowhere(&more), None, "one was not asked");
         assert_eq!(pursuit.missing_count(), 1);
         // After a rest, others may have it.
-        pursuit.wake(Micros(REST.0 - 1));
+        pursuit.wake(Micros(REST_FIRST.0 - 1));
         assert_eq!(pursuit.next(&peers, NOW), Next::Wait);
-        pursuit.wake(REST);
-        assert_eq!(pursuit.next(&peers, REST), Next::Ask(peer(3), range(7, 7)));
+        pursuit.wake(REST_FIRST);
+        assert_eq!(
+            pursuit.next(&peers, REST_FIRST),
+            Next::Ask(peer(3), range(7, 7))
+        );
         assert!(pursuit.answered(peer(3), range(7, 7), Some(Index(7))));
+        assert_eq!(pursuit.nowhere(&peers), None, "one has it after all");
     }
 
     #[test]
@@ -303,7 +346,7 @@ mod tests {
             !pursuit.answered(peer(3), range(1, 4), Some(Index(1))),
             "too late"
         );
-        assert_eq!(pursuit.nowhere(), None);
+        assert_eq!(pursuit.nowhere(&peers), None);
         assert_eq!(pursuit.silent(), BTreeSet::from([NodeId(3)]));
         assert_eq!(pursuit.kind(), "silent");
     }
@@ -339,7 +382,7 @@ mod tests {
     fn without_peers_everything_is_nowhere() {
         let mut pursuit = Pursuit::new(vec![range(1, 4), range(9, 9)]);
         assert_eq!(pursuit.next(&[], NOW), Next::Wait);
-        assert_eq!(pursuit.nowhere(), Some(vec![range(1, 4), range(9, 9)]));
+        assert_eq!(pursuit.nowhere(&[]), Some(vec![range(1, 4), range(9, 9)]));
     }
 
     #[test]
@@ -349,6 +392,47 @@ mod tests {
         assert!(!pursuit.answered(peer(3), range(1, 4), Some(Index(1))));
         assert!(!pursuit.answered(peer(2), range(1, 3), Some(Index(1))));
         assert!(pursuit.answered(peer(2), range(1, 4), Some(Index(1))));
+    }
+
+    #[test]
+    fn rests_grow_while_nothing_comes_and_are_short_again_when_something_has() {
+        let peers = [peer(2)];
+        let mut pursuit = Pursuit::new(vec![range(1, 4)]);
+        let mut now = NOW;
+        let mut rests = Vec::new();
+        for _ in 0..7 {
+            assert_eq!(pursuit.next(&peers, now), Next::Ask(peer(2), range(1, 4)));
+            assert!(pursuit.answered(peer(2), range(1, 4), None));
+            assert_eq!(pursuit.next(&peers, now), Next::Wait);
+            rests.push(pursuit.deadline().0 - now.0);
+            now = pursuit.deadline();
+            pursuit.wake(now);
+        }
+        let in_ms = rests.iter().map(|rest| rest / 1000).collect::<Vec<_>>();
+        assert_eq!(in_ms, [50, 100, 200, 400, 800, 1000, 1000]);
+        // What was given and does not fit after all is no progress.
+        for (left, rest) in [(range(1, 4), 1_000_000), (range(3, 4), REST_FIRST.0)] {
+            pursuit.next(&peers, now);
+            assert!(pursuit.answered(peer(2), range(1, 4), Some(Index(1))));
+            pursuit.set_missing(vec![left]);
+            pursuit.rest(now);
+            assert_eq!(pursuit.deadline().0 - now.0, rest);
+            now = pursuit.deadline();
+            pursuit.wake(now);
+        }
+    }
+
+    #[test]
+    fn ranges_beyond_the_bound_are_taken_for_one() {
+        let apart = (0..2 * RANGES_MAX as u64).map(|at| range(1 + 3 * at, 1 + 3 * at));
+        let mut ranges = Vec::new();
+        join(&mut ranges, apart.collect());
+        assert_eq!(ranges.len(), RANGES_MAX);
+        let end = 6 * RANGES_MAX as u64 - 2;
+        assert_eq!(ranges.last(), Some(&range(3 * RANGES_MAX as u64 - 2, end)));
+        join(&mut ranges, vec![range(2, 3), range(end, end + 9)]);
+        assert_eq!(ranges[0], range(1, 4));
+        assert_eq!(ranges.last().unwrap().1, Index(end + 9));
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub(crate) const LINK_BYTES_MAX: usize = 32 << 20;
 pub(crate) const LINK_FRAMES_MAX: usize = 8;
 /// Answers to one peer's such questions that wait for the disk.
 pub(crate) const FINDS_MAX: usize = 8;
+/// How often a search for a peer's lost entries that met damage looks again what is sound there, and how
+/// long it waits before. Together less than the peer waits for the answer: half an answer would tell it
+/// that nobody has them.
+pub(crate) const FIND_LOOKS_MAX: usize = 20;
+pub(crate) const FIND_LOOK: Duration = Duration::from_millis(50);
 /// Bytes of entries after which a peer's frame is closed and the next begun.
 pub(crate) const PEER_FRAME_BYTES_TARGET: usize = 1 << 20;
 /// Reads of the log for one follower that wait for the disk.

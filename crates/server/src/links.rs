@@ -22,7 +22,10 @@ use tracing::{debug, info};
 
 use crate::{
     dialling::dial,
-    limits::{DIAL_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST},
+    limits::{
+        DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST,
+        REDIAL_LONGEST,
+    },
     member::node_ref,
     outbox::Outbox,
 };
@@ -364,25 +367,27 @@ async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>
 /// One answer after the other to a peer that has lost entries.
 async fn find_and_send(mut asked: mpsc::Receiver<Find>, outbox: Arc<Outbox>) {
     while let Some(Find { missing, log }) = asked.recv().await {
-        let find = move || match log {
-            Some(log) => log.placed(missing.first, missing.last),
-            None => Ok(Vec::new()),
-        };
-        let entries = match tokio::task::spawn_blocking(find).await {
-            Ok(Ok(entries)) => entries,
-            Ok(Err(error)) => {
-                debug!(group = missing.group.0, reason = %error, "nothing read for a peer's mending");
-                continue;
+        for _ in 0..FIND_LOOKS_MAX {
+            let log = log.clone();
+            let find = move || match log {
+                Some(log) => log.placed(missing.first, missing.last),
+                None => Ok(Vec::new()),
+            };
+            match tokio::task::spawn_blocking(find).await {
+                Ok(Ok(entries)) => {
+                    let mut pieces = Vec::new();
+                    let asked = missing;
+                    Found { asked, entries }.encode(&mut pieces);
+                    outbox.push_frame(pieces);
+                    break;
+                }
+                Ok(Err(error)) => {
+                    debug!(group = missing.group.0, reason = %error, "nothing read for a peer's mending");
+                    sleep(FIND_LOOK).await;
+                }
+                Err(_) => return,
             }
-            Err(_) => return,
-        };
-        let found = Found {
-            asked: missing,
-            entries,
-        };
-        let mut pieces = Vec::new();
-        found.encode(&mut pieces);
-        outbox.push_frame(pieces);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     walk::Walked,
 };
 
-/// Damaged stretches that one search for entries passes over.
+/// Stretches that one search for entries looks into; after so many in vain it does not know.
 const STRETCHES_MAX: usize = 16;
 
 /// Bytes of one read of a walk.
@@ -91,7 +91,8 @@ impl Log {
 
     /// The first committed and applied entries from `first` to at most `last` that are here, as many as
     /// one answer to a peer takes: everything before them in that range is not. Contiguous. What is
-    /// sound in a damaged segment is among them. May block on the disk.
+    /// sound in a damaged segment is among them. Damage that nobody knew of yet is an error and is looked
+    /// into: a moment later it is known what is sound there. May block on the disk.
     pub fn placed(&self, first: Index, last: Index) -> Result<Vec<PlacedEntry>, Error> {
         let mut next = first;
         for _ in 0..STRETCHES_MAX {
@@ -111,15 +112,22 @@ impl Log {
                 return Ok(Vec::new());
             }
             let found = self.placed_in(&stretch, (next, last));
-            match found {
-                Ok(found) if !found.is_empty() => return Ok(found),
-                Ok(_) => {}
-                Err(error) if error.is_damage() => {}
-                Err(error) => return Err(error),
+            match (found, stretch) {
+                (Ok(found), _) if !found.is_empty() => return Ok(found),
+                // It was found damaged just now: what is sound of it comes next.
+                (Ok(_), Stretch::Whole(_)) => continue,
+                (Ok(_), Stretch::Sound(..)) => {}
+                // What was sound in a damaged one and is no more, nobody can give.
+                (Err(error), Stretch::Sound(..)) if error.is_damage() => {}
+                (Err(error), _) => return Err(error),
             }
             next = stretch.last().next();
         }
-        Ok(Vec::new())
+        Err(Error::Gone {
+            what: "entries",
+            first: next.0,
+            last: last.0,
+        })
     }
 
     /// Entries up to it are committed and applied.

@@ -523,6 +523,28 @@ fn member_that_is_damaged_itself_gives_what_is_sound() {
 }
 
 #[test]
+fn member_that_meets_its_own_damage_does_not_say_that_it_has_nothing() {
+    let mut sound = grown();
+    let (path, at_byte) = position(&sound.disk, 20);
+    let (_, first, last) = segments(&sound.disk)
+        .into_iter()
+        .find(|(one, ..)| *one == path)
+        .unwrap();
+    assert!(first < 20 && 20 < last, "it has neighbours on both sides");
+    sound
+        .disk
+        .edit(&path, |bytes| bytes[at_byte + 70] ^= 1)
+        .unwrap();
+    let log = sound.storage.log(GROUP).unwrap();
+    let met = log.placed(Index(20), Index(last)).unwrap_err();
+    assert!(met.is_damage(), "{met}");
+    sound.hands.work();
+    let found = log.placed(Index(20), Index(last)).unwrap();
+    assert_eq!(found[0].entry.id.index, Index(21), "the rest is sound");
+    assert_eq!(log.placed(Index(20), Index(20)).unwrap(), []);
+}
+
+#[test]
 fn record_that_holds_frames_passes_for_none() {
     // Entry 2 holds a frame of entry 3 that never was.
     let forged = {

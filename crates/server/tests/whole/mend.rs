@@ -207,6 +207,33 @@ async fn damage_under_a_running_member_is_mended_when_somebody_reads_it() {
 }
 
 #[tokio::test]
+async fn what_a_damaged_peer_has_is_not_said_to_be_nowhere() {
+    let (mut cluster, topic) = settled().await;
+    for at in 0..3 {
+        cluster.start_member(at).await;
+    }
+    cluster.leader(&topic).await;
+    // The others find out about their own damage when they are asked.
+    for (at, number) in [(0, 29), (0, 30), (1, 29), (2, 30)] {
+        damage(&cluster, at, number);
+    }
+    let mut subscription = cluster
+        .operator(0)
+        .await
+        .subscribe(&topic, From::Earliest, Until::End)
+        .await;
+    let (read, _) = subscription.rest().await;
+    assert!(read.len() <= 29, "what is damaged is never delivered");
+    until("the member is whole", async || {
+        let told = status(&cluster, 0).await.recovering;
+        let stopped = told.iter().find(|told| told.contains("has stopped"));
+        assert_eq!(stopped, None, "each entry is on one of the others");
+        told.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_nobody_has_is_named_and_nothing_else_stops() {
     let (mut cluster, _) = settled().await;
     for at in 0..3 {
