@@ -1,6 +1,8 @@
 //! One group of this node: its Raft, and what its order means.
 
-use kontiki_raft::{Committed, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status};
+use kontiki_raft::{
+    Committed, Hard, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status,
+};
 use kontiki_wire::{Batch, GroupId, Offset, Refusal, Watermark};
 
 use crate::{
@@ -183,6 +185,11 @@ impl Group {
 
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         self.raft.next_deadline()
+    }
+
+    /// Term, vote and standing.
+    pub(crate) fn hard(&self) -> Hard {
+        self.raft.hard()
     }
 
     /// Whether this node may have forgotten promises in it.

@@ -2,7 +2,7 @@
 //! as if this replica were down: it is asked of its peers, one after the other, and what they have is
 //! handed to the disk, which says when the group is whole.
 
-use kontiki_raft::{NodeId, NodeRef};
+use kontiki_raft::{Hard, NodeId, NodeRef};
 use kontiki_wire::{Found, GroupId, Member, Missing, Refusal, Response};
 
 use crate::{
@@ -20,7 +20,9 @@ pub(crate) struct Mending {
     pursuit: Pursuit,
     /// What was found damaged, for people.
     damage: String,
-    /// Whether the disk had lost promises, too, when this node started.
+    /// Term, vote and standing, as they were when it ended.
+    pub(crate) hard: Hard,
+    /// Whether the disk had lost promises, too.
     pub(crate) forgot: bool,
     /// What was applied before, if the group was running in this life.
     resume: Option<Resume>,
@@ -40,6 +42,8 @@ pub(crate) struct Lost {
     pub(crate) missing: Vec<Range>,
     /// What was found damaged, for people.
     pub(crate) damage: String,
+    /// Term, vote and standing.
+    pub(crate) hard: Hard,
     /// Whether promises were lost, too.
     pub(crate) forgot: bool,
 }
@@ -51,6 +55,7 @@ impl Lost {
             group: boot.group,
             missing: boot.missing.clone(),
             damage: boot.damage.clone(),
+            hard: boot.boot.hard,
             forgot: boot.boot.forgot,
         })
     }
@@ -73,10 +78,10 @@ impl Broker {
             mending.pursuit.miss(missing);
             return self.go_on(now, id);
         }
-        let resume = match self.groups.remove(&id) {
+        let (hard, resume) = match self.groups.remove(&id) {
             Some(group) => {
                 self.check(|broker| broker.release(id));
-                Some(group.suspend(&mut self.outbox))
+                (group.hard(), Some(group.suspend(&mut self.outbox)))
             }
             None => {
                 if let Some(boot) = self.parked.get_mut(&id) {
@@ -90,6 +95,7 @@ impl Broker {
             group: id,
             missing,
             damage: what,
+            hard,
             forgot: false,
         };
         self.begin_mending(now, lost, resume);
@@ -102,6 +108,7 @@ impl Broker {
         let mending = Mending {
             pursuit: Pursuit::new(lost.missing),
             damage: lost.damage,
+            hard: lost.hard,
             forgot: lost.forgot,
             resume,
             storing: false,

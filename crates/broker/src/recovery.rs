@@ -1,7 +1,7 @@
 //! Groups in which this node may have forgotten promises: that all of them are when one is, and what is
 //! said of each: why, from whom it copies, and what it waits for.
 
-use kontiki_raft::{Input, Membership, Micros, NodeId, Status};
+use kontiki_raft::{Hard, Index, Input, Membership, Micros, NodeId, Persist, Status, WriteSeq};
 use kontiki_wire::GroupId;
 
 use crate::{broker::Broker, input::Now};
@@ -11,13 +11,33 @@ const SENTENCES_MAX: usize = 16;
 
 impl Broker {
     /// One group was found to have lost what was durable: all of them share the journal that kept it, and
-    /// a vote that it has lost nobody else can tell of.
+    /// a vote that it has lost nobody else can tell of. Of those that are no Rafts now the disk is told
+    /// here, so that whoever starts them later knows.
     pub(crate) fn forget(&mut self, now: Now) {
-        for mending in self.mending.values_mut() {
-            mending.forgot = true;
+        let mut idle = Vec::new();
+        for (id, mending) in &mut self.mending {
+            if !std::mem::replace(&mut mending.forgot, true) {
+                idle.push((*id, mending.hard));
+            }
         }
-        for boot in self.parked.values_mut() {
-            boot.boot.forgot = true;
+        for (id, boot) in &mut self.parked {
+            if !std::mem::replace(&mut boot.boot.forgot, true) {
+                idle.push((*id, boot.boot.hard));
+            }
+        }
+        for (id, hard) in idle.into_iter().filter(|(_, hard)| !hard.recovering) {
+            let persist = Persist {
+                // No Raft waits for it.
+                seq: WriteSeq(0),
+                hard: Some(Hard {
+                    recovering: true,
+                    ..hard
+                }),
+                truncate_from: None,
+                append: Vec::new(),
+                commit: Index(0),
+            };
+            self.outbox.persist(id, persist);
         }
         self.feed_all(now, &Input::Forgot);
     }

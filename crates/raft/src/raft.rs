@@ -281,6 +281,12 @@ impl Raft {
         role.into_iter().chain(handover).min()
     }
 
+    /// Term, vote and standing, as they are or are about to be on the disk.
+    #[must_use]
+    pub fn hard(&self) -> Hard {
+        self.hard
+    }
+
     /// What it is.
     #[must_use]
     pub fn role(&self) -> Role {

@@ -43,6 +43,8 @@
 //! which a log like the leader's only grows. If it has, nothing follows. From then on it is as above; it asks
 //! for the way back once its disk says that it is recovering, for whoever has asked is no longer suspected.
 //!
+//! What lies before the leader's base it is not told of: there the leader has no term left to name.
+//!
 //! What it does before it is told, nobody prevents. For an election timeout after its start it gives no
 //! vote, and a leader that lives has told it by then. If there is none, or one that was elected since and so
 //! has heard nothing from it, it votes and acknowledges as if it were whole: then an entry may be lost whose

@@ -72,6 +72,46 @@ fn one_group_that_is_told_that_it_forgot_makes_all_of_them_recover() {
 }
 
 #[test]
+fn groups_that_are_no_rafts_are_told_on_the_disk_that_they_forgot() {
+    let create = |name, seq| command(seq, &create_command(name, &[2, 1]));
+    let born = vec![
+        entry(1, Kind::Noop, Bytes::new()),
+        create("a", 2),
+        create("b", 3),
+    ];
+    let mut own = boot(0, born);
+    own.boot.commit = Index(2);
+    let mut damaged = boot(1, Vec::new());
+    damaged.missing = vec![(Index(1), Index(2))];
+    damaged.boot.hard.term = Term(4);
+    let mut parked = boot(2, Vec::new());
+    parked.boot.hard.term = Term(5);
+    let mut hand = Hand::new(settings(3), vec![own, damaged, parked]).unwrap();
+    let vouched = Input::Peer {
+        from: node(2),
+        messages: vec![GroupMessage {
+            group: GroupId::CLUSTER,
+            message: Message {
+                term: Term(1),
+                body: Body::Vouched {
+                    had: LogId {
+                        term: Term(1),
+                        index: Index(9),
+                    },
+                },
+            },
+        }],
+    };
+    hand.give(appended(0, 3, Vec::new()));
+    hand.give(vouched);
+    for (group, term) in [(1, 4), (2, 5)] {
+        let hard = hand.on_disk(GroupId(group)).boot.hard;
+        assert!(hard.recovering, "group {group}");
+        assert_eq!(hard.term, Term(term), "group {group}");
+    }
+}
+
+#[test]
 fn nobody_says_that_there_is_no_topic_before_it_has_heard_a_leader() {
     let topic = || Request::Topic {
         name: "a".parse().unwrap(),
