@@ -155,6 +155,7 @@ impl Broker {
                 batch,
             } => self.append(stream, group, &batch),
             Input::Request { ticket, request } => self.request(now, ticket, request),
+            Input::Command { ticket, command } => self.agree(now, ticket, &command),
             Input::Asked { from, missing } => self.outbox.find(from, missing),
             Input::Found { from, found } => self.found(now, from, found),
             Input::Damaged {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Boot, Index, LogId, Micros, NodeId, NodeRef};
-use kontiki_wire::{Batch, Found, GroupId, GroupMessage, Missing, Request};
+use kontiki_wire::{Batch, ClusterCommand, Found, GroupId, GroupMessage, Missing, Request};
 
 /// The two clocks of the host, read once for each turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,6 +73,14 @@ pub enum Input {
         ticket: Ticket,
         /// What is asked.
         request: Request,
+    },
+    /// Have the cluster's own group agree on a command of those that members ask for themselves. Answered by
+    /// exactly one [`crate::Effect::Respond`].
+    Command {
+        /// Where the response goes.
+        ticket: Ticket,
+        /// What is to be agreed on.
+        command: ClusterCommand,
     },
     /// The writes up to and including this one are durable.
     Persisted {

@@ -51,6 +51,20 @@ impl Broker {
                 why: "this is not answered by whoever decides".to_owned(),
             }),
         };
+        self.come_to(ticket, outcome);
+    }
+
+    /// Takes a command of this member's own.
+    pub(crate) fn agree(&mut self, now: Now, ticket: Ticket, command: &ClusterCommand) {
+        self.check(|broker| broker.tickets.open(ticket));
+        let outcome = match self.tickets.count() > TICKETS_MAX {
+            true => Err(Refusal::Busy),
+            false => self.command(now, ticket, command, None),
+        };
+        self.come_to(ticket, outcome);
+    }
+
+    fn come_to(&mut self, ticket: Ticket, outcome: Result<Outcome, Refusal>) {
         let response = match outcome {
             Ok(Outcome::Waits) => return,
             Ok(Outcome::Answered(response)) => response,

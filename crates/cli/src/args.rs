@@ -10,8 +10,8 @@ use crate::{
     logging::{self, LogFormat},
     output::Output,
     verbs::{
-        append, bench, cert, cluster, completion, context, dev, init, leader, read, serve, sim,
-        topic, verify,
+        append, bench, cert, cluster, completion, context, dev, init, join, leader, login, member,
+        read, serve, sim, token, topic, verify,
     },
 };
 
@@ -70,7 +70,20 @@ pub(crate) enum Command {
     Init(init::Args),
     /// Run one member of a cluster
     Serve(serve::Args),
-    /// Make, list, describe or delete topics
+    /// Become a member of a cluster that serves, with a token
+    Join(join::Args),
+    /// Make tokens, with which others join or log in
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Become a client of a cluster, with a token
+    Login(login::Args),
+    /// List members, remove or replace them, and see what they keep
+    #[command(subcommand)]
+    Member(member::Verb),
+    /// Take the topics of a member away for a while
+    #[command(subcommand)]
+    Node(member::NodeVerb),
+    /// Make, list, describe, edit or delete topics
     #[command(subcommand)]
     Topic(topic::Verb),
     /// Append records to a topic, one a line
@@ -116,7 +129,12 @@ impl Cli {
 /// Does what was asked.
 pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exit, Failure> {
     // A member's log is a matter of its configuration too.
-    if !matches!(command, Command::Serve(_)) {
+    let serves = match &command {
+        Command::Serve(_) => true,
+        Command::Join(args) => args.serves(),
+        _ => false,
+    };
+    if !serves {
         logging::start(
             invocation.log.as_deref().unwrap_or("error"),
             LogFormat::Text,
@@ -126,6 +144,11 @@ pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exi
         Command::Dev(args) => dev::run(args, invocation).await,
         Command::Init(args) => init::run(args, invocation),
         Command::Serve(args) => serve::run(args, invocation).await,
+        Command::Join(args) => join::run(args, invocation).await,
+        Command::Token(verb) => token::run(verb, invocation).await,
+        Command::Login(args) => login::run(args, invocation).await,
+        Command::Member(verb) => member::run(verb, invocation).await,
+        Command::Node(verb) => member::run_node(verb, invocation).await,
         Command::Topic(verb) => topic::run(verb, invocation).await,
         Command::Append(args) => append::run(args, invocation).await,
         Command::Read(args) => read::run(args, invocation).await,

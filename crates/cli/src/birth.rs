@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kontiki_client::{ClusterId, Context};
 use kontiki_server::{
     BirthError,
-    birth::{MemberSpec, birth_cluster},
+    birth::{Birth, MemberSpec, birth_alone, birth_cluster},
 };
 
 use crate::exit::Failure;
@@ -34,6 +34,24 @@ pub(crate) fn birth(
     let dir = std::path::absolute(dir)
         .map_err(|error| Failure::new(format!("cannot find {}: {error}", dir.display())))?;
     let born = birth_cluster(&dir, members, auto_create)?;
+    let context_file = dir.join("context.toml");
+    write_contexts(born, name, context_file)
+}
+
+/// Makes a cluster of one in `dir`, which is the member's own folder; the context is called like it.
+pub(crate) fn birth_of_one(
+    dir: &Path,
+    member: &MemberSpec,
+    auto_create: bool,
+) -> Result<Born, Failure> {
+    let dir = std::path::absolute(dir)
+        .map_err(|error| Failure::new(format!("cannot find {}: {error}", dir.display())))?;
+    let born = birth_alone(&dir, member, auto_create)?;
+    let context_file = dir.join("context.toml");
+    write_contexts(born, &member.name, context_file)
+}
+
+fn write_contexts(born: Birth, name: &str, context_file: PathBuf) -> Result<Born, Failure> {
     let operator = &born.operator_dir;
     let context = Context {
         name: name.to_owned(),
@@ -47,7 +65,6 @@ pub(crate) fn birth(
         key: operator.join("operator.key"),
         ca: operator.join("node-ca.pem"),
     };
-    let context_file = dir.join("context.toml");
     context.save(&context_file)?;
     context.save(operator.join("context.toml"))?;
     let names = born.members.iter().map(|member| member.name.clone());

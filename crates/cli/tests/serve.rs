@@ -2,44 +2,8 @@
 
 mod shell;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-};
-
 use rustix::process::Signal;
-use shell::{Said, Shell, dev::Process, own_address};
-
-/// A member that runs. Killed when it is dropped.
-struct Serving(Child);
-
-#[allow(clippy::unwrap_used, reason = "a test's helper")]
-impl Serving {
-    #[track_caller]
-    fn start(shell: &Shell, words: &[&str], ready: &str) -> Self {
-        let mut child = shell.command(words).stdout(Stdio::null()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        assert!(
-            log.any(|line| line.unwrap().contains(ready)),
-            "it is not ready"
-        );
-        // What it says later is read, so that it can go on.
-        std::thread::spawn(move || log.for_each(drop));
-        Self(child)
-    }
-
-    fn end(&mut self, signal: Signal) -> Option<i32> {
-        Process::find(self.0.id()).signal(signal);
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use shell::{Said, Shell, own_address, serving::Serving};
 
 fn init(shell: &Shell, folder: &str, address: &str) -> Said {
     let member = format!("n1@{address}");

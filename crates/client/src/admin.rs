@@ -19,7 +19,7 @@ const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
 /// Administration of the cluster. Every call ends within the client's deadline.
 #[derive(Clone)]
 pub struct Admin {
-    routing: Arc<Routing>,
+    pub(crate) routing: Arc<Routing>,
     deadline: Duration,
 }
 
@@ -178,11 +178,11 @@ impl Admin {
         verify(&self.routing, &listed, progress).await
     }
 
-    fn until(&self) -> Instant {
+    pub(crate) fn until(&self) -> Instant {
         Instant::now() + self.deadline
     }
 
-    async fn ask_leader(
+    pub(crate) async fn ask_leader(
         &self,
         topic: Option<&TopicName>,
         request: &Request,
@@ -193,7 +193,7 @@ impl Admin {
             .map_err(|Unanswered { why, maybe_done }| self.no_answer(why, maybe_done))
     }
 
-    fn no_answer(&self, why: NoRoute, may_have_happened: bool) -> AdminError {
+    pub(crate) fn no_answer(&self, why: NoRoute, may_have_happened: bool) -> AdminError {
         let unavailable = |no_answer: NoAnswer| AdminError::Unavailable {
             waited_ms: self.deadline.as_millis() as u64,
             last: no_answer.why,
@@ -215,7 +215,7 @@ impl fmt::Debug for Admin {
 }
 
 /// An answer that is none.
-fn refused(response: Response) -> AdminError {
+pub(crate) fn refused(response: Response) -> AdminError {
     match response {
         Response::Refused(Refusal::NoSuchTopic { name }) => AdminError::NoSuchTopic { topic: name },
         Response::Refused(Refusal::NoSuchMember { name, known }) => AdminError::NoSuchMember {

@@ -14,6 +14,7 @@ use crate::context::{Context, ContextError, LIKENESS_MIN};
 ///
 /// ```text
 /// $XDG_CONFIG_HOME/kontiki/contexts/NAME.toml   one for each cluster; ~/.config without the variable
+/// $XDG_CONFIG_HOME/kontiki/identities/NAME/     what a client shows that got its certificate by a token
 /// $XDG_CONFIG_HOME/kontiki/default              the name of the one that is meant unless one is named
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -144,6 +145,13 @@ impl Contexts {
     pub fn remove(&self, name: &str) -> Result<(), ContextError> {
         let path = self.named(name)?;
         fs::remove_file(&path).map_err(|error| unwritable(&path, &error))
+    }
+
+    /// Where the certificate and the key of a client of this name are kept, beside the contexts; it need not
+    /// exist.
+    pub fn identity_folder(&self, name: &str) -> Result<PathBuf, ContextError> {
+        check_name(name)?;
+        Ok(self.folder.join("identities").join(name))
     }
 
     /// Whether this file is one of those kept here.

@@ -25,6 +25,8 @@ pub struct ClusterStatus {
     pub members: Vec<MemberHealth>,
     /// The topics, by name.
     pub topics: Vec<TopicHealth>,
+    /// What the cluster works on because members came or went, and what it waits for, in sentences.
+    pub placing: Vec<String>,
 }
 
 /// One member.
@@ -39,6 +41,8 @@ pub struct MemberHealth {
     pub address: String,
     /// `up`, `down` or `recovering`.
     pub state: String,
+    /// What the cluster is to do with it: `active`, `draining` or `leaving`.
+    pub standing: String,
     /// Whether it counts in the cluster's own group.
     pub voter: bool,
     /// Seconds since it started, if it answered.
@@ -66,6 +70,10 @@ pub struct TopicHealth {
     pub next_offset: Offset,
     /// Its replicas.
     pub replicas: Vec<ReplicaHealth>,
+    /// The names of those who are to keep it, while they are others than those who do.
+    pub wanted: Vec<String>,
+    /// What it waits for until they do.
+    pub waits: Option<String>,
 }
 
 /// One replica of a topic.
@@ -115,6 +123,10 @@ impl ClusterStatus {
                     .to_owned(),
             );
         }
+        let waits = council.and_then(|council| council.waits.clone());
+        let waits = waits.map(|why| format!("the cluster's own group: {why}"));
+        let placing = said.values().flatten().flat_map(|status| &status.placing);
+        let placing = waits.into_iter().chain(placing.cloned()).collect();
         let Metadata { members, topics } = &listed.known;
         let mut members: Vec<_> = members
             .iter()
@@ -141,6 +153,7 @@ impl ClusterStatus {
             leader: council.and_then(|council| council.leader.clone()),
             members,
             topics,
+            placing,
         }
     }
 }
@@ -148,6 +161,7 @@ impl ClusterStatus {
 const UP: &str = "up";
 const DOWN: &str = "down";
 const RECOVERING: &str = "recovering";
+const LEARNER: &str = "learner";
 
 /// Whether it is the leader's, who alone knows all replicas. Others list their own at most.
 fn is_leaders(group: &GroupStatus) -> bool {
@@ -208,7 +222,8 @@ fn member_health(
         .filter(|council| is_leaders(council))
         .map(|council| {
             let mut replicas = council.replicas.iter();
-            replicas.any(|replica| replica.name == *name && replica.state != RECOVERING)
+            let counts = |state: &str| state != RECOVERING && state != LEARNER;
+            replicas.any(|replica| replica.name == *name && counts(&replica.state))
         });
     let voter = state != RECOVERING && listed.unwrap_or(true);
     MemberHealth {
@@ -216,6 +231,7 @@ fn member_health(
         id: info.id,
         address: info.address.clone(),
         state: state.to_owned(),
+        standing: info.standing.to_string(),
         voter,
         up_seconds,
     }
@@ -262,6 +278,8 @@ fn topic_health(
         first_offset: group.map_or(info.first, |group| group.first),
         next_offset: group.map_or(info.next, |group| group.next),
         replicas,
+        wanted: group.map_or_else(Vec::new, |group| group.wanted.clone()),
+        waits: group.and_then(|group| group.waits.clone()),
     }
 }
 

@@ -2,19 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use kontiki_transport::{Authority, Identity, Issued, Role};
-use kontiki_wire::{ClusterId, MemberInfo, limits::MEMBERS_MAX};
+use kontiki_transport::{Credentials, Identity, Issued, JoinKey, Role};
+use kontiki_wire::{
+    ClusterId, MemberInfo, Welcome,
+    limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX},
+};
 
 use crate::{
+    authorities::{self, Authorities},
     error::BirthError,
-    member::{MemberFile, sync},
+    limits::LEAF_VALID,
+    member::{Joined, MEMBER_FILE, MemberFile, sync, write_durably},
+    papers::{PRIVATE, PUBLIC, failed, make_dir, write, write_issued},
 };
 
 /// A member to be born.
@@ -55,18 +58,10 @@ pub fn birth_cluster(
         .iter()
         .map(|member| dir.join(&member.name))
         .collect();
-    for path in member_dirs.iter().chain([&ca_dir, &operator_dir]) {
-        // A dangling link counts as something in the way too.
-        if path.symlink_metadata().is_ok() {
-            return Err(BirthError::Exists(path.clone()));
-        }
-    }
+    refuse_existing(member_dirs.iter().chain([&ca_dir, &operator_dir]))?;
 
     let cluster = ClusterId(u128::from_le_bytes(random()?));
-    let authorities = Authorities {
-        nodes: Authority::new(&format!("kontiki nodes of {cluster}"), AUTHORITY_VALID)?,
-        clients: Authority::new(&format!("kontiki clients of {cluster}"), AUTHORITY_VALID)?,
-    };
+    let authorities = Authorities::new(cluster)?;
     let mut infos = Vec::new();
     for (member, id) in members.iter().zip(1..) {
         infos.push(MemberInfo {
@@ -86,6 +81,7 @@ pub fn birth_cluster(
             auto_create,
             started: false,
             members: infos.clone(),
+            joined: None,
         };
         authorities.write_member(member_dir, &file)?;
     }
@@ -103,46 +99,18 @@ pub fn birth_cluster(
     })
 }
 
-/// Who signs certificates of the cluster.
-struct Authorities {
-    nodes: Authority,
-    clients: Authority,
-}
-
 impl Authorities {
-    fn write(&self, dir: &Path) -> Result<(), BirthError> {
+    fn write_member(&self, dir: &Path, file: &MemberFile) -> Result<(), BirthError> {
         make_dir(dir)?;
-        for (name, authority) in [("node-ca", &self.nodes), ("client-ca", &self.clients)] {
-            let certificate = authority.certificate_pem();
-            write(&dir.join(format!("{name}.pem")), certificate, PUBLIC)?;
-            write(
-                &dir.join(format!("{name}.key")),
-                authority.key_pem(),
-                PRIVATE,
-            )?;
-        }
-        Ok(())
+        self.write_certs_of(&dir.join("certs"), file)?;
+        file.save(dir).map_err(|source| failed(dir, source))
     }
 
-    fn write_member(&self, dir: &Path, file: &MemberFile) -> Result<(), BirthError> {
-        let issued = self
-            .nodes
-            .issue(&identity(file.cluster, Role::Node, &file.name), LEAF_VALID)?;
-        let certs = dir.join("certs");
-        make_dir(dir)?;
-        make_dir(&certs)?;
-        write_issued(&certs, "node", &issued)?;
-        write(
-            &certs.join("node-ca.pem"),
-            self.nodes.certificate_pem(),
-            PUBLIC,
-        )?;
-        write(
-            &certs.join("client-ca.pem"),
-            self.clients.certificate_pem(),
-            PUBLIC,
-        )?;
-        file.save(dir).map_err(|source| failed(dir, source))
+    fn write_certs_of(&self, certs: &Path, file: &MemberFile) -> Result<(), BirthError> {
+        let identity = identity(file.cluster, Role::Node, &file.name);
+        let issued = self.nodes.issue(&identity, LEAF_VALID)?;
+        let roots = (self.nodes.certificate_pem(), self.clients.certificate_pem());
+        write_certs(certs, &issued, roots)
     }
 
     fn write_operator(&self, dir: &Path, cluster: ClusterId) -> Result<(), BirthError> {
@@ -156,6 +124,155 @@ impl Authorities {
             PUBLIC,
         )
     }
+}
+
+/// Makes a cluster of one in `dir`, which is the member's own: with the authorities in `ca/`, so that it can
+/// let others join, and the operator's in `operator/`. Refuses if `dir` holds any of it already.
+pub fn birth_alone(
+    dir: &Path,
+    member: &MemberSpec,
+    auto_create: bool,
+) -> Result<Birth, BirthError> {
+    check(std::slice::from_ref(member))?;
+    let (ca, operator_dir) = (dir.join(authorities::FOLDER), dir.join("operator"));
+    refuse_existing([
+        &ca,
+        &operator_dir,
+        &dir.join("certs"),
+        &dir.join(MEMBER_FILE),
+    ])?;
+    let cluster = ClusterId(u128::from_le_bytes(random()?));
+    let authorities = Authorities::new(cluster)?;
+    let info = MemberInfo {
+        id: 1,
+        incarnation: u64::from_le_bytes(random()?),
+        name: member.name.clone(),
+        address: member.address.clone(),
+        peer_address: member.peer_address.clone(),
+        signs: true,
+        ..MemberInfo::default()
+    };
+    let file = MemberFile {
+        cluster,
+        name: member.name.clone(),
+        auto_create,
+        started: false,
+        members: vec![info.clone()],
+        joined: None,
+    };
+    if !dir.is_dir() {
+        make_dir(dir)?;
+    }
+    authorities.write(&ca)?;
+    authorities.write_operator(&operator_dir, cluster)?;
+    authorities.write_certs_of(&dir.join("certs"), &file)?;
+    // The last: a folder with it is a whole member's.
+    file.save(dir).map_err(|source| failed(dir, source))?;
+    for path in [&ca, &operator_dir, &dir.join("certs"), dir] {
+        sync(path).map_err(|source| failed(path, source))?;
+    }
+    Ok(Birth {
+        cluster,
+        members: vec![info],
+        member_dirs: vec![dir.to_owned()],
+        operator_dir,
+    })
+}
+
+/// The key with which a member in `dir` asks to be let in: the one that it asked with before, if it was
+/// interrupted, or a new one. Refuses a folder that is a member's already.
+pub fn key_to_join(dir: &Path) -> Result<JoinKey, BirthError> {
+    refuse_existing([&dir.join(MEMBER_FILE)])?;
+    let certs = dir.join("certs");
+    let path = certs.join("node.key");
+    match fs::read_to_string(&path) {
+        Ok(pem) => {
+            return JoinKey::from_pem(&pem).map_err(|error| {
+                BirthError::Members(format!(
+                    "{}: {error}; remove it to begin anew",
+                    path.display()
+                ))
+            });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&path, error)),
+    }
+    for path in [dir, &certs] {
+        if !path.is_dir() {
+            make_dir(path)?;
+        }
+    }
+    let key = JoinKey::generate()?;
+    // A key that is there is whole.
+    let fresh = certs.join("node.key.new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&fresh, error)),
+        _ => write(&fresh, &key.pem(), PRIVATE)?,
+    }
+    fs::rename(&fresh, &path).map_err(|source| failed(&path, source))?;
+    for path in [&certs, dir] {
+        sync(path).map_err(|source| failed(path, source))?;
+    }
+    Ok(key)
+}
+
+/// Makes the folder of a member that a cluster has let in: what it was told, beside the key of
+/// [`key_to_join`]. The folder is a member's when this is done; done again
+/// after an interruption, it is the same.
+pub fn settle(dir: &Path, welcome: &Welcome, node_roots_pem: &str) -> Result<(), BirthError> {
+    let Some(birth) = &welcome.birth else {
+        return Err(BirthError::Members(
+            "the cluster has let in a client, and no member".to_owned(),
+        ));
+    };
+    let certs = dir.join("certs");
+    let key = certs.join("node.key");
+    let key = fs::read_to_string(&key).map_err(|source| failed(&key, source))?;
+    let (leaf, client_roots) = (&welcome.certificate, &welcome.client_roots);
+    Credentials::from_pem(leaf, &key, node_roots_pem, client_roots)?.check_chain()?;
+    for (name, text) in [
+        ("node.pem", &*welcome.certificate),
+        ("node-ca.pem", node_roots_pem),
+        ("client-ca.pem", &*welcome.client_roots),
+    ] {
+        write_durably(&certs, name, text.as_bytes()).map_err(|source| failed(&certs, source))?;
+    }
+    let me = birth.me.clone();
+    let mut known = welcome.members.clone();
+    known.retain(|member| member.id != me.id);
+    known.push(me.clone());
+    known.sort_by_key(|member| member.id);
+    let file = MemberFile {
+        cluster: welcome.cluster,
+        name: me.name.clone(),
+        auto_create: birth.auto_create,
+        started: false,
+        members: birth.founders.clone(),
+        joined: Some(Joined { me, known }),
+    };
+    file.save(dir).map_err(|source| failed(dir, source))
+}
+
+/// What a member shows, and the roots that it trusts: nodes', clients'.
+fn write_certs(
+    certs: &Path,
+    issued: &Issued,
+    (node_roots, client_roots): (&str, &str),
+) -> Result<(), BirthError> {
+    make_dir(certs)?;
+    write_issued(certs, "node", issued)?;
+    write(&certs.join("node-ca.pem"), node_roots, PUBLIC)?;
+    write(&certs.join("client-ca.pem"), client_roots, PUBLIC)
+}
+
+fn refuse_existing<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), BirthError> {
+    for path in paths {
+        // A dangling link counts as something in the way too.
+        if path.symlink_metadata().is_ok() {
+            return Err(BirthError::Exists(path.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check(members: &[MemberSpec]) -> Result<(), BirthError> {
@@ -183,11 +300,7 @@ fn check(members: &[MemberSpec]) -> Result<(), BirthError> {
             return refuse(format!("two members are named {name:?}"));
         }
         for address in [&member.address, &member.peer_address] {
-            let port = address.rsplit_once(':').and_then(|(host, port)| {
-                (!host.is_empty()).then_some(())?;
-                port.parse::<u16>().ok()
-            });
-            if port.is_none_or(|port| port == 0) {
+            if !is_address(address) {
                 return refuse(format!(
                     "{name}: an address is a host and a port, such as 10.0.0.1:7400, not {address:?}"
                 ));
@@ -198,6 +311,15 @@ fn check(members: &[MemberSpec]) -> Result<(), BirthError> {
         }
     }
     Ok(())
+}
+
+/// Whether others can dial it: a host and a port.
+pub(crate) fn is_address(address: &str) -> bool {
+    let port = address.rsplit_once(':').and_then(|(host, port)| {
+        (!host.is_empty()).then_some(())?;
+        port.parse::<u16>().ok()
+    });
+    address.len() <= ADDRESS_BYTES_MAX && port.is_some_and(|port| port > 0)
 }
 
 fn identity(cluster: ClusterId, role: Role, name: &str) -> Identity {
@@ -213,47 +335,3 @@ fn random<const N: usize>() -> Result<[u8; N], BirthError> {
     getrandom::fill(&mut bytes).map_err(BirthError::Randomness)?;
     Ok(bytes)
 }
-
-fn make_dir(path: &Path) -> Result<(), BirthError> {
-    let parent = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(parent)
-        .and_then(|()| DirBuilder::new().mode(0o700).create(path))
-        .map_err(|source| failed(path, source))
-}
-
-fn write_issued(dir: &Path, name: &str, issued: &Issued) -> Result<(), BirthError> {
-    write(
-        &dir.join(format!("{name}.pem")),
-        &issued.certificate_pem,
-        PUBLIC,
-    )?;
-    write(&dir.join(format!("{name}.key")), &issued.key_pem, PRIVATE)
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), BirthError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(|source| failed(path, source))
-}
-
-fn failed(path: &Path, source: io::Error) -> BirthError {
-    if source.kind() == io::ErrorKind::AlreadyExists {
-        return BirthError::Exists(path.to_owned());
-    }
-    BirthError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-const PUBLIC: u32 = 0o644;
-const PRIVATE: u32 = 0o600;
-const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-const LEAF_VALID: Duration = Duration::from_secs(365 * 24 * 3600);

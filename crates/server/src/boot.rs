@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{info, warn};
 
 use crate::{
+    authorities::Authorities,
     clock::Clock,
     config::Config,
     error::StartError,
@@ -32,6 +33,8 @@ pub(crate) struct Booted {
     /// What storage tells, through a queue that never blocks its threads.
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) broker: Broker,
+    /// What it signs with, if it does.
+    pub(crate) authorities: Option<Authorities>,
 }
 
 /// Makes it from the member's directory. What can be refused without touching the disk is refused
@@ -40,6 +43,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let mut member = MemberFile::load(&config.dir)?;
     check_advertised(config, &member)?;
     let credentials = credentials(&config.dir, &member)?;
+    let authorities = Authorities::of_member(&config.dir, config.ca.as_deref(), &credentials)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
     let data = DataDir::of(&config.dir, &member)?;
     let (storage, recovered, events) = open_storage(config, &data, member.started).await?;
@@ -63,6 +67,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
         storage,
         events,
         broker,
+        authorities,
     })
 }
 
@@ -331,6 +336,7 @@ mod tests {
                 peer_address: "10.0.0.1:7401".to_owned(),
                 ..MemberInfo::default()
             }],
+            joined: None,
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Config {
     pub limits: Limits,
     /// How large files are.
     pub storage: StorageConfig,
+    /// The folder with the cluster's authorities and their keys, if this member is to sign with them. Without
+    /// it: `ca` in its own folder, if there are keys in that.
+    pub ca: Option<PathBuf>,
 }
 
 /// What is logged, and how.
@@ -119,6 +122,7 @@ impl Config {
             log: LogConfig::default(),
             limits: Limits::default(),
             storage: StorageConfig::default(),
+            ca: None,
         }
     }
 
@@ -176,6 +180,8 @@ impl Config {
             log: file.log,
             limits,
             storage: file.storage,
+            // A relative one is meant from where it is written.
+            ca: file.ca.dir.map(|ca| dir.join(ca)),
         })
     }
 }
@@ -228,6 +234,13 @@ struct File {
     limits: Limits,
     #[serde(default)]
     storage: StorageConfig,
+    #[serde(default)]
+    ca: CaSection,
+}
+
+#[derive(Default, Deserialize)]
+struct CaSection {
+    dir: Option<PathBuf>,
 }
 
 const FILE: &str = "kontiki.toml";
@@ -240,6 +253,7 @@ const KEYS: &[&str] = &[
     "log",
     "limits",
     "storage",
+    "ca",
 ];
 
 const TABLES: &[(&str, &[&str])] = &[
@@ -256,6 +270,7 @@ const TABLES: &[(&str, &[&str])] = &[
         "storage",
         &["storage.journal_file_bytes", "storage.segment_bytes"],
     ),
+    ("ca", &["ca.dir"]),
 ];
 
 #[cfg(test)]
@@ -279,7 +294,8 @@ mod tests {
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
              [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
-             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\n",
+             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\n\
+             [ca]\ndir = 'keys'\n",
         )
         .unwrap();
         assert_eq!(config.listen, Some("0.0.0.0:1".parse().unwrap()));
@@ -293,6 +309,7 @@ mod tests {
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
+        assert_eq!(config.ca.as_deref(), Some(Path::new("n1/keys")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kontiki_broker::{Broker, Effect, Input, Members};
 use kontiki_raft::{NodeRef, Role};
 use kontiki_storage::{Event, Storage};
-use kontiki_wire::{GroupId, MemberStatus};
+use kontiki_wire::{GroupId, MemberStatus, Token, TokenId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
@@ -48,6 +48,8 @@ pub(crate) struct Inputs {
 pub(crate) enum Order {
     /// What the member knows of itself.
     Status(oneshot::Sender<MemberStatus>),
+    /// A token, if it is known here.
+    Token(TokenId, oneshot::Sender<Option<Token>>),
     /// Seek no leadership any more.
     Retire,
     /// End.
@@ -98,6 +100,11 @@ impl Driver {
                 }
                 Wake::Order(Order::Stop) => return (self.storage, Ok(())),
                 Wake::Order(Order::Retire) => inputs.push(Input::Retire),
+                Wake::Order(Order::Token(id, asker)) => {
+                    let tokens = &self.broker.cluster().tokens;
+                    let found = tokens.iter().find(|token| token.id == id);
+                    let _ = asker.send(found.cloned());
+                }
                 Wake::Order(Order::Status(asker)) => {
                     // An asker that has gone needs no answer.
                     let _ = asker.send(self.broker.status(self.clock.now()));
@@ -220,6 +227,8 @@ impl Driver {
             }
             Effect::Mend { group, entries } => self.storage.mend(group, entries),
             Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
+            // Who was known when this member joined is of more use than who was before.
+            Effect::Members(members) if members.next < self.members.borrow().next => {}
             Effect::Members(members) => {
                 let names: Vec<_> = members.list.iter().map(|member| &member.name).collect();
                 info!(?names, "members");

@@ -8,6 +8,7 @@
 
 mod answers;
 mod arrivals;
+mod authorities;
 pub mod birth;
 mod boot;
 mod clock;
@@ -21,9 +22,11 @@ mod limits;
 mod links;
 mod member;
 mod outbox;
+mod papers;
 mod permission;
 mod production;
 mod recent;
+mod reception;
 mod requests;
 mod server;
 mod service;
@@ -36,5 +39,5 @@ mod watermarks;
 
 pub use config::{Config, Limits, LogConfig, LogFormat, StorageConfig};
 pub use error::{BirthError, ServerError, StartError};
-pub use member::MemberFile;
+pub use member::{Joined, MemberFile};
 pub use server::Server;

@@ -92,6 +92,19 @@ pub(crate) const DIAL_ADDRESSES_MAX: usize = 4;
 /// A dial that has not succeeded by then has failed.
 pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 
+/// How long a cluster's authorities are good for.
+pub(crate) const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long a certificate that they sign is.
+pub(crate) const LEAF_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Requests to join that are looked at in a second: each is a guess at a token.
+pub(crate) const JOINS_PER_SECOND: u32 = 10;
+/// Of them at once after a pause.
+pub(crate) const JOINS_IN_A_BURST: u32 = 20;
+/// How long a token is waited for that is not known here: another member may just have made it.
+pub(crate) const TOKEN_AWAITED_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked for.
+pub(crate) const TOKEN_LOOK: Duration = Duration::from_millis(50);
+
 /// What the member's owner wants and the driver has not seen yet.
 pub(crate) const ORDERS_MAX: usize = 4;
 /// How long a stream that has ended waits for its client to have heard why.

@@ -1,5 +1,5 @@
-//! `member.toml`: who a member is and with whom it was born. Written at birth; after that only `started`
-//! changes, once.
+//! `member.toml`: who a member is and with whom its cluster was born. Written at its birth; after that only
+//! `started` changes, once.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -24,8 +24,20 @@ pub struct MemberFile {
     pub auto_create: bool,
     /// Whether this member ever started: from then on an empty data directory is a lost one.
     pub started: bool,
-    /// All members at the cluster's birth, by ascending id.
+    /// All members at the cluster's birth, by ascending id. The cluster's own log is read from there.
     pub members: Vec<MemberInfo>,
+    /// How this member came, if it was none of them.
+    pub joined: Option<Joined>,
+}
+
+/// How a member came to a cluster that was there already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joined {
+    /// The member itself.
+    pub me: MemberInfo,
+    /// All members when it came, by ascending id, itself included: who is reached before anything of the
+    /// log is here that says who is a member.
+    pub known: Vec<MemberInfo>,
 }
 
 impl MemberFile {
@@ -54,6 +66,9 @@ impl MemberFile {
     /// This member.
     #[must_use]
     pub fn me(&self) -> &MemberInfo {
+        if let Some(joined) = &self.joined {
+            return &joined.me;
+        }
         self.members
             .iter()
             .find(|member| member.name == self.name)
@@ -83,6 +98,10 @@ impl MemberFile {
             auto_create: self.auto_create,
             started: self.started,
             members: self.members.iter().map(TextMember::from_info).collect(),
+            joined: self.joined.as_ref().map(|joined| TextJoined {
+                me: TextMember::from_info(&joined.me),
+                known: joined.known.iter().map(TextMember::from_info).collect(),
+            }),
         };
         let body = toml::to_string(&text).expect("strings, numbers and booleans only");
         let text = format!("# Written at the birth of the cluster. Not to be edited.\n{body}");
@@ -103,18 +122,19 @@ impl MemberFile {
         }
         let plain = |error: toml::de::Error| error.to_string().trim_end().to_owned();
         let text: Text = toml::from_str(text).map_err(plain)?;
-        let members = text
-            .members
-            .into_iter()
-            .map(TextMember::into_info)
-            .collect::<Result<Vec<_>, _>>()?;
-        if members.len() > MEMBERS_MAX {
-            return Err(format!("more than {MEMBERS_MAX} members"));
-        }
-        if !members.is_sorted_by(|a, b| a.id < b.id) {
-            return Err("the members' ids do not ascend".to_owned());
-        }
-        if !members.iter().any(|member| member.name == text.name) {
+        let members = infos(text.members)?;
+        let joined = match text.joined {
+            None => None,
+            Some(joined) => Some(Joined {
+                me: joined.me.into_info()?,
+                known: infos(joined.known)?,
+            }),
+        };
+        let named = match &joined {
+            Some(joined) => joined.me.name == text.name && joined.known.contains(&joined.me),
+            None => members.iter().any(|member| member.name == text.name),
+        };
+        if !named {
             return Err(format!("{:?} is not among the members", text.name));
         }
         Ok(Self {
@@ -123,8 +143,21 @@ impl MemberFile {
             auto_create: text.auto_create,
             started: text.started,
             members,
+            joined,
         })
     }
+}
+
+fn infos(members: Vec<TextMember>) -> Result<Vec<MemberInfo>, String> {
+    let members = members.into_iter().map(TextMember::into_info);
+    let members = members.collect::<Result<Vec<_>, _>>()?;
+    if members.len() > MEMBERS_MAX {
+        return Err(format!("more than {MEMBERS_MAX} members"));
+    }
+    if !members.is_sorted_by(|a, b| a.id < b.id) {
+        return Err("the members' ids do not ascend".to_owned());
+    }
+    Ok(members)
 }
 
 /// A member as Raft knows it.
@@ -164,6 +197,14 @@ struct Text {
     #[serde(default)]
     started: bool,
     members: Vec<TextMember>,
+    joined: Option<TextJoined>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TextJoined {
+    me: TextMember,
+    known: Vec<TextMember>,
 }
 
 /// TOML's integers are signed, an incarnation is any 64 bits: it is written in hexadecimal.
@@ -175,6 +216,8 @@ struct TextMember {
     name: String,
     address: String,
     peer_address: String,
+    #[serde(default)]
+    signs: bool,
 }
 
 impl TextMember {
@@ -185,6 +228,7 @@ impl TextMember {
             name: member.name.clone(),
             address: member.address.clone(),
             peer_address: member.peer_address.clone(),
+            signs: member.signs,
         }
     }
 
@@ -201,6 +245,7 @@ impl TextMember {
             name: self.name,
             address: self.address,
             peer_address: self.peer_address,
+            signs: self.signs,
             ..MemberInfo::default()
         })
     }
@@ -231,6 +276,26 @@ mod tests {
             auto_create: true,
             started: false,
             members: vec![member(1), member(2)],
+            joined: None,
+        }
+    }
+
+    /// One of a name that a founder had.
+    fn joiner() -> MemberFile {
+        let me = MemberInfo {
+            id: 7,
+            ..file().members[1].clone()
+        };
+        let signer = MemberInfo {
+            signs: true,
+            ..file().members[0].clone()
+        };
+        MemberFile {
+            joined: Some(Joined {
+                known: vec![signer, me.clone()],
+                me,
+            }),
+            ..file()
         }
     }
 
@@ -244,6 +309,21 @@ mod tests {
         member.save(dir.path()).unwrap();
         assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
         assert_eq!(member.me().id, 2);
+    }
+
+    #[test]
+    fn who_came_later_is_itself_and_not_the_founder_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let member = joiner();
+        member.save(dir.path()).unwrap();
+        let loaded = MemberFile::load(dir.path()).unwrap();
+        assert_eq!(loaded, member);
+        assert_eq!(loaded.me().id, 7);
+        assert_eq!(loaded.birth_state().members, file().members);
+        let mut astray = joiner();
+        astray.joined.as_mut().unwrap().known.pop();
+        let refused = MemberFile::parse(&astray.to_text()).unwrap_err();
+        assert!(refused.contains("is not among the members"), "{refused}");
     }
 
     #[test]

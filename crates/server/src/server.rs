@@ -15,7 +15,7 @@ use tracing::{error, info};
 use crate::{
     answers::Answers,
     arrivals::Arrivals,
-    boot::boot,
+    boot::{Booted, boot},
     config::Config,
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
@@ -25,6 +25,7 @@ use crate::{
         REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND, STOPPING_MAX, UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
+    reception::Reception,
     service::Service,
     session,
     topics::Topics,
@@ -40,6 +41,8 @@ pub struct Server {
     peers: Endpoint,
     service: Service,
     orders: mpsc::Sender<Order>,
+    members: watch::Receiver<Arc<Members>>,
+    newcomer: bool,
     stopping: watch::Sender<bool>,
     ended: watch::Receiver<Option<Result<(), ServerError>>>,
     tasks: JoinSet<()>,
@@ -50,6 +53,7 @@ impl Server {
     /// one thread. A damaged disk is no error: the member starts, says so, and neither votes nor leads.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let booted = boot(&config).await?;
+        let known = known_members(&booted);
         let (cluster, auto_create) = (booted.member.cluster, booted.member.auto_create);
         let (clients, peers) = (booted.clients, booted.peers);
         let (beats, from_beats) = mpsc::channel(PEER_INPUTS_MAX);
@@ -57,7 +61,9 @@ impl Server {
         let (client_inputs, from_clients) = mpsc::channel(CLIENT_INPUTS_MAX);
         let (orders, from_owner) = mpsc::channel(ORDERS_MAX);
         let (stopping, is_stopping) = watch::channel(false);
-        let members = watch::Sender::new(Arc::new(Members::of(booted.broker.cluster())));
+        let newcomer = known.next > booted.broker.cluster().next_member;
+        let members = watch::Sender::new(Arc::new(known.clone()));
+        let heard = members.subscribe();
         let callers = Callers::default();
         let service = Service {
             topics: Topics::new(),
@@ -81,12 +87,21 @@ impl Server {
             beats: beats.clone(),
             log,
         };
+        let reception = Reception {
+            service: service.clone(),
+            orders: orders.clone(),
+            members: members.subscribe(),
+            member: Arc::new(booted.member.clone()),
+            authorities: booted.authorities.map(Arc::new),
+        };
+        let mut links = Links::new(cluster, booted.me, peers.clone(), beats, callers);
+        links.set_members(&known.list);
         let driver = Driver {
             me: booted.me,
             broker: booted.broker,
             clock: booted.clock,
             storage: booted.storage,
-            links: Links::new(cluster, booted.me, peers.clone(), beats, callers),
+            links,
             topics: service.topics.clone(),
             answers: service.answers.clone(),
             members,
@@ -101,6 +116,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(arrivals.run(peers.clone()));
         tasks.spawn(session::accept(clients.clone(), service.clone()));
+        tasks.spawn(reception.run(clients.clone()));
         let ended = supervise(driver, [clients.clone(), peers.clone()], &mut tasks);
         let address = clients.local_address();
         let peer_address = peers.local_address();
@@ -113,6 +129,8 @@ impl Server {
             peers,
             service,
             orders,
+            members: heard,
+            newcomer,
             stopping,
             ended,
             tasks,
@@ -135,6 +153,16 @@ impl Server {
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
         self.peer_address
+    }
+
+    /// Resolves when the cluster's own log has told this member that it is one: at once, unless it has just
+    /// joined. Cancel-safe.
+    pub async fn caught_up(&self) {
+        if self.newcomer {
+            // Until the log says so, nothing changes what was told when it joined. A driver that is gone says
+            // nothing more, and then there is nothing to wait for.
+            let _ = self.members.clone().changed().await;
+        }
     }
 
     /// Resolves when the member has ended: by itself, with the reason, or by [`Server::shutdown`].
@@ -170,6 +198,19 @@ impl Server {
         self.peers.close("the member is stopping").await;
         self.tasks.shutdown().await;
         info!("stopped");
+    }
+}
+
+/// Who is a member, as far as can be known before anything was heard: as the log says, or, where it does not
+/// say yet that this one is, as was told when it joined.
+fn known_members(booted: &Booted) -> Members {
+    let applied = Members::of(booted.broker.cluster());
+    match &booted.member.joined {
+        Some(joined) if applied.next <= joined.me.id => Members {
+            list: joined.known.clone(),
+            next: joined.me.id + 1,
+        },
+        _ => applied,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kontiki_broker::Input;
 use kontiki_storage::Storage;
 use kontiki_transport::Pace;
-use kontiki_wire::{Refusal, Request, Response, StreamEnd, TopicName};
+use kontiki_wire::{ClusterCommand, Refusal, Request, Response, StreamEnd, TopicName};
 use tokio::{
     sync::{Mutex, Semaphore, mpsc, watch},
     task::spawn_blocking,
@@ -14,7 +14,7 @@ use tokio::{
 use tracing::error;
 
 use crate::{
-    answers::Answers,
+    answers::{Answers, PendingResponse},
     limits::TOPIC_AWAITED_MAX,
     topics::{KeptTopic, Topics},
     unsent::Unsent,
@@ -54,6 +54,10 @@ impl Service {
             ticket: pending.ticket(),
             request,
         };
+        self.put(input, pending).await
+    }
+
+    async fn put(&self, input: Input, pending: PendingResponse) -> Response {
         if self.inputs.send(input).await.is_err() {
             return Response::Refused(going_away());
         }
@@ -61,6 +65,16 @@ impl Service {
             Some(response) => response,
             None => Response::Refused(going_away()),
         }
+    }
+
+    /// Has the cluster's own group agree on a command, wherever its leader is.
+    pub(crate) async fn agree(&self, command: ClusterCommand) -> Response {
+        let pending = self.answers.open_ticket();
+        let input = Input::Command {
+            ticket: pending.ticket(),
+            command,
+        };
+        self.put(input, pending).await
     }
 
     /// A topic kept here, or why it cannot be had here. One that another member has just made may take

@@ -158,6 +158,33 @@ pub(crate) fn keep(contexts: &Contexts, context: &Context) -> Result<(), Failure
     Ok(contexts.save(context)?)
 }
 
+/// How a context that was made in passing is found from now on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kept {
+    /// It is the default.
+    Default,
+    /// By its name.
+    Named(String),
+    /// By its file only: its name is another cluster's.
+    File,
+}
+
+/// Keeps a context for this user, if its name is not another cluster's, and makes it the default if there is
+/// none.
+pub(crate) fn keep_context(context: &Context) -> Result<Kept, Failure> {
+    let contexts = Contexts::of_user()?;
+    if keep(&contexts, context).is_err() {
+        return Ok(Kept::File);
+    }
+    match contexts.default_name()? {
+        Some(name) if name != context.name => Ok(Kept::Named(context.name.clone())),
+        _ => {
+            contexts.set_default(Some(&context.name))?;
+            Ok(Kept::Default)
+        }
+    }
+}
+
 fn show(contexts: &Contexts, given: Option<&str>, invocation: &Invocation) -> Result<(), Failure> {
     let file = contexts.find(given)?;
     let context = Context::load(&file)?;

@@ -6,35 +6,53 @@ use kontiki_server::birth::MemberSpec;
 use serde::Serialize;
 
 use crate::{
-    birth::{Born, birth},
+    address::{next_port, parse_address, split_port},
+    birth::{Born, birth, birth_of_one},
     exit::{Exit, Failure},
     invocation::Invocation,
     output::{Output, Paint},
+    verbs::context::{Kept, keep_context},
 };
 
 /// The cluster to make
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "A cluster of one, to which others join while it serves:
+  kontiki init --data n1 --name n1 --listen 10.0.0.1:7400
+  kontiki serve --data n1
+  kontiki token create --role node          # prints what `kontiki join` wants on another machine
+
+All members at once:
   kontiki init --data cluster --member n1@10.0.0.1:7401 \\
       --member n2@10.0.0.2:7401 --member n3@10.0.0.3:7401
   scp -r cluster/n2 second:kontiki-n2       # and so on; cluster/ca stays at home
   kontiki serve --data kontiki-n2           # on its machine")]
 pub(crate) struct Args {
-    /// The folder to make it in: ca/, operator/, a folder for each member, and context.toml
+    /// The folder to make it in: ca/, operator/, a folder for each member, and context.toml; of a cluster
+    /// of one it is the member's own
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+
+    /// Make a cluster of one, and this is where others reach its member
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "members")]
+    #[arg(value_parser = parse_address)]
+    listen: Option<String>,
+
+    /// Where peers reach it; the next port if not given
+    #[arg(long, value_name = "HOST:PORT", requires = "listen", value_parser = parse_address)]
+    listen_peers: Option<String>,
 
     /// A member: its name, where clients reach it, and where peers do (the next port if not given)
     #[arg(
         long = "member",
         value_name = "NAME@HOST:PORT[,HOST:PORT]",
-        required = true
+        required_unless_present = "listen"
     )]
     #[arg(value_parser = parse_member)]
     members: Vec<MemberSpec>,
 
-    /// What to call the context
+    /// What to call the context, and the member of a cluster of one
     #[arg(long, value_name = "NAME", default_value = "cluster")]
+    #[arg(default_value_if("listen", clap::builder::ArgPredicate::IsPresent, "n1"))]
     name: String,
 
     /// Let an append to a topic that is missing make it
@@ -57,6 +75,9 @@ struct MadeMember {
 
 /// Does it.
 pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
+    if let Some(address) = &args.listen {
+        return alone(&args, address, invocation);
+    }
     let born = birth(&args.data, &args.name, &args.members, args.auto_create)?;
     let made = Made {
         cluster_id: born.cluster.to_string(),
@@ -73,6 +94,56 @@ pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> 
     invocation
         .output
         .say(&made, |output| next_steps(&born, &args.data, output))?;
+    Ok(Exit::Done)
+}
+
+/// A cluster of one, which knows how to let others in.
+fn alone(args: &Args, address: &str, invocation: &Invocation) -> Result<Exit, Failure> {
+    let peer_address = match &args.listen_peers {
+        Some(peers) => peers.clone(),
+        None => next_port(address).map_err(Failure::usage)?,
+    };
+    let member = MemberSpec {
+        name: args.name.clone(),
+        address: address.to_owned(),
+        peer_address,
+    };
+    let born = birth_of_one(&args.data, &member, args.auto_create)?;
+    let kept = keep_context(&born.context)?;
+    let made = Made {
+        cluster_id: born.cluster.to_string(),
+        context: born.context_file.clone(),
+        members: born
+            .members
+            .iter()
+            .map(|(name, data)| MadeMember {
+                name: name.clone(),
+                data: data.clone(),
+            })
+            .collect(),
+    };
+    let data = args.data.display();
+    invocation.output.say(&made, |output| {
+        let bold = |text: String| format!("  {}", output.paint(Paint::Bold, &text));
+        let context = match &kept {
+            Kept::Default => String::new(),
+            Kept::Named(name) => format!("-c {name} "),
+            Kept::File => format!("-c {} ", born.context_file.display()),
+        };
+        [
+            format!("cluster {} is made, with the member {} in {data}", born.cluster, args.name),
+            String::new(),
+            "Start it:".to_owned(),
+            bold(format!("kontiki serve --data {data}")),
+            "Let another join, from here:".to_owned(),
+            bold(format!("kontiki {context}token create --role node")),
+            "and there, with what that printed:".to_owned(),
+            bold("kontiki join --data n2 --name n2 --listen HOST:PORT TOKEN".to_owned()),
+            format!("Keep {data}/ca safe: whoever has it can make members and operators. Elsewhere it is as good, if"),
+            "`ca.dir` in the kontiki.toml of some member says where; without it nobody can join.".to_owned(),
+        ]
+        .join("\n")
+    })?;
     Ok(Exit::Done)
 }
 
@@ -117,22 +188,6 @@ fn parse_member(text: &str) -> Result<MemberSpec, String> {
         address: address.to_owned(),
         peer_address,
     })
-}
-
-fn next_port(address: &str) -> Result<String, String> {
-    let (host, port) = split_port(address).ok_or_else(|| {
-        format!("{address:?} is no address; write HOST:PORT, as in 10.0.0.1:7401")
-    })?;
-    let next = port.checked_add(1).ok_or_else(|| {
-        format!("there is no port after {port}; say where peers reach it: {address},{host}:PORT")
-    })?;
-    Ok(format!("{host}:{next}"))
-}
-
-fn split_port(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port > 0).then_some((host, port))
 }
 
 #[cfg(test)]

@@ -40,8 +40,31 @@ pub(crate) struct Args {
     with_parent: Option<u32>,
 }
 
+impl Args {
+    /// As if only the folder had been given.
+    pub(crate) fn of(data: PathBuf) -> Self {
+        Self {
+            data,
+            listen: None,
+            listen_peers: None,
+            log_level: None,
+            log_format: None,
+            with_parent: None,
+        }
+    }
+}
+
 /// Does it: the first SIGTERM or SIGINT ends it in order, the second at once.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
+    run_with(args, invocation, async |_| {}).await
+}
+
+/// The same, with something to be done while it runs.
+pub(crate) async fn run_with(
+    args: Args,
+    invocation: &Invocation,
+    meanwhile: impl AsyncFnOnce(&Server),
+) -> Result<Exit, Failure> {
     if let Some(parent) = args.with_parent {
         end_with_parent(parent)?;
     }
@@ -57,9 +80,14 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
             server.peer_address()
         ));
     }
+    let meanwhile = async {
+        meanwhile(&server).await;
+        std::future::pending().await
+    };
     let ended = tokio::select! {
         ended = server.wait() => Some(ended),
         () = signals.next() => None,
+        () = meanwhile => None,
     };
     match ended {
         Some(ended) => ended.map_err(|error| Failure::new(error.to_string()))?,

@@ -35,6 +35,15 @@ pub(crate) enum Verb {
         /// Which
         topic: TopicName,
     },
+    /// Ask a topic to be something else; the cluster works toward it
+    Edit {
+        /// Which
+        topic: TopicName,
+
+        /// Members that are to keep it; fewer if the cluster has fewer
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+        replicas: u8,
+    },
     /// Delete a topic with all its records
     Delete {
         /// Which
@@ -100,6 +109,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
             if_missing,
         } => create(&client, topic, replicas, if_missing, invocation).await,
         Verb::List => list(&client, invocation).await,
+        Verb::Edit { topic, replicas } => edit(&client, &topic, replicas, invocation).await,
         Verb::Describe { topic } => describe(&client, &topic, invocation).await,
         Verb::Delete { topic, yes } => delete(&client, &topic, yes, invocation).await,
     }?;
@@ -130,6 +140,24 @@ async fn create(
     };
     invocation.output.say(&made, |_| {
         format!("{topic} is there, kept by {}", made.replicas.join(", "))
+    })
+}
+
+async fn edit(
+    client: &Client,
+    topic: &TopicName,
+    replicas: u8,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let settings = TopicSettings { replicas };
+    let edited = match client.admin().edit_topic(topic, settings).await {
+        Err(AdminError::NoSuchTopic { .. }) => return Err(no_topic(client, topic).await),
+        edited => Shown::from(edited?),
+    };
+    invocation.output.say(&edited, |_| {
+        let kept = edited.replicas.join(", ");
+        let replicas = Counted(replicas.into(), "member");
+        format!("{topic} is to be kept by {replicas}, and is by {kept} now; `kontiki member status` shows what moves")
     })
 }
 

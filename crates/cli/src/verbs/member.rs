@@ -1,0 +1,384 @@
+//! `kontiki member` and `kontiki node`: who is a member, who leaves, and what keeps them from it.
+
+use std::time::{Duration, Instant};
+
+use kontiki_client::{Client, ClusterStatus, MemberInfo, Standing, TopicHealth};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::{
+    exit::{Exit, Failure},
+    invocation::{Invocation, leave},
+    output::{Cell, Counted, Output, Paint, Table},
+    signals::Signals,
+};
+
+/// How long a change is watched unless told otherwise.
+const WATCH_DEFAULT: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often `status --watch` draws.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+
+/// What can be done with members.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// List the members; `kontiki join` makes a new one
+    List,
+    /// Have a member leave for good, alive or dead: what it keeps is moved to others first
+    Remove {
+        /// Its name
+        name: String,
+
+        /// Go on though the members that are left could not agree on anything until some of them come back
+        #[arg(long)]
+        force: bool,
+
+        /// Do not wait until it is gone
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Have another member, which has joined, take the place of one that leaves for good
+    Replace {
+        /// The name of the one that leaves
+        name: String,
+
+        /// The name of the one that takes its place
+        #[arg(long, value_name = "NAME")]
+        with: String,
+
+        /// As for remove
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what each member keeps, what moves, and what it waits for
+    Status {
+        /// Show it anew every second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+}
+
+/// What can be done with the topics of a member that stays one.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Have the topics of a member moved to others, before its machine is worked on
+    Drain {
+        /// Its name
+        name: String,
+
+        /// Do not wait until it keeps none
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a member keep topics again
+    Undrain {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Listed {
+    members: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    id: u64,
+    incarnation: String,
+    address: String,
+    peer_address: String,
+    standing: &'static str,
+    signs: bool,
+}
+
+/// How a change of a member ended.
+#[derive(Serialize)]
+struct Changed<'a> {
+    name: &'a str,
+    id: u64,
+    standing: &'a str,
+    done: bool,
+}
+
+impl From<MemberInfo> for Shown {
+    fn from(member: MemberInfo) -> Self {
+        Self {
+            name: member.name,
+            id: member.id,
+            incarnation: format!("{:016x}", member.incarnation),
+            address: member.address,
+            peer_address: member.peer_address,
+            standing: member.standing.as_str(),
+            signs: member.signs,
+        }
+    }
+}
+
+/// Does what was asked of members.
+pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = invocation.connect().await?;
+    match verb {
+        Verb::List => list(&client, invocation).await,
+        Verb::Remove {
+            name,
+            force,
+            no_wait,
+        } => remove(&client, &name, force, !no_wait, invocation).await,
+        Verb::Replace { name, with, force } => {
+            check_replacement(&client, &name, &with).await?;
+            remove(&client, &name, force, true, invocation).await
+        }
+        Verb::Status { watch: false } => status(&client, invocation).await,
+        Verb::Status { watch: true } => watch(&client, invocation).await,
+    }?;
+    leave(&client).await;
+    Ok(Exit::Done)
+}
+
+/// Does what was asked of a node.
+pub(crate) async fn run_node(verb: NodeVerb, invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = invocation.connect().await?;
+    match verb {
+        NodeVerb::Drain { name, no_wait } => {
+            let standing = Standing::Draining;
+            let member = client.admin().set_standing(&name, standing).await?;
+            let done =
+                !no_wait && until(&client, invocation, |status| is_empty(status, &name)).await?;
+            say(&member, done, invocation, || match done {
+                true => format!("{name} keeps no topic any more, and stays a member"),
+                false => format!("the topics of {name} are moved to others"),
+            })
+        }
+        NodeVerb::Undrain { name } => {
+            let standing = Standing::Active;
+            let member = client.admin().set_standing(&name, standing).await?;
+            say(&member, true, invocation, || {
+                format!("{name} keeps topics again, as the cluster places them")
+            })
+        }
+    }?;
+    leave(&client).await;
+    Ok(Exit::Done)
+}
+
+fn say(
+    member: &MemberInfo,
+    done: bool,
+    invocation: &Invocation,
+    sentence: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let changed = Changed {
+        name: &member.name,
+        id: member.id,
+        standing: member.standing.as_str(),
+        done,
+    };
+    invocation.output.say(&changed, |_| sentence())
+}
+
+async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
+    let members = client.admin().members().await?;
+    let listed = Listed {
+        members: members.into_iter().map(Shown::from).collect(),
+    };
+    invocation.output.say(&listed, |output| {
+        let mut table = Table::new(["MEMBER", "ID", "ADDRESS", "PEERS", "STANDING", "SIGNS"]);
+        for member in &listed.members {
+            table.row([
+                member.name.as_str().into(),
+                member.id.into(),
+                member.address.as_str().into(),
+                member.peer_address.as_str().into(),
+                Cell::painted(member.standing, standing_paint(member.standing)),
+                if member.signs { "yes" } else { "no" }.into(),
+            ]);
+        }
+        table.render(output)
+    })
+}
+
+async fn remove(
+    client: &Client,
+    name: &str,
+    force: bool,
+    wait: bool,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let leaver = client.admin().remove_member(name, force).await?;
+    let gone = |status: &ClusterStatus| !status.members.iter().any(|one| one.id == leaver.id);
+    let done = wait && until(client, invocation, gone).await?;
+    say(&leaver, done, invocation, || match done {
+        true => format!("{name} is a member no more; its folder can be removed"),
+        false => format!("{name} leaves; `kontiki member status --watch` shows how far it is"),
+    })
+}
+
+/// Who is to take a place has one already.
+async fn check_replacement(client: &Client, name: &str, with: &str) -> Result<(), Failure> {
+    let members = client.admin().members().await?;
+    if name == with {
+        return Err(Failure::usage(format!("{name} cannot take its own place")));
+    }
+    match members.iter().find(|member| member.name == with) {
+        Some(member) if member.standing == Standing::Active => Ok(()),
+        Some(member) => Err(Failure::new(format!("{with} is {}", member.standing))
+            .advise(format!("`kontiki node undrain {with}` lets it keep topics"))),
+        None => Err(Failure::new(format!("there is no member {with} yet")).advise(
+            "`kontiki token create --role node` and `kontiki join` make one; then say this again",
+        )),
+    }
+}
+
+fn is_empty(status: &ClusterStatus, name: &str) -> bool {
+    let mut topics = status.topics.iter();
+    topics.all(|topic| topic.wanted.is_empty() && !keeps(topic, name))
+}
+
+fn keeps(topic: &TopicHealth, name: &str) -> bool {
+    topic.replicas.iter().any(|replica| replica.name == name)
+}
+
+/// Looks at the cluster until it is so, and says on the way what it waits for. It is an error if it is not so
+/// in time: it goes on all the same.
+async fn until(
+    client: &Client,
+    invocation: &Invocation,
+    is_so: impl Fn(&ClusterStatus) -> bool,
+) -> Result<bool, Failure> {
+    let patience = invocation.timeout.unwrap_or(WATCH_DEFAULT);
+    let late = Instant::now() + patience;
+    let mut told = Vec::new();
+    let mut last = None;
+    loop {
+        match client.admin().status().await {
+            Ok(status) if is_so(&status) => return Ok(true),
+            Ok(status) => {
+                let waits = reasons(&status);
+                if waits != told {
+                    waits.iter().for_each(|why| invocation.output.note(why));
+                    told = waits;
+                }
+            }
+            Err(error) => last = Some(error),
+        }
+        if Instant::now() >= late {
+            break;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    if told.is_empty()
+        && let Some(error) = last
+    {
+        return Err(error.into());
+    }
+    let why = match told.is_empty() {
+        true => "the cluster does not say why".to_owned(),
+        false => told.join("; "),
+    };
+    Err(Failure::new(format!(
+        "after {} s it is not done: {why}",
+        patience.as_secs()
+    ))
+    .advise("it goes on by itself; `kontiki member status --watch` shows how far it is"))
+}
+
+/// What is under way, and what it waits for.
+fn reasons(status: &ClusterStatus) -> Vec<String> {
+    let moving = status
+        .topics
+        .iter()
+        .filter(|topic| !topic.wanted.is_empty());
+    let moving = moving.map(|topic| {
+        let mut sentence = format!(
+            "topic {}: {} -> {}",
+            topic.name,
+            names(topic),
+            topic.wanted.join(", ")
+        );
+        let behind = topic.replicas.iter().map(|replica| replica.lag).max();
+        if let Some(behind) = behind.filter(|behind| *behind > 0) {
+            sentence.push_str(&format!(", {} behind", Counted(behind, "record")));
+        }
+        if let Some(why) = &topic.waits {
+            sentence.push_str(&format!(" ({why})"));
+        }
+        sentence
+    });
+    status.placing.iter().cloned().chain(moving).collect()
+}
+
+fn names(topic: &TopicHealth) -> String {
+    let names: Vec<&str> = topic.replicas.iter().map(|one| one.name.as_str()).collect();
+    names.join(", ")
+}
+
+async fn status(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
+    let status = client.admin().status().await?;
+    invocation
+        .output
+        .say(&status, |output| render(&status, output))
+}
+
+async fn watch(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    loop {
+        tokio::select! {
+            shown = status(client, invocation) => shown?,
+            () = signals.next() => return Ok(()),
+        }
+        tokio::select! {
+            () = sleep(DRAW_EVERY) => {}
+            () = signals.next() => return Ok(()),
+        }
+    }
+}
+
+fn render(status: &ClusterStatus, output: Output) -> String {
+    let mut table = Table::new([
+        "MEMBER", "ID", "STATE", "STANDING", "VOTER", "LEADS", "KEEPS",
+    ]);
+    for member in &status.members {
+        let name = member.name.as_str();
+        let topics = status.topics.iter();
+        let leads = topics
+            .clone()
+            .filter(|one| one.leader.as_deref() == Some(name));
+        let kept = topics.filter(|topic| keeps(topic, name));
+        table.row([
+            name.into(),
+            member.id.into(),
+            Cell::painted(member.state.as_str(), state_paint(&member.state)),
+            Cell::painted(member.standing.as_str(), standing_paint(&member.standing)),
+            if member.voter { "yes" } else { "no" }.into(),
+            leads.count().into(),
+            kept.count().into(),
+        ]);
+    }
+    let mut text = table.render(output);
+    let reasons = reasons(status);
+    if !reasons.is_empty() {
+        text.push('\n');
+    }
+    for reason in reasons {
+        text.push_str(&format!("{reason}\n"));
+    }
+    text
+}
+
+fn state_paint(state: &str) -> Paint {
+    match state {
+        "up" => Paint::Good,
+        "down" => Paint::Bad,
+        _ => Paint::Warn,
+    }
+}
+
+fn standing_paint(standing: &str) -> Paint {
+    match standing {
+        "active" => Paint::Plain,
+        _ => Paint::Warn,
+    }
+}

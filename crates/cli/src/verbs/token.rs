@@ -1,0 +1,211 @@
+//! `kontiki token`: leave to join, or to log in, once.
+
+use std::{fs, time::Duration};
+
+use kontiki_client::{Client, Context, TokenId, TokenInfo, TokenSpec};
+use kontiki_transport::{Role, Token, authority_fingerprint};
+use kontiki_wire::limits::{TOKEN_ADDRESSES_MAX, TOKEN_LIFE_SECONDS_MAX};
+use serde::Serialize;
+
+use crate::{
+    exit::{Exit, Failure},
+    invocation::{Invocation, leave, parse_duration},
+    moment::format_micros,
+    output::{Cell, Paint, Table},
+};
+
+/// What can be done with tokens.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Make a token and print it: whoever has it may join or log in, once
+    #[command(after_help = "Examples:
+  kontiki token create --role node
+  kontiki join --data n2 --name n2 --listen 10.0.0.2:7400 TOKEN     # on another machine
+
+  kontiki token create --role producer --ttl 10m
+  kontiki login TOKEN                                               # wherever that producer is")]
+    Create {
+        /// What its bearer becomes: node, producer, consumer or operator
+        #[arg(long)]
+        role: Role,
+
+        /// For how long it may be used; 30 days at most
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+
+        /// Confine its bearer to topics of this pattern
+        #[arg(long, value_name = "PATTERN")]
+        topics: Vec<String>,
+    },
+    /// List the tokens that have not expired, without their secrets
+    List,
+    /// Forget a token: it admits nobody any more
+    Revoke {
+        /// Its number, as `list` shows it
+        id: TokenId,
+    },
+}
+
+#[derive(Serialize)]
+struct Created {
+    token: String,
+    #[serde(flatten)]
+    shown: Shown,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    tokens: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    role: &'static str,
+    issued_at: String,
+    expires_at: String,
+    spent_by: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    id: String,
+    revoked: bool,
+}
+
+impl From<TokenInfo> for Shown {
+    fn from(info: TokenInfo) -> Self {
+        Self {
+            id: info.id.to_string(),
+            role: info.role.as_str(),
+            issued_at: format_micros(info.issued_at),
+            expires_at: format_micros(info.expires_at),
+            spent_by: info.spent,
+        }
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
+    if let Verb::Create { ttl, topics, .. } = &verb {
+        check(*ttl, topics)?;
+    }
+    let client = invocation.connect().await?;
+    match verb {
+        Verb::Create { role, ttl, .. } => create(&client, role, ttl, invocation).await,
+        Verb::List => list(&client, invocation).await,
+        Verb::Revoke { id } => revoke(&client, id, invocation).await,
+    }?;
+    leave(&client).await;
+    Ok(Exit::Done)
+}
+
+fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
+    if !topics.is_empty() {
+        return Err(Failure::usage(
+            "members do not hold clients to patterns of topics yet, so a token cannot either",
+        )
+        .advise("make it without --topics: its bearer may do to every topic what its role may"));
+    }
+    if !(1..=TOKEN_LIFE_SECONDS_MAX).contains(&ttl.as_secs()) {
+        return Err(Failure::usage(
+            "a token may be used for 1 second to 30 days, written like 10m, 1h or 7d",
+        ));
+    }
+    Ok(())
+}
+
+async fn create(
+    client: &Client,
+    role: Role,
+    ttl: Duration,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let context = Context::load(invocation.context_file()?)?;
+    let file = &context.ca;
+    let pem = fs::read_to_string(file)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    let named = |error| Failure::new(format!("{}: {error}", file.display()));
+    let authority = authority_fingerprint(&pem).map_err(named)?;
+    let unmade = |error: kontiki_transport::Error| Failure::new(error.to_string());
+    let addresses = signers(client).await?;
+    let token = Token::new(context.cluster_id, authority, role, addresses).map_err(unmade)?;
+    let spec = TokenSpec {
+        id: TokenId(token.id),
+        hash: token.hash(),
+        role,
+        topics: Vec::new(),
+        life_seconds: ttl.as_secs(),
+    };
+    let info = client.admin().create_token(spec).await?;
+    let created = Created {
+        token: token.to_string(),
+        shown: info.into(),
+    };
+    invocation.output.say(&created, |_| created.token.clone())?;
+    let how = match role {
+        Role::Node => "kontiki join --data DIR --name NAME --listen HOST:PORT TOKEN",
+        _ => "kontiki login TOKEN",
+    };
+    if !invocation.output.json() {
+        invocation.output.note(format_args!(
+            "good once, until {}: {how}",
+            created.shown.expires_at
+        ));
+    }
+    Ok(())
+}
+
+/// Where those are reached who sign; all, if nobody was born to.
+async fn signers(client: &Client) -> Result<Vec<String>, Failure> {
+    let members = client.admin().members().await?;
+    let born_to = members.iter().any(|member| member.signs);
+    let signers = members.into_iter().filter(|one| one.signs || !born_to);
+    let addresses = signers.map(|member| member.address);
+    Ok(addresses.take(TOKEN_ADDRESSES_MAX).collect())
+}
+
+async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
+    let tokens = client.admin().tokens().await?;
+    let listed = Listed {
+        tokens: tokens.into_iter().map(Shown::from).collect(),
+    };
+    if listed.tokens.is_empty() && !invocation.output.json() {
+        invocation
+            .output
+            .note("there are no tokens; `kontiki token create` makes one");
+        return Ok(());
+    }
+    invocation.output.say(&listed, |output| {
+        let mut table = Table::new(["TOKEN", "ROLE", "EXPIRES", "SPENT BY"]);
+        for token in &listed.tokens {
+            let spent = match &token.spent_by {
+                Some(name) => Cell::painted(name.as_str(), Paint::Plain),
+                None => Cell::from("-"),
+            };
+            table.row([
+                token.id.as_str().into(),
+                token.role.into(),
+                token.expires_at.as_str().into(),
+                spent,
+            ]);
+        }
+        table.render(output)
+    })
+}
+
+async fn revoke(client: &Client, id: TokenId, invocation: &Invocation) -> Result<(), Failure> {
+    client.admin().revoke_token(id).await?;
+    let revoked = Revoked {
+        id: id.to_string(),
+        revoked: true,
+    };
+    invocation
+        .output
+        .say(&revoked, |_| format!("token {id} admits nobody any more"))
+}
+
+/// A token from the command line. What is wrong is said without showing it.
+pub(crate) fn read(text: &str) -> Result<Token, Failure> {
+    text.parse::<Token>().map_err(Failure::usage)
+}

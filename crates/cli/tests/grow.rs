@@ -1,0 +1,201 @@
+//! A cluster is started as one and grown by tokens, and who has none of this cluster's gets nowhere.
+
+mod shell;
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread, time::Duration};
+
+use kontiki_transport::{Role, Token};
+use shell::{Said, Shell, own_address, serving::Serving};
+
+/// A cluster of one that serves, whose context is the default.
+fn alone(shell: &Shell) -> (Serving, String) {
+    let address = own_address();
+    let words = ["init", "--data", "n1", "--name", "n1", "--listen", &address];
+    shell.run(&words).ends(0, &[]);
+    let n1 = Serving::start(shell, &["serve", "--data", "n1"], "n1 is ready");
+    (n1, address)
+}
+
+fn token(shell: &Shell, role: &str, ttl: &str) -> String {
+    let words = ["token", "create", "--role", role, "--ttl", ttl];
+    let said = shell.run(&words).ends(0, &["good once, until"]);
+    assert_eq!(said.out.lines().count(), 1, "{said:?}");
+    said.out.trim().to_owned()
+}
+
+/// Joins without serving.
+fn join(shell: &Shell, name: &str, address: &str, token: &str) -> Said {
+    let words = [
+        "join",
+        "--data",
+        name,
+        "--name",
+        name,
+        "--listen",
+        address,
+        "--no-serve",
+        "--json",
+        "--timeout",
+        "5s",
+        token,
+    ];
+    shell.run(&words)
+}
+
+fn members(shell: &Shell) -> Vec<String> {
+    let json = shell.run(&["member", "list", "--json"]).ends(0, &[]).json();
+    let members = json["members"].as_array().unwrap().iter();
+    members
+        .map(|one| one["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_token_admits_one_member_once_and_an_interrupted_join_goes_on() {
+    let shell = Shell::new();
+    let (_n1, _) = alone(&shell);
+    let (address, leave) = (own_address(), token(&shell, "node", "1h"));
+    let first = join(&shell, "n2", &address, &leave)
+        .ends(0, &["n2 is member 2"])
+        .json();
+    assert_eq!((&first["name"], &first["id"]), (&"n2".into(), &2.into()));
+    assert_eq!(members(&shell), ["n1", "n2"]);
+    assert_eq!(mode(&shell.path("n2/certs/node.key")), 0o600);
+    assert!(!shell.path("n2/ca").exists(), "no authority's key travels");
+
+    // Run again, whole or after it was interrupted before it had heard the answer, it is the same member.
+    let again = join(&shell, "n2", &address, &leave).ends(0, &[]).json();
+    assert_eq!(again, first);
+    fs::remove_file(shell.path("n2/member.toml")).unwrap();
+    fs::remove_file(shell.path("n2/certs/node.pem")).unwrap();
+    let again = join(&shell, "n2", &address, &leave).ends(0, &[]).json();
+    assert_eq!(again, first);
+    assert_eq!(members(&shell), ["n1", "n2"]);
+    shell.run(&["verify", "--data", "n2"]).ends(0, &[]);
+
+    // Another folder is somebody else.
+    let stolen = join(&shell, "n3", &own_address(), &leave);
+    stolen.ends(1, &["was spent by n2", "ask for a new one"]);
+    let named = token(&shell, "node", "1h");
+    let twice = Shell::new();
+    fs::create_dir_all(twice.path("else")).unwrap();
+    let words = [
+        "join",
+        "--data",
+        "else",
+        "--name",
+        "n2",
+        "--listen",
+        &own_address(),
+        "--no-serve",
+        &named,
+    ];
+    twice.run(&words).ends(1, &["n2"]);
+    assert_eq!(members(&shell), ["n1", "n2"]);
+}
+
+#[test]
+fn tokens_that_are_not_good_admit_nobody_and_are_not_shown() {
+    let shell = Shell::new();
+    let (_n1, address) = alone(&shell);
+    let good = token(&shell, "node", "1h");
+    let id = |text: &str| format!("{:016x}", text.parse::<Token>().unwrap().id);
+
+    let brief = token(&shell, "node", "1s");
+    let revoked = token(&shell, "node", "1h");
+    shell.run(&["token", "revoke", &id(&revoked)]).ends(0, &[]);
+    thread::sleep(Duration::from_millis(1_100));
+    for (spoiled, says) in [(&brief, "expired"), (&revoked, "admits nobody")] {
+        let said = join(&shell, "n2", &own_address(), spoiled).ends(1, &[says]);
+        assert!(!said.err.contains(&**spoiled), "{said:?}");
+    }
+
+    // One with a letter changed, one for another role, one that somebody has made up.
+    let typo = format!("{}A", &good[..good.len() - 2]);
+    let said = join(&shell, "n2", &own_address(), &typo).ends(2, &["copy it again, whole"]);
+    assert!(!said.err.contains(&typo[..40]), "{said:?}");
+    let client = token(&shell, "operator", "1h");
+    join(&shell, "n2", &own_address(), &client).ends(2, &["kontiki login"]);
+    shell.run(&["login", &good]).ends(2, &["kontiki join"]);
+    let real: Token = good.parse().unwrap();
+    let made_up = Token::new(real.cluster, real.authority, Role::Node, real.addresses);
+    let said = join(&shell, "n2", &own_address(), &made_up.unwrap().to_string());
+    said.ends(
+        1,
+        &["admits nobody: it has expired, was revoked, or was never made"],
+    );
+
+    // Who answers there is not of the authority that this one names: it is told nothing.
+    let astray = Token::new(real.cluster, [7; 32], Role::Node, vec![address]).unwrap();
+    let said = join(&shell, "n2", &own_address(), &astray.to_string());
+    said.ends(
+        1,
+        &[
+            "its authority is not the one that the token names",
+            "nothing was said to it",
+        ],
+    );
+    let nobody = Token::new(
+        real.cluster,
+        real.authority,
+        Role::Node,
+        vec![own_address()],
+    )
+    .unwrap();
+    let said = join(&shell, "n2", &own_address(), &nobody.to_string());
+    said.ends(3, &["nobody who signs answered", "nothing listens"]);
+    assert_eq!(members(&shell), ["n1"]);
+
+    shell
+        .run(&["token", "create", "--role", "producer", "--topics", "a*"])
+        .ends(2, &["patterns of topics", "without --topics"]);
+    shell
+        .run(&["token", "create", "--role", "node", "--ttl", "31d"])
+        .ends(2, &["1 second to 30 days"]);
+    // What was good before all this is good still.
+    join(&shell, "n2", &own_address(), &good).ends(0, &["n2 is member 2"]);
+}
+
+#[test]
+fn who_logs_in_may_do_what_the_role_of_the_token_may() {
+    let shell = Shell::new();
+    let (_n1, _) = alone(&shell);
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    let leave = token(&shell, "producer", "10m");
+    let said = shell
+        .run(&["login", &leave, "--name", "shop", "--json"])
+        .ends(0, &[]);
+    let context = said.json()["context"].as_str().unwrap().to_owned();
+    let key = Path::new(&context).with_file_name("client.key");
+    assert_eq!(mode(&key), 0o600);
+    shell
+        .feed(&["-c", "shop", "append", "orders"], b"a\n")
+        .ends(0, &["1 record"]);
+    shell
+        .run(&["-c", "shop", "read", "orders", "-n", "1"])
+        .ends(4, &["not permit"]);
+    shell
+        .run(&["-c", "shop", "token", "create", "--role", "operator"])
+        .ends(4, &["operator"]);
+    shell
+        .run(&["login", &leave, "--name", "other"])
+        .ends(1, &["was spent by shop"]);
+    shell
+        .run(&["login", &leave, "--name", "shop"])
+        .ends(1, &["a client shop of yours already"]);
+    let json = shell.run(&["token", "list", "--json"]).ends(0, &[]).json();
+    assert_eq!(json["tokens"][0]["spent_by"], "shop");
+    assert!(!json.to_string().contains("hash"), "{json}");
+
+    // The token may come by way of the environment, where no list of processes shows it.
+    let leave = token(&shell, "operator", "10m");
+    let mut words: Command = shell.command(&["login", "--name", "boss"]);
+    let said: Said = words.env("KONTIKI_TOKEN", &leave).output().unwrap().into();
+    said.ends(0, &[]);
+    let words = ["-c", "boss", "token", "create", "--role", "operator"];
+    shell.run(&words).ends(0, &[]);
+}

@@ -1,0 +1,95 @@
+//! Administration of who is a member, who may become one, and who keeps what.
+
+use kontiki_wire::{
+    MemberInfo, Refusal, Request, Response, Standing, TokenId, TokenInfo, TokenSpec, TopicInfo,
+    TopicName, TopicSettings,
+};
+
+use crate::{
+    admin::{Admin, refused},
+    error::AdminError,
+};
+
+impl Admin {
+    /// All members, by number, as the leader of the cluster's own group knows them.
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, AdminError> {
+        let metadata = self.routing.topics(self.until()).await;
+        let mut members = metadata.map_err(|why| self.no_answer(why, false))?.members;
+        members.sort_by_key(|member| member.id);
+        Ok(members)
+    }
+
+    /// Has a member leave: what it keeps is moved to others, and then it is a member no more. It may be
+    /// dead. This has only begun when the call returns; [`status`](Self::status) tells how far it is.
+    /// Unless forced, it is refused where the others could not go on without it.
+    pub async fn remove_member(&self, name: &str, force: bool) -> Result<MemberInfo, AdminError> {
+        let request = Request::RemoveMember {
+            name: name.to_owned(),
+            force,
+        };
+        self.member(&request).await
+    }
+
+    /// Says whether a member is to keep topics: those of one that drains are moved to others.
+    pub async fn set_standing(
+        &self,
+        name: &str,
+        standing: Standing,
+    ) -> Result<MemberInfo, AdminError> {
+        let request = Request::SetStanding {
+            name: name.to_owned(),
+            standing,
+        };
+        self.member(&request).await
+    }
+
+    async fn member(&self, request: &Request) -> Result<MemberInfo, AdminError> {
+        match self.ask_leader(None, request).await? {
+            (Response::Member(member), _) => Ok(member),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// Asks a topic to be something else; the cluster works toward it.
+    pub async fn edit_topic(
+        &self,
+        name: &TopicName,
+        settings: TopicSettings,
+    ) -> Result<TopicInfo, AdminError> {
+        let request = Request::EditTopic {
+            name: name.clone(),
+            settings,
+        };
+        match self.ask_leader(None, &request).await? {
+            (Response::Topic(topic), _) => Ok(topic),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// Makes a token; the same one again is answered as it is.
+    pub async fn create_token(&self, token: TokenSpec) -> Result<TokenInfo, AdminError> {
+        let request = Request::CreateToken(token);
+        match self.ask_leader(None, &request).await? {
+            (Response::Token(token), _) => Ok(token),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// The tokens that have not expired, spent or not, by number.
+    pub async fn tokens(&self) -> Result<Vec<TokenInfo>, AdminError> {
+        match self.ask_leader(None, &Request::Tokens).await? {
+            (Response::Tokens(tokens), _) => Ok(tokens),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// Forgets a token, spent or not: it admits nobody from now on.
+    pub async fn revoke_token(&self, id: TokenId) -> Result<(), AdminError> {
+        match self.ask_leader(None, &Request::RevokeToken { id }).await? {
+            (Response::Done, _) => Ok(()),
+            // An attempt that got lost on the way has revoked it.
+            (Response::Refused(Refusal::Unfit { .. }), true) => Ok(()),
+            (other, _) => Err(refused(other)),
+        }
+    }
+}
