@@ -118,8 +118,8 @@ fn json_has_the_shape_that_scripts_rely_on() {
     assert_eq!(
         json["members"][0],
         serde_json::json!({
-            "name": "n1", "id": 1, "address": "10.0.0.1:7401", "state": "up", "voter": true,
-            "up_seconds": 60
+            "name": "n1", "id": 1, "address": "10.0.0.1:7401", "state": "up", "standing": "active",
+            "voter": true, "up_seconds": 60
         })
     );
     let topic = &json["topics"][0];
@@ -128,9 +128,38 @@ fn json_has_the_shape_that_scripts_rely_on() {
     assert_eq!(topic["term"], 7);
     assert_eq!(topic["first_offset"], 10);
     assert_eq!(topic["next_offset"], 100);
+    assert_eq!(topic["wanted"], serde_json::json!([]));
+    assert_eq!(topic["waits"], serde_json::Value::Null);
+    assert_eq!(json["placing"], serde_json::json!([]));
     assert_eq!(
         topic["replicas"][0],
         serde_json::json!({"name": "n1", "match_offset": 100, "lag": 3, "state": "follower"})
+    );
+}
+
+#[test]
+fn what_moves_and_what_it_waits_for_is_told_by_the_leaders() {
+    let mut witnesses = all_well();
+    let mut council = led(0, "n1", 4, ["follower", "leader", "learner"]);
+    council.waits = Some("n3 has not caught up".to_owned());
+    let mut topic = led(1, "n2", 7, SOUND);
+    topic.wanted = vec!["n1".to_owned()];
+    topic.waits = Some("n1 is 3 records behind".to_owned());
+    witnesses[0] = says(1, vec![council, followed(1, Some("n2"), 7)]);
+    witnesses[0].said.as_mut().unwrap().placing = vec!["n3 leaves".to_owned()];
+    witnesses[1] = says(2, vec![followed(0, Some("n1"), 4), topic]);
+    let status = join(witnesses);
+    assert!(status.healthy, "{:?}", status.reasons);
+    assert_eq!(
+        status.placing,
+        ["the cluster's own group: n3 has not caught up", "n3 leaves"]
+    );
+    let voters: Vec<_> = status.members.iter().map(|member| member.voter).collect();
+    assert_eq!(voters, [true, true, false], "a learner does not count");
+    assert_eq!(status.topics[0].wanted, ["n1"]);
+    assert_eq!(
+        status.topics[0].waits.as_deref(),
+        Some("n1 is 3 records behind")
     );
 }
 
