@@ -328,6 +328,7 @@ fn random_lane(random: &mut Random) -> PeerLane {
 fn hello(lane: PeerLane, between: Between) -> BytesMut {
     let mut out = BytesMut::new();
     let hello = PeerHello {
+        peer_address: String::new(),
         cluster: between.cluster,
         from: between.from,
         to: between.to,

@@ -6,19 +6,22 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
 use kontiki_wire::{
-    AppendRefused, Batch, ClusterId, ClusterState, GroupId, GroupMessage, MemberStatus, Refusal,
-    TopicInfo, TopicName,
+    AppendRefused, Batch, ClusterId, ClusterState, GroupId, GroupMessage, Member, MemberStatus,
+    Refusal, TopicInfo, TopicName, limits::MEMBERS_MAX,
 };
 
 use crate::{
     apply::CheckpointEvery,
+    chores::Chore,
     cluster::{Cluster, let_go_by},
     early::Early,
-    effect::Effect,
+    effect::{Effect, Members},
     group::Group,
     input::{GroupBoot, Input, Now, StreamId},
     mend::Mending,
     outbox::Outbox,
+    placing::Placing,
+    steering::Steering,
     tickets::Tickets,
     timers::Timers,
 };
@@ -65,7 +68,13 @@ pub struct Broker {
     pub(crate) leaving: VecDeque<(Index, GroupId)>,
     pub(crate) early: Early,
     pub(crate) outbox: Outbox,
-    pub(crate) timers: Timers,
+    pub(crate) timers: Timers<GroupId>,
+    pub(crate) chores: Timers<Chore>,
+    /// Groups led here that are not made of those who are to keep them.
+    pub(crate) steering: BTreeMap<GroupId, Steering>,
+    pub(crate) placing: Placing,
+    /// Members that have come since this node's state, by what they say of themselves.
+    strangers: BTreeMap<String, Member>,
     pub(crate) tickets: Tickets,
     /// Groups to be drained. Invariant: exactly those that are `touched`, each once.
     pub(crate) touched: VecDeque<GroupId>,
@@ -123,6 +132,10 @@ impl Broker {
             early: Early::default(),
             outbox: Outbox::default(),
             timers: Timers::new(grain),
+            chores: Timers::new(grain),
+            steering: BTreeMap::new(),
+            placing: Placing::default(),
+            strangers: BTreeMap::new(),
             tickets: Tickets::default(),
             touched: VecDeque::new(),
             proposals: 0,
@@ -131,7 +144,7 @@ impl Broker {
             settings,
         };
         broker.open(own, groups, now)?;
-        broker.outbox.members(broker.cluster.state());
+        broker.tell_members();
         Ok(broker)
     }
 
@@ -141,7 +154,10 @@ impl Broker {
             return;
         }
         match input {
-            Input::Timer => self.wake(now),
+            Input::Timer => {
+                self.wake(now);
+                self.do_chores(now);
+            }
             Input::Peer { from, messages } => self.hear(now, from, messages),
             Input::Reachable { peer, open } => {
                 self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
@@ -155,7 +171,10 @@ impl Broker {
                 batch,
             } => self.append(stream, group, &batch),
             Input::Request { ticket, request } => self.request(now, ticket, request),
-            Input::Command { ticket, command } => self.agree(now, ticket, &command),
+            Input::Command { ticket, command } => self.relay(now, ticket, command),
+            Input::Relayed { from, command } => self.relayed(now, from, command),
+            Input::Introduced { member } => self.introduced(member),
+            Input::Disowned { by } => self.disowned(by),
             Input::Asked { from, missing } => self.outbox.find(from, missing),
             Input::Found { from, found } => self.found(now, from, found),
             Input::Damaged {
@@ -204,7 +223,8 @@ impl Broker {
     /// When to come back with [`Input::Timer`] if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        self.timers.next()
+        let alarms = [self.timers.next(), self.chores.next()];
+        alarms.into_iter().flatten().min()
     }
 
     /// A topic as this node knows it, by name.
@@ -335,7 +355,10 @@ impl Broker {
         }
         let Some(group) = self.groups.get_mut(&id) else {
             // Not kept here: whoever keeps it knows its leader.
-            return Err(ask(preferred));
+            return Err(match preferred == self.settings.me.id {
+                true => Refusal::NotLeader { leader: None },
+                false => ask(preferred),
+            });
         };
         if !group.leads() {
             let leader = group.other_leader();
@@ -346,6 +369,46 @@ impl Broker {
             return Err(Refusal::Busy);
         }
         Ok(group)
+    }
+
+    /// Somebody is a member of whom this node's state does not know yet.
+    fn introduced(&mut self, member: Member) {
+        let unheard = member.id >= self.cluster.state().next_member;
+        let known = self.strangers.get(&member.name);
+        let room = known.is_some() || self.strangers.len() < MEMBERS_MAX;
+        if unheard && room && known != Some(&member) {
+            // One for each name, which a certificate is for: nobody crowds out the others.
+            self.strangers.insert(member.name.clone(), member);
+            self.tell_members();
+        }
+    }
+
+    /// Tells who is a member, as far as this node knows.
+    pub(crate) fn tell_members(&mut self) {
+        let state = self.cluster.state();
+        self.strangers.retain(|_, one| one.id >= state.next_member);
+        let mut members = Members::of(state);
+        members.list.extend(self.strangers.values().cloned());
+        members.list.sort_by_key(|member| member.id);
+        members.list.dedup_by_key(|member| member.id);
+        self.outbox.members(members);
+    }
+
+    /// A member that has seen this one go says so: its number was given and is on no list any more.
+    fn disowned(&mut self, by: NodeId) {
+        let by = self.cluster.name(by);
+        self.expelled(&format!(
+            "{by} says that it is a member of the cluster no more"
+        ));
+    }
+
+    /// Nothing that this node has counts any longer.
+    pub(crate) fn expelled(&mut self, why: &str) {
+        let me = self.cluster.name(self.settings.me.id);
+        self.outbox.expelled(format!(
+            "{me} was removed ({why}), and what it keeps counts no more: to have it back, let it join \
+             with a new token and an empty directory"
+        ));
     }
 
     fn persisted(&mut self, now: Now, upto: u64) {

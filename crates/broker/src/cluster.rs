@@ -268,6 +268,8 @@ impl Cluster {
         }
         let may_keep = |id| match self.standing(id) {
             None => false,
+            // Its disk says that the group is gone for good.
+            Some(_) if topic.parted.contains(&id) => false,
             Some(Standing::Leaving) => topic.replicas.contains(&id),
             Some(Standing::Active | Standing::Draining) => true,
         };

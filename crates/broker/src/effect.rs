@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
 use kontiki_wire::{
-    Answer, ClusterState, GroupId, GroupMessage, Member, Missing, Offset, PeerLane, PlacedEntry,
-    Response, Topic,
+    Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Member, Missing, Offset, PeerLane,
+    PlacedEntry, Response, Topic,
 };
 
 use crate::input::{StreamId, Ticket};
@@ -166,6 +166,19 @@ pub enum Effect {
         group: GroupId,
         /// A sentence.
         note: String,
+    },
+    /// Hand a command over to a peer that is thought to lead the cluster's own group. What is lost on the
+    /// way is sent again.
+    Relay {
+        /// To whom.
+        to: NodeRef,
+        /// What.
+        command: ClusterCommand,
+    },
+    /// This node is a member no more: stop it. Nothing it keeps counts, and no start changes that.
+    Expelled {
+        /// Why, and what to do, for people.
+        why: String,
     },
     /// The members, whenever they change and once at the start.
     Members(Members),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Boot, Index, LogId, Micros, NodeId, NodeRef};
-use kontiki_wire::{Batch, ClusterCommand, Found, GroupId, GroupMessage, Missing, Request};
+use kontiki_wire::{Batch, ClusterCommand, Found, GroupId, GroupMessage, Member, Missing, Request};
 
 /// The two clocks of the host, read once for each turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -74,13 +74,33 @@ pub enum Input {
         /// What is asked.
         request: Request,
     },
-    /// Have the cluster's own group agree on a command of those that members ask for themselves. Answered by
-    /// exactly one [`crate::Effect::Respond`].
+    /// Have the cluster's own group agree on a command of those that members ask for themselves, wherever
+    /// its leader is. Answered by exactly one [`crate::Effect::Respond`], once this node has applied it.
     Command {
         /// Where the response goes.
         ticket: Ticket,
         /// What is to be agreed on.
         command: ClusterCommand,
+    },
+    /// A peer, verified as for [`Input::Peer`], hands over such a command to the one who leads.
+    Relayed {
+        /// The peer.
+        from: NodeRef,
+        /// What is to be agreed on.
+        command: ClusterCommand,
+    },
+    /// A peer has shown a certificate of this cluster, and a number that no member had yet that this node
+    /// has heard of: so it has come since, and is told in [`crate::Effect::Members`] until the cluster's
+    /// log, which it may be the one to bring, tells of it.
+    Introduced {
+        /// As it says itself.
+        member: Member,
+    },
+    /// A peer has refused a link to this node, since it has seen it go: this node's number was given, and
+    /// no member has it any more ([`crate::Members::is_gone`]).
+    Disowned {
+        /// The peer.
+        by: NodeId,
     },
     /// The writes up to and including this one are durable.
     Persisted {

@@ -123,6 +123,7 @@ impl Broker {
     /// confirmed of it.
     fn release(&mut self, id: GroupId) -> Result<(), String> {
         self.timers.forget(id);
+        self.steering.remove(&id);
         self.touched.retain(|touched| *touched != id);
         self.outbox.forget_writes(id);
         let refused = Response::Refused(Refusal::Unavailable {
@@ -134,8 +135,10 @@ impl Broker {
                 .answer(ticket, refused.clone(), &mut self.outbox)?;
         }
         for (ticket, _) in self.tickets.drop_reads(id) {
-            self.tickets
-                .answer(ticket, refused.clone(), &mut self.outbox)?;
+            if let Some(ticket) = ticket {
+                self.tickets
+                    .answer(ticket, refused.clone(), &mut self.outbox)?;
+            }
         }
         if id == GroupId::CLUSTER {
             let unknown = Response::Refused(Refusal::Unknown);
@@ -247,7 +250,7 @@ impl Broker {
     /// Everybody else who is to have what this node has of a group.
     fn peers_of(&self, id: GroupId) -> Vec<NodeRef> {
         let keeps = |member: u64| match self.cluster.topic_of(id) {
-            Some(topic) => topic.replicas.contains(&member),
+            Some(topic) => topic.keepers().any(|keeper| keeper == member),
             None => id == GroupId::CLUSTER,
         };
         let members = self.cluster.state().members.iter();

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
-    Answer, ClusterState, GroupId, GroupMessage, Missing, Offset, PeerLane, PlacedEntry, Response,
-    Topic, Watermark,
+    Answer, ClusterCommand, GroupId, GroupMessage, Missing, Offset, PeerLane, PlacedEntry,
+    Response, Topic, Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
@@ -34,6 +34,7 @@ pub(crate) struct Outbox {
     closed: Vec<GroupId>,
     mends: Vec<Effect>,
     members: Option<Members>,
+    expelled: Option<String>,
     issued: Issued,
 }
 
@@ -136,8 +137,16 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn members(&mut self, state: &ClusterState) {
-        self.members = Some(Members::of(state));
+    pub(crate) fn relay(&mut self, to: NodeRef, command: ClusterCommand) {
+        self.mends.push(Effect::Relay { to, command });
+    }
+
+    pub(crate) fn expelled(&mut self, why: String) {
+        self.expelled = Some(why);
+    }
+
+    pub(crate) fn members(&mut self, members: Members) {
+        self.members = Some(members);
     }
 
     /// What each group had in the writes up to `upto`: its number, once for each write. Says what is
@@ -197,6 +206,7 @@ impl Outbox {
         out.append(&mut self.roles);
         out.extend(self.removed.drain(..).map(Effect::TopicRemoved));
         out.extend(self.members.take().map(Effect::Members));
+        out.extend(self.expelled.take().map(|why| Effect::Expelled { why }));
     }
 
     fn drain_writes(&mut self, out: &mut Vec<Effect>) {

@@ -35,6 +35,41 @@ impl Loads {
         })
     }
 
+    /// Where a topic is to be kept by so many of these homes, if not where it is kept now: who keeps it
+    /// already stays if it is at home, the emptiest come in, and the fullest go. As many as there are,
+    /// never none.
+    pub(crate) fn replace(
+        &self,
+        (replicas, preferred): (&[u64], u64),
+        homes: &[u64],
+        wanted: usize,
+    ) -> Option<Placement> {
+        let fullness = |member: &u64| (of(&self.kept, *member), of(&self.led, *member), *member);
+        let (mut keep, _): (Vec<u64>, Vec<u64>) =
+            replicas.iter().partition(|id| homes.contains(id));
+        let mut others: Vec<u64> = homes.to_vec();
+        others.retain(|id| !replicas.contains(id));
+        others.sort_by_key(fullness);
+        let wanted = wanted.max(1);
+        while keep.len() > wanted {
+            let idle = keep.iter().filter(|id| **id != preferred);
+            let goes = idle.copied().max_by_key(fullness)?;
+            keep.retain(|id| *id != goes);
+        }
+        let lack = wanted - keep.len();
+        keep.extend(others.into_iter().take(lack));
+        let least_led = |member: &&u64| (of(&self.led, **member), **member);
+        let preferred = match keep.contains(&preferred) {
+            true => preferred,
+            false => *keep.iter().min_by_key(least_led)?,
+        };
+        let same = keep.len() == replicas.len() && keep.iter().all(|id| replicas.contains(id));
+        (!same).then_some(Placement {
+            replicas: keep,
+            preferred,
+        })
+    }
+
     pub(crate) fn add(&mut self, replicas: &[u64], preferred: u64) {
         for member in replicas {
             *self.kept.entry(*member).or_default() += 1;
@@ -102,6 +137,36 @@ mod tests {
         }
         let placement = loads.place(&members, 2).unwrap();
         assert_eq!(placement.preferred, 4);
+    }
+
+    fn moved(replicas: &[u64], homes: &[u64], wanted: usize) -> Option<Vec<u64>> {
+        let mut loads = Loads::default();
+        loads.add(&[1, 2, 3], 1);
+        loads.add(&[1, 2], 2);
+        let placement = loads.replace((replicas, replicas[0]), homes, wanted)?;
+        assert!(placement.replicas.contains(&placement.preferred));
+        Some(placement.replicas)
+    }
+
+    #[test]
+    fn a_topic_that_is_where_it_is_to_be_stays() {
+        assert_eq!(moved(&[3, 1, 2], &[1, 2, 3, 4], 3), None);
+        assert_eq!(moved(&[1, 2], &[1, 2], 3), None, "there are no more");
+        assert_eq!(moved(&[1], &[], 3), None, "there is nowhere to go");
+    }
+
+    #[test]
+    fn the_emptiest_come_in_and_the_fullest_go() {
+        assert_eq!(moved(&[1, 2], &[1, 2, 3, 4], 3), Some(vec![1, 2, 4]));
+        assert_eq!(moved(&[1, 2, 3], &[1, 2, 3], 2), Some(vec![1, 3]));
+        assert_eq!(moved(&[1, 2, 3], &[1, 2, 3], 1), Some(vec![1]), "who leads");
+    }
+
+    #[test]
+    fn who_is_not_at_home_is_replaced_or_given_up() {
+        assert_eq!(moved(&[1, 2, 3], &[1, 3, 4], 3), Some(vec![1, 3, 4]));
+        assert_eq!(moved(&[1, 2, 3], &[1, 3], 3), Some(vec![1, 3]));
+        assert_eq!(moved(&[2], &[1, 3], 1), Some(vec![3]));
     }
 
     #[test]

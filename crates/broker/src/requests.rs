@@ -1,6 +1,6 @@
 //! Requests of the control plane: answered from what this node knows, or carried through the log.
 
-use kontiki_raft::{Kind, Micros, NodeId, Proposal, ReadId};
+use kontiki_raft::{NodeId, ReadId};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Standing, Token,
     Topic, TopicName, TopicSettings,
@@ -54,16 +54,6 @@ impl Broker {
         self.come_to(ticket, outcome);
     }
 
-    /// Takes a command of this member's own.
-    pub(crate) fn agree(&mut self, now: Now, ticket: Ticket, command: &ClusterCommand) {
-        self.check(|broker| broker.tickets.open(ticket));
-        let outcome = match self.tickets.count() > TICKETS_MAX {
-            true => Err(Refusal::Busy),
-            false => self.command(now, ticket, command, None),
-        };
-        self.come_to(ticket, outcome);
-    }
-
     fn come_to(&mut self, ticket: Ticket, outcome: Result<Outcome, Refusal>) {
         let response = match outcome {
             Ok(Outcome::Waits) => return,
@@ -112,7 +102,7 @@ impl Broker {
 
     fn read(&mut self, now: Now, group: GroupId, sought: Sought, ticket: Ticket) -> Outcome {
         let id = ReadId(self.next_proposal().0);
-        self.tickets.wait_for_read(id, group, sought, ticket);
+        self.tickets.wait_for_read(id, group, sought, Some(ticket));
         self.feed(now, group, kontiki_raft::Input::Read { id });
         Outcome::Waits
     }
@@ -265,20 +255,7 @@ impl Broker {
         placement: Option<Placement>,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
-        let id = self.next_proposal();
-        let body = kontiki_wire::encode(command);
-        let proposal = Proposal {
-            id,
-            kind: Kind::Command,
-            checksum: kontiki_wire::entry_checksum(&body),
-            body: body.into(),
-        };
-        self.tickets.wait_for_command(id, ticket, placement);
-        let propose = kontiki_raft::Input::Propose {
-            time: Micros(now.wall.0),
-            proposals: vec![proposal],
-        };
-        self.feed(now, GroupId::CLUSTER, propose);
+        self.propose(now, command, Some(ticket), placement);
         Ok(Outcome::Waits)
     }
 

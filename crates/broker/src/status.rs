@@ -48,7 +48,7 @@ impl Broker {
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
                 .chain(self.mending.keys().map(|id| self.mending_status(*id)))
                 .collect(),
-            placing: Vec::new(),
+            placing: self.placing_sentences(),
             up_seconds: up / 1_000_000,
         }
     }
@@ -82,6 +82,10 @@ impl Broker {
         } else {
             Vec::new()
         };
+        let (wanted, waits) = match group.leads() {
+            true => self.waits(id, &status),
+            false => (Vec::new(), None),
+        };
         GroupStatus {
             group: id,
             leader: status.leader.map(|leader| self.cluster.name(leader.id)),
@@ -89,8 +93,8 @@ impl Broker {
             first: group.log().map_or(Offset(0), TopicLog::first),
             next,
             replicas,
-            wanted: Vec::new(),
-            waits: None,
+            wanted,
+            waits,
         }
     }
 

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Index, NodeId, ProposalId, ReadId};
-use kontiki_wire::{GroupId, Response, TopicName};
+use bytes::Bytes;
+use kontiki_raft::{Index, Micros, NodeId, ProposalId, ReadId};
+use kontiki_wire::{ClusterCommand, GroupId, Response, TopicName};
 
 use crate::{
     input::Ticket, invariants::OpenTickets, outbox::Outbox, placement::Loads, placement::Placement,
@@ -17,6 +18,18 @@ pub(crate) struct Tickets {
     proposed: BTreeMap<ProposalId, Proposed>,
     transfers: BTreeMap<GroupId, Transfer>,
     reads: BTreeMap<ReadId, Read>,
+    relayed: Vec<Relayed>,
+}
+
+/// A command that the cluster's own group is to agree on, whoever leads it.
+#[derive(Clone, Debug)]
+struct Relayed {
+    ticket: Ticket,
+    command: ClusterCommand,
+    /// The command as it stands in the log.
+    body: Bytes,
+    /// When nobody waits any longer.
+    until: Micros,
 }
 
 /// What a read of a group is to show.
@@ -28,6 +41,8 @@ pub(crate) enum Sought {
     Topics,
     /// Which tokens there are.
     Tokens,
+    /// Whether the group is made of those who are to keep its topic since this placement.
+    Settled(u64),
 }
 
 /// A question asked of a group's leader.
@@ -35,7 +50,8 @@ pub(crate) enum Sought {
 struct Read {
     group: GroupId,
     sought: Sought,
-    ticket: Ticket,
+    /// Who waits for it; nobody, if it is this node that wants to know.
+    ticket: Option<Ticket>,
     /// What must be applied before it is answered, once a quorum has confirmed it.
     confirmed: Option<Index>,
 }
@@ -43,7 +59,8 @@ struct Read {
 /// A command under way.
 #[derive(Clone, Debug)]
 struct Proposed {
-    ticket: Ticket,
+    /// Who waits for it; nobody, if it is this node that wants it.
+    ticket: Option<Ticket>,
     /// Where the topic that it makes is to be kept.
     placement: Option<Placement>,
 }
@@ -73,11 +90,11 @@ impl Tickets {
         Ok(())
     }
 
-    /// The ticket waits for a command.
+    /// The ticket waits for a command, if it is not this node that wants it.
     pub(crate) fn wait_for_command(
         &mut self,
         id: ProposalId,
-        ticket: Ticket,
+        ticket: Option<Ticket>,
         placement: Option<Placement>,
     ) {
         let proposed = Proposed { ticket, placement };
@@ -85,7 +102,7 @@ impl Tickets {
     }
 
     /// A command was committed or its fate is known: the ticket that waited for it.
-    pub(crate) fn end_command(&mut self, id: ProposalId) -> Result<Ticket, String> {
+    pub(crate) fn end_command(&mut self, id: ProposalId) -> Result<Option<Ticket>, String> {
         let proposed = self.proposed.remove(&id);
         proposed
             .map(|proposed| proposed.ticket)
@@ -114,7 +131,10 @@ impl Tickets {
     /// The cluster's own group is ended: all that wait for a command.
     pub(crate) fn drop_commands(&mut self) -> Vec<Ticket> {
         let proposed = std::mem::take(&mut self.proposed);
-        proposed.into_values().map(|one| one.ticket).collect()
+        proposed
+            .into_values()
+            .filter_map(|one| one.ticket)
+            .collect()
     }
 
     /// The ticket waits for the group's leadership to pass to `to`, to which alone it is being handed.
@@ -139,7 +159,7 @@ impl Tickets {
         id: ReadId,
         group: GroupId,
         sought: Sought,
-        ticket: Ticket,
+        ticket: Option<Ticket>,
     ) {
         let read = Read {
             group,
@@ -159,14 +179,18 @@ impl Tickets {
     }
 
     /// The read cannot be confirmed: the ticket that waited for it.
-    pub(crate) fn fail_read(&mut self, id: ReadId) -> Result<Ticket, String> {
+    pub(crate) fn fail_read(&mut self, id: ReadId) -> Result<Option<Ticket>, String> {
         let read = self.reads.remove(&id);
         read.map(|read| read.ticket)
             .ok_or_else(|| format!("read {id} failed and was never asked"))
     }
 
     /// The reads of a group that may be answered now that it has applied this far.
-    pub(crate) fn end_reads(&mut self, group: GroupId, applied: Index) -> Vec<(Ticket, Sought)> {
+    pub(crate) fn end_reads(
+        &mut self,
+        group: GroupId,
+        applied: Index,
+    ) -> Vec<(Option<Ticket>, Sought)> {
         let ready = |read: &Read| {
             read.group == group && read.confirmed.is_some_and(|index| index <= applied)
         };
@@ -174,23 +198,67 @@ impl Tickets {
     }
 
     /// The group is no more: all its reads.
-    pub(crate) fn drop_reads(&mut self, group: GroupId) -> Vec<(Ticket, Sought)> {
+    pub(crate) fn drop_reads(&mut self, group: GroupId) -> Vec<(Option<Ticket>, Sought)> {
         self.take_reads(|read| read.group == group)
     }
 
-    fn take_reads(&mut self, taken: impl Fn(&Read) -> bool) -> Vec<(Ticket, Sought)> {
+    fn take_reads(&mut self, taken: impl Fn(&Read) -> bool) -> Vec<(Option<Ticket>, Sought)> {
         let ids = self.reads.iter().filter(|(_, read)| taken(read));
         let ids: Vec<ReadId> = ids.map(|(id, _)| *id).collect();
         let reads = ids.into_iter().filter_map(|id| self.reads.remove(&id));
         reads.map(|read| (read.ticket, read.sought)).collect()
     }
 
+    /// The ticket waits until a command like this one is applied, whoever proposes it.
+    pub(crate) fn wait_for_relay(
+        &mut self,
+        ticket: Ticket,
+        command: ClusterCommand,
+        until: Micros,
+    ) {
+        let body = kontiki_wire::encode(&command).into();
+        self.relayed.push(Relayed {
+            ticket,
+            command,
+            body,
+            until,
+        });
+    }
+
+    /// A command was applied: the tickets that waited for one like it.
+    pub(crate) fn end_relays(&mut self, body: &Bytes) -> Vec<Ticket> {
+        self.take_relays(|relayed| relayed.body == *body)
+    }
+
+    /// The tickets that have waited long enough.
+    pub(crate) fn expired_relays(&mut self, now: Micros) -> Vec<Ticket> {
+        self.take_relays(|relayed| relayed.until <= now)
+    }
+
+    fn take_relays(&mut self, taken: impl Fn(&Relayed) -> bool) -> Vec<Ticket> {
+        let ended = self.relayed.extract_if(.., |relayed| taken(relayed));
+        ended.map(|relayed| relayed.ticket).collect()
+    }
+
+    /// Whether anybody waits for a command that was handed over.
+    pub(crate) fn has_relays(&self) -> bool {
+        !self.relayed.is_empty()
+    }
+
+    /// What is still to be agreed on.
+    pub(crate) fn relays(&self) -> Vec<ClusterCommand> {
+        let relayed = self.relayed.iter();
+        relayed.map(|relayed| relayed.command.clone()).collect()
+    }
+
     /// Whatever was taken was answered or waits for something.
     pub(crate) fn balance(&self) -> Result<(), String> {
         let transfers = self.transfers.values();
         let waiting: usize = transfers.map(|transfer| transfer.tickets.len()).sum();
+        let proposed = self.proposed.values().filter(|one| one.ticket.is_some());
+        let reads = self.reads.values().filter(|read| read.ticket.is_some());
         self.open
-            .balance(waiting + self.proposed.len() + self.reads.len())
+            .balance(waiting + proposed.count() + reads.count() + self.relayed.len())
     }
 }
 
@@ -204,9 +272,9 @@ mod tests {
         let mut outbox = Outbox::default();
         tickets.open(Ticket(1)).unwrap();
         assert!(tickets.balance().is_err());
-        tickets.wait_for_command(ProposalId(9), Ticket(1), None);
+        tickets.wait_for_command(ProposalId(9), Some(Ticket(1)), None);
         tickets.balance().unwrap();
-        let ticket = tickets.end_command(ProposalId(9)).unwrap();
+        let ticket = tickets.end_command(ProposalId(9)).unwrap().unwrap();
         assert!(tickets.balance().is_err());
         tickets.answer(ticket, Response::Done, &mut outbox).unwrap();
         tickets.balance().unwrap();

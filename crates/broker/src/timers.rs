@@ -1,24 +1,23 @@
-//! When each group wants to be woken, kept so that a thousand idle groups cost a few wake-ups.
+//! When each group or chore wants to be woken, kept so that a thousand idle groups cost a few wake-ups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_raft::Micros;
-use kontiki_wire::GroupId;
 
-/// At most one alarm for each group.
+/// At most one alarm for each of what is woken.
 ///
 /// A follower's deadline moves later with every beat it hears. Such a move is not recorded: the
 /// earlier alarm stands, goes off, and finds the group with a later deadline, once for each election
 /// timeout instead of once for each beat. Deadlines are rounded up to a grain, so that groups whose
 /// beats are due together are woken together and their messages share a frame.
 #[derive(Clone, Debug)]
-pub(crate) struct Timers {
+pub(crate) struct Timers<K> {
     grain: u64,
-    due: BTreeSet<(Micros, GroupId)>,
-    alarms: BTreeMap<GroupId, Micros>,
+    due: BTreeSet<(Micros, K)>,
+    alarms: BTreeMap<K, Micros>,
 }
 
-impl Timers {
+impl<K: Ord + Copy> Timers<K> {
     /// No alarms; `grain` is at least one microsecond.
     pub(crate) fn new(grain: Micros) -> Self {
         Self {
@@ -29,7 +28,7 @@ impl Timers {
     }
 
     /// The group wants to be woken at `deadline`; an earlier alarm of it stands.
-    pub(crate) fn want(&mut self, group: GroupId, deadline: Option<Micros>) {
+    pub(crate) fn want(&mut self, group: K, deadline: Option<Micros>) {
         let Some(deadline) = deadline else { return };
         let at = Micros(
             deadline
@@ -50,14 +49,14 @@ impl Timers {
     }
 
     /// The group is gone.
-    pub(crate) fn forget(&mut self, group: GroupId) {
+    pub(crate) fn forget(&mut self, group: K) {
         if let Some(at) = self.alarms.remove(&group) {
             self.due.remove(&(at, group));
         }
     }
 
     /// Takes the next group whose alarm has gone off. It has no alarm until it wants one again.
-    pub(crate) fn take_due(&mut self, now: Micros) -> Option<GroupId> {
+    pub(crate) fn take_due(&mut self, now: Micros) -> Option<K> {
         let &(at, group) = self.due.first().filter(|(at, _)| *at <= now)?;
         self.due.remove(&(at, group));
         self.alarms.remove(&group);
@@ -72,6 +71,8 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_wire::GroupId;
+
     use super::*;
 
     #[test]

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, NodeRef, Raft};
-use kontiki_wire::{GroupId, Member, Offset, Topic};
+use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    cluster::let_go_by,
+    cluster::{let_go_by, no_such_topic},
     group::{Group, Meaning, Resume},
     input::{GroupBoot, Now},
     invariants::Order,
@@ -38,7 +38,7 @@ impl Broker {
             }
         }
         for (group, boot) in held {
-            if self.cluster.is_to_come(group) {
+            if self.cluster.is_to_come(group) || self.may_come(group) {
                 self.parked.insert(group, boot);
             } else {
                 self.outbox.topic_removed(group);
@@ -50,14 +50,12 @@ impl Broker {
     /// The cluster's log made a topic.
     pub(crate) fn make(&mut self, now: Now, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
-        let parked = self.parked.remove(&id);
         let early = self.early.take(id);
         if !self.keeps(topic) {
-            if parked.is_some() {
-                self.outbox.topic_removed(id);
-            }
+            // What is parked of it was born when it was placed here later than now.
             return Ok(());
         }
+        let parked = self.parked.remove(&id);
         let fresh = self.start(now, topic, parked)?;
         if fresh && NodeId(topic.preferred) == self.settings.me.id {
             self.feed(now, id, kontiki_raft::Input::Campaign);
@@ -72,7 +70,7 @@ impl Broker {
     /// fresh.
     ///
     /// The disk returns every group that it ever confirmed a write of and was not told to remove. If
-    /// this one is not there and the log on the disk deletes it, it may have been removed for that
+    /// this one is not there and the log on the disk lets it go, it may have been removed for that
     /// reason, by an earlier life that had applied more than the state on the disk: then it has
     /// forgotten what it promised, and must not be born again in the short time until the deletion is
     /// applied once more. While the cluster's own log is not whole, nobody knows what it deletes.
@@ -92,11 +90,55 @@ impl Broker {
         Ok(fresh)
     }
 
-    /// The cluster's log deleted a topic, by the entry at `at`. Its files stay until that entry is
-    /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
-    pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
+    /// The cluster's log has others keep a topic. If this node is one of them, its replica is born, or
+    /// found again that a later state than the one on the disk had born; who is not one of them any more
+    /// stays until the topic's group does without it.
+    pub(crate) fn placed(&mut self, now: Now, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
-        if self.mending.remove(&id).is_some() {
+        if self.keeps(topic) && !self.has(id) {
+            let parked = self.parked.remove(&id);
+            let early = self.early.take(id);
+            self.start(now, topic, parked)?;
+            for (from, message) in early {
+                self.feed(now, id, kontiki_raft::Input::Message { from, message });
+            }
+        }
+        self.soon_if_led(now, id);
+        Ok(())
+    }
+
+    /// The cluster's log says, in the entry at `at`, that a topic's group does without those who are not to
+    /// keep it any more.
+    pub(crate) fn settled(&mut self, now: Now, at: Index, topic: &Topic) -> Result<(), String> {
+        let id = topic.group;
+        let is_last = self.doomed.get(&id).is_some_and(|last| *last <= at);
+        if is_last {
+            self.doomed.remove(&id);
+        }
+        self.steering.remove(&id);
+        if topic.parted.contains(&self.settings.me.id.0) {
+            let why = "this member does not keep the topic any more, ask another".to_owned();
+            if self.groups.contains_key(&id) {
+                self.outbox.topic_closed(id);
+            }
+            return self.let_go(at, id, Refusal::Unavailable { why });
+        }
+        if is_last && self.keeps(topic) && !self.has(id) {
+            let parked = self.parked.remove(&id);
+            self.start(now, topic, parked)?;
+        }
+        Ok(())
+    }
+
+    /// The cluster's log deleted a topic, by the entry at `at`.
+    pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
+        self.let_go(at, topic.group, no_such_topic(&topic.name))
+    }
+
+    /// This node does not keep a group from the entry at `at` on. Its files stay until that entry is
+    /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
+    fn let_go(&mut self, at: Index, id: GroupId, why: Refusal) -> Result<(), String> {
+        if self.mending.remove(&id).is_some() || self.parked.remove(&id).is_some() {
             self.timers.forget(id);
             self.leaving.push_back((at, id));
             return Ok(());
@@ -106,13 +148,13 @@ impl Broker {
         };
         group.end(&mut self.outbox);
         self.timers.forget(id);
+        self.steering.remove(&id);
         self.touched.retain(|touched| *touched != id);
-        let refused = kontiki_wire::Response::Refused(crate::cluster::no_such_topic(&topic.name));
-        for ticket in self.tickets.end_transfer(id) {
-            self.tickets
-                .answer(ticket, refused.clone(), &mut self.outbox)?;
-        }
-        for (ticket, _) in self.tickets.drop_reads(id) {
+        let refused = Response::Refused(why);
+        let reads = self.tickets.drop_reads(id).into_iter();
+        let waiting = reads.filter_map(|(ticket, _)| ticket);
+        let waiting: Vec<_> = waiting.chain(self.tickets.end_transfer(id)).collect();
+        for ticket in waiting {
             self.tickets
                 .answer(ticket, refused.clone(), &mut self.outbox)?;
         }
@@ -130,8 +172,23 @@ impl Broker {
         }
     }
 
+    /// Whether there is anything of the group here, running or being mended.
+    fn has(&self, id: GroupId) -> bool {
+        self.groups.contains_key(&id) || self.mending.contains_key(&id)
+    }
+
+    /// Whether the group on this disk is of a topic that the state on the disk has not yet placed here.
+    /// What this node has dropped never comes again.
+    fn may_come(&self, id: GroupId) -> bool {
+        let me = self.settings.me.id.0;
+        let topic = self.cluster.topic_of(id);
+        topic.is_some_and(|topic| !self.keeps(topic) && !topic.parted.contains(&me))
+    }
+
     fn keeps(&self, topic: &Topic) -> bool {
-        topic.replicas.contains(&self.settings.me.id.0)
+        topic
+            .keepers()
+            .any(|keeper| keeper == self.settings.me.id.0)
     }
 
     fn announce(&mut self, topic: Topic) {
@@ -205,8 +262,7 @@ impl Broker {
         self.doomed = let_go_by(&boot.boot.tail);
         self.take_up_at(boot, at, resume, now)?;
         for topic in self.cluster.state().topics.clone() {
-            let known = |id| self.groups.contains_key(id) || self.mending.contains_key(id);
-            if self.keeps(&topic) && !known(&topic.group) {
+            if self.keeps(&topic) && !self.has(topic.group) {
                 self.start(now, &topic, None)?;
             }
         }

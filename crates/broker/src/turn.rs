@@ -1,13 +1,15 @@
 //! A group's part of a drain: what its Raft asks for is handed on, and what it agreed on is given its
 //! meaning.
 
-use kontiki_raft::{Committed, Fate, Index};
+use kontiki_raft::{Committed, Entry, Fate, Index, ProposalId, Role};
 use kontiki_wire::{GroupId, Offset, Refusal, Response};
 
 use crate::{
     broker::Broker,
+    chores::Chore,
     cluster::{Change, no_such_topic},
     effect::{Effect, Placed},
+    group::Group,
     input::Now,
     planted::{Planted, plants},
     tickets::Sought,
@@ -54,6 +56,9 @@ impl Broker {
             }
             Asked::Fate { id: proposal, fate } => return self.fate(id, proposal, fate),
             Asked::RoleChanged { term, role, why } => {
+                if role == Role::Leader {
+                    self.begin_to_lead(now, id);
+                }
                 self.outbox.role_changed(Effect::RoleChanged {
                     group: id,
                     term,
@@ -66,11 +71,17 @@ impl Broker {
             Asked::ReadReady { id, index } => return self.tickets.confirm_read(id, index),
             Asked::ReadFailed { id, refused } => {
                 let response = Response::Refused(self.cluster.refusal(Fate::Refused(refused)));
-                let ticket = self.tickets.fail_read(id)?;
-                return self.tickets.answer(ticket, response, &mut self.outbox);
+                if let Some(ticket) = self.tickets.fail_read(id)? {
+                    return self.tickets.answer(ticket, response, &mut self.outbox);
+                }
             }
-            // A topic's members are those of its birth: nobody asks for others yet.
-            Asked::ChangeEnded { .. } | Asked::ConfigChanged { .. } | Asked::Removed { .. } => {}
+            Asked::ChangeEnded { id: change, end } => self.change_ended(now, id, change, end),
+            Asked::ConfigChanged { .. } if self.groups.get(&id).is_some_and(Group::leads) => {
+                self.soon(now, Chore::Steer(id));
+            }
+            Asked::ConfigChanged { .. } => {}
+            // An old word says so, too: the cluster's state tells who is a member and who keeps what.
+            Asked::Removed { .. } => {}
             // And no log is compacted yet, so that nobody is told to fetch one.
             Asked::Fetch { .. } | Asked::Install { .. } | Asked::StretchRefused { .. } => {}
             Asked::Halt { reason } => return Err(reason),
@@ -88,27 +99,96 @@ impl Broker {
                 group.placed(&placed)?;
             }
             all.push(placed);
-            match &change {
-                Some(Change::Made(topic)) => self.make(now, topic)?,
-                Some(Change::Removed(topic)) => self.remove(entry.id.index, topic)?,
-                Some(Change::Admitted(_) | Change::Member(_) | Change::Dropped(_)) => {
-                    self.outbox.members(self.cluster.state());
-                }
-                Some(_) | None => {}
+            if let Some(change) = &change {
+                self.take_effect(now, entry.id.index, change)?;
             }
-            let Some(id) = proposal else { continue };
-            let Some(change) = change else {
-                return Err(format!(
-                    "entry {} carries a proposal and no command",
-                    entry.id
-                ));
-            };
-            let response = self.response(change);
-            let ticket = self.tickets.end_command(id)?;
-            self.tickets.answer(ticket, response, &mut self.outbox)?;
+            self.answer_command(&entry, proposal, change)?;
         }
         self.outbox.applied(GroupId::CLUSTER, all, Offset(0));
         Ok(())
+    }
+
+    /// What a command has changed beside the cluster's state.
+    fn take_effect(&mut self, now: Now, at: Index, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Made(topic) => {
+                self.make(now, topic)?;
+                self.review(now, topic.group);
+            }
+            Change::Removed(topic) => self.remove(at, topic)?,
+            Change::Edited(topic) => self.review(now, topic.group),
+            Change::Placed(topic) => {
+                self.placed(now, topic)?;
+                self.review(now, topic.group);
+            }
+            Change::Settled(topic) => {
+                self.settled(now, at, topic)?;
+                self.review(now, topic.group);
+                // Whoever leaves may keep nothing any more.
+                self.soon_if_led(now, GroupId::CLUSTER);
+            }
+            Change::Admitted(_) | Change::Member(_) => self.members_changed(now),
+            Change::Dropped(member) => {
+                self.members_changed(now);
+                if member.node() == self.settings.me {
+                    self.expelled("the members have agreed on it");
+                }
+            }
+            Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
+        }
+        Ok(())
+    }
+
+    fn members_changed(&mut self, now: Now) {
+        self.tell_members();
+        self.soon_if_led(now, GroupId::CLUSTER);
+        self.review_all(now);
+    }
+
+    /// This node leads a group from now on.
+    fn begin_to_lead(&mut self, now: Now, id: GroupId) {
+        self.soon(now, Chore::Steer(id));
+        if id == GroupId::CLUSTER {
+            self.review_all(now);
+        }
+    }
+
+    /// Looks after a group soon if this node leads it.
+    pub(crate) fn soon_if_led(&mut self, now: Now, id: GroupId) {
+        if self.groups.get(&id).is_some_and(Group::leads) {
+            self.soon(now, Chore::Steer(id));
+        }
+    }
+
+    /// Answers whoever waited for the command of this entry.
+    fn answer_command(
+        &mut self,
+        entry: &Entry,
+        proposal: Option<ProposalId>,
+        change: Option<Change>,
+    ) -> Result<(), String> {
+        let Some(change) = change else {
+            return match proposal {
+                None => Ok(()),
+                Some(_) => Err(format!(
+                    "entry {} carries a proposal and no command",
+                    entry.id
+                )),
+            };
+        };
+        let ticket = proposal
+            .map(|id| self.tickets.end_command(id))
+            .transpose()?;
+        let ticket = ticket.flatten();
+        if ticket.is_none() && !self.tickets.has_relays() {
+            return Ok(());
+        }
+        let response = self.response(change);
+        self.end_relays(&entry.body, &response)?;
+        match ticket {
+            Some(ticket) => self.tickets.answer(ticket, response, &mut self.outbox),
+            None => Ok(()),
+        }
     }
 
     fn response(&self, change: Change) -> Response {
@@ -125,15 +205,12 @@ impl Broker {
         }
     }
 
-    fn fate(
-        &mut self,
-        group: GroupId,
-        proposal: kontiki_raft::ProposalId,
-        fate: Fate,
-    ) -> Result<(), String> {
+    fn fate(&mut self, group: GroupId, proposal: ProposalId, fate: Fate) -> Result<(), String> {
         let refusal = self.cluster.refusal(fate);
         if group == GroupId::CLUSTER {
-            let ticket = self.tickets.end_command(proposal)?;
+            let Some(ticket) = self.tickets.end_command(proposal)? else {
+                return Ok(());
+            };
             let response = Response::Refused(refusal);
             return self.tickets.answer(ticket, response, &mut self.outbox);
         }
@@ -177,6 +254,10 @@ impl Broker {
         };
         for (ticket, sought) in self.tickets.end_reads(id, applied) {
             let response = match sought {
+                Sought::Settled(placement) => {
+                    self.confirm_settled(now, id, placement);
+                    continue;
+                }
                 Sought::Topics => self.metadata(),
                 Sought::Tokens => self.tokens(),
                 Sought::Topic(name) => match self.topic(&name) {
@@ -184,7 +265,9 @@ impl Broker {
                     None => Response::Refused(no_such_topic(&name)),
                 },
             };
-            self.tickets.answer(ticket, response, &mut self.outbox)?;
+            if let Some(ticket) = ticket {
+                self.tickets.answer(ticket, response, &mut self.outbox)?;
+            }
         }
         if id == GroupId::CLUSTER {
             if let Some((at, state)) = self.cluster.due_checkpoint() {

@@ -10,8 +10,8 @@ use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Connection, Endpoint, Error, FrameReader, Role};
 use kontiki_wire::{
-    ClusterId, Found, Frame, FrameKind, Malformed, Missing, PeerHello, PeerLane, decode_peer,
-    limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Found, Frame, FrameKind, Malformed, Member, Missing, PeerHello, PeerLane, Relay,
+    decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use crate::{
     limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
-    links::Callers,
+    links::{CLOSE_GONE, Callers},
     member::node_ref,
 };
 
@@ -61,20 +61,21 @@ impl Arrivals {
             links.spawn(async move {
                 let opened = arrivals.open(&connection).await;
                 drop(permit);
-                let reason = match opened {
+                let (code, reason) = match opened {
                     Ok((hello, reader)) => {
-                        arrivals.serve(hello, &connection, reader, &serving).await
+                        let reason = arrivals.serve(&hello, &connection, reader, &serving).await;
+                        (arrivals.code_for(&hello), reason)
                     }
-                    Err(reason) => reason,
+                    Err((code, reason)) => (code, reason),
                 };
                 debug!(peer = %connection.identity(), %reason, "a peer's link ended");
-                connection.close(REFUSED, &reason);
+                connection.close(code, &reason);
             });
         }
     }
 
     /// The first frame of the first stream, checked.
-    async fn open(&self, connection: &Connection) -> Result<(PeerHello, FrameReader), String> {
+    async fn open(&self, connection: &Connection) -> Result<(PeerHello, FrameReader), No> {
         let open = async {
             let (_, mut reader) = connection.accept().await?;
             let frame = reader.next(REQUEST_BYTES_MAX).await?;
@@ -84,14 +85,26 @@ impl Arrivals {
         };
         let (hello, reader) = timeout(OPENING_MAX, open)
             .await
-            .map_err(|_| "a link opens with a hello, and none came".to_owned())?
-            .map_err(|error| error.to_string())?;
-        let hello = hello.ok_or("a link opens with a hello, and something else came")?;
+            .map_err(|_| "a link opens with a hello, and none came".to_owned())
+            .and_then(|opened| opened.map_err(|error| error.to_string()))
+            .map_err(|reason| (REFUSED, reason))?;
+        let strange = "a link opens with a hello, and something else came".to_owned();
+        let hello = hello.ok_or((REFUSED, strange))?;
         if let Err(refusal) = self.check(&hello, connection) {
             warn!(peer = %connection.identity(), %refusal, "a peer's link is refused");
-            return Err(refusal);
+            return Err((self.code_for(&hello), refusal));
         }
         Ok((hello, reader))
+    }
+
+    /// The code with which a link of this peer is closed now: one for those who are members no more, so that
+    /// they know.
+    fn code_for(&self, hello: &PeerHello) -> u32 {
+        let ours = hello.cluster == self.cluster && hello.to == self.me;
+        match ours && self.members.borrow().is_gone(hello.from.id.0) {
+            true => CLOSE_GONE,
+            false => REFUSED,
+        }
     }
 
     /// Whether whoever says this may say it: certificate, hello and member list must agree.
@@ -117,10 +130,11 @@ impl Arrivals {
         }
         let members = self.members.borrow();
         let Some(member) = members.find(hello.from.id.0) else {
-            return Err(match members.is_gone(hello.from.id.0) {
-                true => format!("member {} is a member no more", hello.from.id),
-                false => format!("member {} is not known here yet", hello.from.id),
-            });
+            return match members.is_gone(hello.from.id.0) {
+                true => Err(format!("member {} is a member no more", hello.from.id)),
+                // It has come since this member last heard of any.
+                false => Ok(()),
+            };
         };
         if member.name != identity.name {
             return Err(format!(
@@ -140,7 +154,7 @@ impl Arrivals {
     /// Hands on what the peer says until the link ends; says why it did.
     async fn serve(
         &self,
-        hello: PeerHello,
+        hello: &PeerHello,
         connection: &Connection,
         reader: FrameReader,
         serving: &Serving,
@@ -152,14 +166,17 @@ impl Arrivals {
         }
         self.callers.heard(hello.from.id, hello.lane);
         debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
+        self.introduce(hello, connection).await;
         let mut members = self.members.clone();
         let excluded = async {
             loop {
-                let listed = members
-                    .borrow_and_update()
-                    .find(hello.from.id.0)
-                    .is_some_and(|member| node_ref(member) == hello.from);
-                if !listed {
+                let excluded = {
+                    let members = members.borrow_and_update();
+                    let known = members.find(hello.from.id.0);
+                    members.is_gone(hello.from.id.0)
+                        || known.is_some_and(|member| node_ref(member) != hello.from)
+                };
+                if excluded {
                     return "no longer a member".to_owned();
                 }
                 if members.changed().await.is_err() {
@@ -168,9 +185,25 @@ impl Arrivals {
             }
         };
         tokio::select! {
-            reason = self.hand_on(&hello, reader) => reason,
+            reason = self.hand_on(hello, reader) => reason,
             reason = excluded => reason,
         }
+    }
+
+    /// A peer of whom this member has not heard yet: its certificate says that it is one of this cluster.
+    async fn introduce(&self, hello: &PeerHello, connection: &Connection) {
+        if self.members.borrow().find(hello.from.id.0).is_some() {
+            return;
+        }
+        let member = Member {
+            id: hello.from.id.0,
+            incarnation: hello.from.incarnation.0,
+            name: connection.identity().name.clone(),
+            peer_address: hello.peer_address.clone(),
+            ..Member::default()
+        };
+        // Nobody hears it any more when the member is stopping.
+        let _ = self.beats.send(Input::Introduced { member }).await;
     }
 
     async fn hand_on(&self, hello: &PeerHello, mut reader: FrameReader) -> String {
@@ -215,9 +248,16 @@ fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
             from,
             found: Found::decode(frame)?,
         },
+        FrameKind::Relay => Input::Relayed {
+            from,
+            command: Relay::decode(frame)?.command,
+        },
         _ => return Ok(None),
     }))
 }
+
+/// Why a link is closed: a code and a sentence.
+type No = (u32, String);
 
 const REFUSED: u32 = 1;
 const REPLACED: u32 = 2;

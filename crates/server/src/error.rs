@@ -93,6 +93,9 @@ pub enum ServerError {
     /// Something was found that must not spread.
     #[error("the member stopped itself: {0}")]
     Halted(String),
+    /// The cluster goes on without it, for good.
+    #[error("the member stopped: {0}")]
+    Expelled(String),
 }
 
 /// Why a cluster was not born. Nothing that existed was changed.

@@ -12,7 +12,10 @@ use kontiki_broker::Input;
 use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
 use kontiki_storage::Log;
 use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
-use kontiki_wire::{ClusterId, Found, GroupId, GroupMessage, Member, Missing, PeerHello, PeerLane};
+use kontiki_wire::{
+    ClusterCommand, ClusterId, Found, GroupId, GroupMessage, Member, Missing, PeerHello, PeerLane,
+    Relay,
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -34,6 +37,8 @@ use crate::{
 pub(crate) struct Links {
     cluster: ClusterId,
     me: NodeRef,
+    /// Where peers reach this member.
+    peer_address: String,
     endpoint: Endpoint,
     inputs: mpsc::Sender<Input>,
     callers: Callers,
@@ -77,7 +82,7 @@ struct Find {
 impl Links {
     pub(crate) fn new(
         cluster: ClusterId,
-        me: NodeRef,
+        (me, peer_address): (NodeRef, String),
         endpoint: Endpoint,
         inputs: mpsc::Sender<Input>,
         callers: Callers,
@@ -85,6 +90,7 @@ impl Links {
         Self {
             cluster,
             me,
+            peer_address,
             endpoint,
             inputs,
             callers,
@@ -144,6 +150,15 @@ impl Links {
         }
     }
 
+    /// Hands a command over to a peer; the same promise.
+    pub(crate) fn relay(&self, to: NodeRef, command: ClusterCommand) {
+        if let Some(peer) = self.peer(to) {
+            let mut frame = BytesMut::new();
+            Relay { command }.encode(&mut frame);
+            peer.outboxes.log.push_frame(vec![frame.freeze()]);
+        }
+    }
+
     fn peer(&self, node: NodeRef) -> Option<&Peer> {
         let peer = self.peers.get(&node.id)?;
         (node_ref(&peer.member) == node).then_some(peer)
@@ -168,12 +183,14 @@ impl Links {
                     from: self.me,
                     to: node_ref(member),
                     lane,
+                    peer_address: self.peer_address.clone(),
                 },
                 member: member.clone(),
                 endpoint: self.endpoint.clone(),
                 outbox: outboxes.of(lane).clone(),
                 knocks: knocks.clone(),
                 up: up.clone(),
+                inputs: self.inputs.clone(),
             };
             tasks.spawn(link.run());
         }
@@ -226,6 +243,7 @@ struct Link {
     knocks: Arc<Lanes<Notify>>,
     /// How many of the peer's links are up.
     up: Arc<watch::Sender<usize>>,
+    inputs: mpsc::Sender<Input>,
 }
 
 impl Link {
@@ -245,6 +263,7 @@ impl Link {
                     complained = false;
                     let since = Instant::now();
                     let lost = self.serve(&connection, writer, reader).await;
+                    self.hear_of_removal(&lost).await;
                     info!(%peer, ?lane, reason = %lost, "link is down");
                     // A peer that takes the link and then refuses it is not dialled all the time.
                     if since.elapsed() > LINK_FRESH {
@@ -262,6 +281,17 @@ impl Link {
                 () = sleep(jittered(pause)) => pause = (pause * 2).min(REDIAL_LONGEST),
                 () = self.heard() => pause = REDIAL_FIRST,
             }
+        }
+    }
+
+    /// The peer says that this member is one no more: it tells so by the code alone, whatever its words.
+    async fn hear_of_removal(&self, lost: &Error) {
+        if let Error::Closed { code, .. } = lost
+            && *code == u64::from(CLOSE_GONE)
+        {
+            let by = NodeId(self.member.id);
+            // Nobody hears it any more when the member is stopping.
+            let _ = self.inputs.send(Input::Disowned { by }).await;
         }
     }
 
@@ -400,3 +430,5 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 const LANES: usize = 2;
+/// The code with which a link is closed that a member opens who is one no more.
+pub(crate) const CLOSE_GONE: u32 = 4;

@@ -94,7 +94,8 @@ impl Server {
             member: Arc::new(booted.member.clone()),
             authorities: booted.authorities.map(Arc::new),
         };
-        let mut links = Links::new(cluster, booted.me, peers.clone(), beats, callers);
+        let me = (booted.me, booted.member.me().peer_address.clone());
+        let mut links = Links::new(cluster, me, peers.clone(), beats, callers);
         links.set_members(&known.list);
         let driver = Driver {
             me: booted.me,

@@ -196,6 +196,11 @@ impl World {
                 self.plan_settle(number);
             }
             Effect::Mending { note, .. } => self.trace.tell(at, || note),
+            Effect::Relay { to, command } => {
+                let from = self.members[number].me;
+                self.say(number, to, PeerLane::Log, Input::Relayed { from, command });
+            }
+            Effect::Expelled { why } => self.trace.tell(at, || why),
             Effect::Members(_) => {}
             Effect::RoleChanged {
                 group,

@@ -558,10 +558,11 @@ fn hellos() -> Vec<Sample> {
             from: node(1, 0xabcd),
             to: node(2, 0xef),
             lane: *lane,
+            peer_address: "10.0.0.1:7401".to_owned(),
         };
         let mut out = BytesMut::new();
         hello.encode(&mut out);
-        assert_eq!(PeerHello::decode(&frame(out.clone())), Ok(hello));
+        assert_eq!(PeerHello::decode(&frame(out.clone())), Ok(hello.clone()));
         out.to_vec()
     }
     every! { PeerLane, "peer-hello", encode;

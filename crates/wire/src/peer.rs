@@ -14,7 +14,7 @@ use kontiki_raft::{Body, Entry, Incarnation, Message, NodeId, NodeRef};
 use crate::{
     frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId},
-    limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
+    limits::{ADDRESS_BYTES_MAX, PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
     malformed::Malformed,
     message::{MESSAGE_BYTES_MIN, decode_message, encode_message, message_bytes},
     scan::{Scan, within},
@@ -31,7 +31,7 @@ pub enum PeerLane {
 }
 
 /// First on every stream between peers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerHello {
     /// The cluster.
     pub cluster: ClusterId,
@@ -41,6 +41,8 @@ pub struct PeerHello {
     pub to: NodeRef,
     /// What the stream carries.
     pub lane: PeerLane,
+    /// Where peers reach who speaks, `host:port`: who is meant may not know it yet.
+    pub peer_address: String,
 }
 
 /// One group's message.
@@ -61,14 +63,20 @@ pub struct PeerFrame {
 
 impl PeerHello {
     /// Appends its frame to `out`.
+    ///
+    /// # Panics
+    /// If the address crosses [`ADDRESS_BYTES_MAX`].
     pub fn encode(&self, out: &mut BytesMut) {
-        let mut payload = BytesMut::with_capacity(HELLO_BYTES);
+        let length = u8::try_from(self.peer_address.len()).expect("an address is short");
+        let mut payload = BytesMut::with_capacity(HELLO_BYTES + self.peer_address.len());
         payload.put_u128_le(self.cluster.0);
         for node in [self.from, self.to] {
             payload.put_u64_le(node.id.0);
             payload.put_u64_le(node.incarnation.0);
         }
         payload.put_u8(self.lane as u8);
+        payload.put_u8(length);
+        payload.put_slice(self.peer_address.as_bytes());
         encode_frame(FrameKind::PeerHello, &payload, out);
     }
 
@@ -90,13 +98,24 @@ impl PeerHello {
                     });
                 }
             },
+            peer_address: read_address(&mut scan)?,
         };
         scan.end()?;
         Ok(hello)
     }
 }
 
-const HELLO_BYTES: usize = 49;
+const HELLO_BYTES: usize = 50;
+const _: () = assert!(ADDRESS_BYTES_MAX <= u8::MAX as usize);
+
+fn read_address(scan: &mut Scan<'_>) -> Result<String, Malformed> {
+    let length = scan.u8()?.into();
+    let address = std::str::from_utf8(scan.take(length)?);
+    let address = address.map_err(|_| Malformed::Inconsistent {
+        what: "a peer's address that is no text",
+    })?;
+    Ok(address.to_owned())
+}
 
 fn read_node(scan: &mut Scan<'_>) -> Result<NodeRef, Malformed> {
     Ok(NodeRef {

@@ -542,6 +542,7 @@ proptest! {
             from: node(nodes[0], nodes[1]),
             to: node(nodes[2], nodes[3]),
             lane: PeerLane::Log,
+            peer_address: "host:1".to_owned(),
         };
         assert_frame(&hello, PeerHello::encode, PeerHello::decode);
     }

@@ -1,3 +1,5 @@
+//! Members by commands: admitted once, under one name, with a number that nobody gets again.
+
 use kontiki_wire::{ClusterState, TokenId, TokenSpec};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tokens by commands: made, spent once, expired by the time of the entries.
+
 use kontiki_wire::ClusterState;
 
 use super::*;

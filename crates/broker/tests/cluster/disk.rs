@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kontiki_broker::{GroupBoot, GroupWrite, Writes};
-use kontiki_raft::{Boot, Entry, Hard, Index, LogId, Membership, NodeRef, Term};
+use kontiki_raft::{Boot, Entry, Hard, Index, Kind, LogId, Membership, NodeRef, Term};
 use kontiki_wire::GroupId;
 
 use crate::chance::Chance;
@@ -162,7 +162,13 @@ impl Log {
             self.entries.truncate(from.0 as usize - 1);
         }
         for entry in &persist.append {
-            assert_eq!(entry.id.index.0, self.entries.len() as u64 + 1);
+            assert_eq!(
+                entry.id.index.0,
+                self.entries.len() as u64 + 1,
+                "group {} {:?}",
+                write.group,
+                write
+            );
             assert_eq!(entry.checksum, kontiki_wire::entry_checksum(&entry.body));
             self.entries.push(entry.clone());
         }
@@ -191,7 +197,11 @@ fn boot(me: NodeRef, log: &Log, applied: Index, fresh: bool) -> Boot {
         base: LogId::ORIGIN,
         base_config: (Index(0), Membership::default()),
         terms,
-        configs: BTreeMap::new(),
+        configs: log.entries[..applied.0 as usize]
+            .iter()
+            .filter(|entry| entry.kind == Kind::Config)
+            .map(|entry| (entry.id.index, Membership::decode(&entry.body).unwrap()))
+            .collect(),
         last,
         commit: log.commit.min(last).max(applied),
         applied,

@@ -6,6 +6,7 @@
 mod chance;
 mod disk;
 mod faults;
+mod grow;
 mod oracle;
 mod producer;
 mod quiet;

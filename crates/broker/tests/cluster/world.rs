@@ -6,9 +6,9 @@ mod judging;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kontiki_broker::{Broker, Input, StreamId, Ticket};
+use kontiki_broker::{Broker, Input, Members, StreamId, Ticket};
 use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
-use kontiki_wire::{Answer, GroupId, GroupMessage, Offset, Response};
+use kontiki_wire::{Answer, ClusterCommand, GroupId, GroupMessage, Offset, Response};
 
 use crate::{
     chance::Chance, disk::Disk, oracle::Oracle, producer::Producer, subscriber::Subscriber,
@@ -38,6 +38,16 @@ enum Happening {
         to: usize,
         from: NodeRef,
         messages: Vec<GroupMessage>,
+    },
+    /// A node dials its peers, those of its links that were closed at least.
+    Dial {
+        node: usize,
+        life: u64,
+    },
+    Relay {
+        to: usize,
+        from: NodeRef,
+        command: ClusterCommand,
     },
     Synced {
         node: usize,
@@ -76,6 +86,13 @@ enum Happening {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) me: NodeRef,
+    pub(crate) name: String,
+    /// Whom it has links to, and takes them from.
+    pub(crate) members: Members,
+    /// Why it is a member no more.
+    pub(crate) expelled: Option<String>,
+    /// Whether it stays down until somebody says otherwise.
+    pub(crate) is_dead: bool,
     pub(crate) broker: Option<Broker>,
     pub(crate) disk: Disk,
     pub(crate) life: u64,
@@ -106,19 +123,24 @@ pub(crate) struct World {
     /// Pairs that do not hear each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     pub(crate) responses: BTreeMap<Ticket, Response>,
+    /// The first nodes, which the cluster was born with.
+    pub(crate) founders: usize,
     happenings: BTreeMap<(u64, u64), Happening>,
     streams: BTreeMap<StreamId, (usize, u64, usize)>,
     counter: u64,
 }
 
-impl World {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
-        let mut chance = Chance::new(seed);
-        let node = |number: usize, chance: &mut Chance| Node {
+impl Node {
+    pub(crate) fn new(number: usize, name: String, chance: &mut Chance) -> Self {
+        Self {
             me: NodeRef {
                 id: NodeId(number as u64 + 1),
                 incarnation: Incarnation(100 + number as u64),
             },
+            name,
+            members: Members::default(),
+            expelled: None,
+            is_dead: false,
             broker: None,
             disk: Disk::default(),
             life: 0,
@@ -135,8 +157,19 @@ impl World {
             drain_due: false,
             synced_at: 0,
             tickets: Vec::new(),
-        };
-        let nodes = (0..nodes).map(|number| node(number, &mut chance)).collect();
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+        let mut chance = Chance::new(seed);
+        let founders = nodes;
+        let nodes = (0..nodes).map(|number| {
+            let name = format!("n{}", number + 1);
+            Node::new(number, name, &mut chance)
+        });
+        let nodes = nodes.collect();
         let mut world = Self {
             chance,
             now: 1_000_000,
@@ -147,6 +180,7 @@ impl World {
             faults: CALM,
             cut: BTreeSet::new(),
             responses: BTreeMap::new(),
+            founders,
             happenings: BTreeMap::new(),
             streams: BTreeMap::new(),
             counter: 0,
@@ -183,7 +217,14 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Deliver { to, from, messages } => {
-                self.input(to, Input::Peer { from, messages });
+                if self.admits(to, from) {
+                    self.input(to, Input::Peer { from, messages });
+                }
+            }
+            Happening::Relay { to, from, command } => {
+                if self.admits(to, from) {
+                    self.input(to, Input::Relayed { from, command });
+                }
             }
             Happening::Synced { node, life, upto } if self.nodes[node].life == life => {
                 if self.nodes[node].broker.is_some() {
@@ -198,6 +239,7 @@ impl World {
                     self.input(node, Input::Timer);
                 }
             }
+            Happening::Dial { node, life } if self.nodes[node].life == life => self.dial(node),
             Happening::Drain { node, life } if self.nodes[node].life == life => self.drain(node),
             Happening::Answered { stream, answer } => self.answered(stream, &answer),
             Happening::Begin { producer, leader } => self.begin(producer, leader.as_deref()),
@@ -220,7 +262,10 @@ impl World {
                 self.in_a_while(20_000, Happening::Poll { subscriber });
             }
             // Of an earlier life.
-            Happening::Synced { .. } | Happening::Wake { .. } | Happening::Drain { .. } => {}
+            Happening::Synced { .. }
+            | Happening::Wake { .. }
+            | Happening::Dial { .. }
+            | Happening::Drain { .. } => {}
         }
     }
 }

@@ -34,6 +34,7 @@ fn node(member: &MemberInfo) -> NodeRef {
 async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String {
     let birth = &cluster.birth;
     let mut hello = PeerHello {
+        peer_address: String::new(),
         cluster: birth.cluster,
         from: node(&birth.members[1]),
         to: node(&birth.members[0]),
@@ -81,8 +82,9 @@ async fn hello_that_does_not_fit_certificate_and_member_list_is_refused() {
     let said = refusal(&cluster, |hello| hello.from.incarnation.0 += 1).await;
     assert!(said.contains("another data directory"), "{said}");
 
-    let said = refusal(&cluster, |hello| hello.from.id = NodeId(9)).await;
-    assert!(said.contains("there is no member 9"), "{said}");
+    // A number that was given and that nobody has: its bearer was removed.
+    let said = refusal(&cluster, |hello| hello.from.id = NodeId(0)).await;
+    assert!(said.contains("member 0 is a member no more"), "{said}");
 }
 
 #[tokio::test]

@@ -93,6 +93,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         incarnation: Incarnation(incarnation),
     };
     let hello = |lane| PeerHello {
+        peer_address: "10.0.0.1:7401".to_owned(),
         cluster: ClusterId(1 << 100),
         from: node(1, 2),
         to: node(3, 4),
@@ -101,18 +102,29 @@ fn a_hello_round_trips_and_knows_its_lanes() {
     for lane in [PeerLane::Beats, PeerLane::Log] {
         let mut out = BytesMut::new();
         hello(lane).encode(&mut out);
-        assert_eq!(out.len(), FRAME_HEADER_BYTES + HELLO_BYTES);
-        let frame = Frame::take(&mut out, 64).unwrap().unwrap();
+        assert_eq!(out.len(), FRAME_HEADER_BYTES + HELLO_BYTES + 13);
+        let frame = Frame::take(&mut out, 128).unwrap().unwrap();
         assert_eq!(PeerHello::decode(&frame), Ok(hello(lane)));
 
         let mut payload = frame.payload.to_vec();
         payload[48] = 3;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
-        let frame = Frame::take(&mut out, 64).unwrap().unwrap();
+        let frame = Frame::take(&mut out, 128).unwrap().unwrap();
         assert!(matches!(
             PeerHello::decode(&frame),
             Err(Malformed::Unknown { value: 3, .. })
+        ));
+
+        let mut payload = frame.payload.to_vec();
+        payload[48] = 1;
+        payload[50] = 0xff;
+        let mut out = BytesMut::new();
+        encode_frame(FrameKind::PeerHello, &payload, &mut out);
+        let frame = Frame::take(&mut out, 128).unwrap().unwrap();
+        assert!(matches!(
+            PeerHello::decode(&frame),
+            Err(Malformed::Inconsistent { .. })
         ));
     }
 }

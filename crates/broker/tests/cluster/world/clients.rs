@@ -48,11 +48,12 @@ impl World {
 
     /// A producer opens a stream and sends all that is not acknowledged.
     pub(crate) fn begin(&mut self, producer: usize, leader: Option<&str>) {
-        let known = leader.and_then(|name| name.strip_prefix('n')?.parse::<usize>().ok());
+        let named = |name: &str| self.nodes.iter().rposition(|node| node.name == name);
+        let known = leader.and_then(named);
         let nodes = self.nodes.len();
         let it = &mut self.producers[producer];
         it.node = match known {
-            Some(id) => id - 1,
+            Some(number) => number,
             None => (it.node + 1) % nodes,
         };
         self.counter += 1;

@@ -2,15 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use kontiki_broker::{Broker, Effect, Input, Now, Settings, StreamId, Ticket};
+use kontiki_broker::{Broker, Effect, Input, Members, Now, Settings, StreamId, Ticket};
 use kontiki_raft::{Body, Index, Message, Micros, NodeRef, Role, SendLog};
 use kontiki_wire::{
-    ClusterId, ClusterState, DeliveredBatch, GroupId, GroupMessage, Member, Offset, Request,
+    ClusterCommand, ClusterId, ClusterState, DeliveredBatch, GroupId, GroupMessage, Member, Offset,
+    Request,
 };
 
 use crate::world::{Happening, Node, World, clients::SHOTS};
 
+/// A link that is closed is dialled again after this.
+const DIAL_AGAIN: u64 = 500_000;
+
 impl Node {
+    /// Whether it may be started.
+    pub(crate) fn is_down(&self) -> bool {
+        self.broker.is_none() && self.expelled.is_none() && !self.is_dead
+    }
+
     /// A few batches from the one that holds `from` on.
     pub(crate) fn read(&self, group: GroupId, from: Offset, until: Offset) -> Vec<DeliveredBatch> {
         let placed = &self.placed[&group];
@@ -33,9 +42,7 @@ impl World {
         let member = |node: &Node| Member {
             id: node.me.id.0,
             incarnation: node.me.incarnation.0,
-            name: format!("n{}", node.me.id),
-            address: String::new(),
-            peer_address: String::new(),
+            name: node.name.clone(),
             ..Member::default()
         };
         Settings {
@@ -43,7 +50,7 @@ impl World {
             me: self.nodes[number].me,
             raft: kontiki_raft::Settings::default(),
             birth: ClusterState {
-                members: self.nodes.iter().map(member).collect(),
+                members: self.nodes[..self.founders].iter().map(member).collect(),
                 ..ClusterState::default()
             },
             checkpoints: kontiki_broker::CheckpointEvery::default(),
@@ -56,7 +63,8 @@ impl World {
         let settings = self.settings(number);
         let now = self.now_at(number);
         let node = &mut self.nodes[number];
-        assert!(node.broker.is_none());
+        assert!(node.broker.is_none() && node.expelled.is_none());
+        node.members = Members::default();
         let boots = node.disk.boots(node.me);
         node.life += 1;
         node.topics.clear();
@@ -64,13 +72,45 @@ impl World {
         node.wake_at = None;
         node.drain_due = false;
         node.broker = Some(Broker::new(settings, boots, now).unwrap());
+        let life = node.life;
+        let node = number;
+        self.at(self.now + DIAL_AGAIN, Happening::Dial { node, life });
         self.soon(number);
         self.links(number, true);
+    }
+
+    /// A node dials whoever it knows; who has seen it go refuses, and says why.
+    pub(crate) fn dial(&mut self, number: usize) {
+        let me = self.nodes[number].me;
+        let life = self.nodes[number].life;
+        let node = number;
+        self.at(self.now + DIAL_AGAIN, Happening::Dial { node, life });
+        for other in (0..self.nodes.len()).filter(|other| *other != number) {
+            let peer = &self.nodes[other];
+            let knows = self.nodes[number].members.find(peer.me.id.0).is_some();
+            let pair = (number.min(other), number.max(other));
+            if knows
+                && peer.broker.is_some()
+                && peer.members.is_gone(me.id.0)
+                && !self.cut.contains(&pair)
+            {
+                let by = peer.me.id;
+                self.input(number, Input::Disowned { by });
+            }
+        }
     }
 
     /// The links of a node break when it dies and are made again when it is back.
     fn links(&mut self, number: usize, open: bool) {
         let peer = self.nodes[number].me.id;
+        if open {
+            for other in (0..self.nodes.len()).filter(|other| *other != number) {
+                if self.nodes[other].broker.is_some() {
+                    let peer = self.nodes[other].me.id;
+                    self.input(number, Input::Reachable { peer, open });
+                }
+            }
+        }
         for other in (0..self.nodes.len()).filter(|other| *other != number) {
             self.input(other, Input::Reachable { peer, open });
         }
@@ -117,12 +157,18 @@ impl World {
     }
 
     pub(crate) fn request(&mut self, number: usize, request: Request) -> Option<Ticket> {
+        let ticket = self.ticket(number)?;
+        self.input(number, Input::Request { ticket, request });
+        Some(ticket)
+    }
+
+    /// A ticket for a node that is up.
+    pub(crate) fn ticket(&mut self, number: usize) -> Option<Ticket> {
         self.nodes[number].broker.as_ref()?;
         self.counter += 1;
         let ticket = Ticket(self.counter);
         self.oracle.requested(ticket);
         self.nodes[number].tickets.push(ticket);
-        self.input(number, Input::Request { ticket, request });
         Some(ticket)
     }
 
@@ -142,7 +188,10 @@ impl World {
             self.perform(number, effect);
         }
         let node = &self.nodes[number];
-        let broker = node.broker.as_ref().unwrap();
+        // It may have been told that it is a member no more.
+        let Some(broker) = node.broker.as_ref() else {
+            return;
+        };
         for group in applied {
             if let Some((at, state)) = broker.state(group) {
                 self.oracle.state(group, at, state);
@@ -214,7 +263,8 @@ impl World {
                 self.responses.insert(ticket, response);
             }
             Effect::TopicMade(topic) => {
-                assert!(self.nodes[number].topics.insert(topic.group));
+                let first = self.nodes[number].topics.insert(topic.group);
+                assert!(first, "n{} has {} already", number + 1, topic.name);
             }
             Effect::TopicRemoved(group) => {
                 let node = &mut self.nodes[number];
@@ -229,24 +279,76 @@ impl World {
                     self.oracle.led(group, term, number);
                 }
             }
-            Effect::TopicClosed(_)
-            | Effect::Ask { .. }
+            Effect::TopicClosed(group) => {
+                self.nodes[number].topics.remove(&group);
+            }
+            Effect::Ask { .. }
             | Effect::Find { .. }
             | Effect::Mend { .. }
             | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
-            Effect::Members(_) => {}
+            Effect::Members(members) => self.nodes[number].members = members,
+            Effect::Relay { to, command } => self.relay(number, to, command),
+            Effect::Expelled { why } => {
+                self.crash(number);
+                self.nodes[number].expelled = Some(why);
+            }
+        }
+    }
+
+    /// Whether a node takes what comes from another, as its host decides: somebody it has not heard of is
+    /// introduced, and somebody who is a member no more is told so.
+    pub(crate) fn admits(&mut self, to: usize, from: NodeRef) -> bool {
+        let number = from.id.0 as usize - 1;
+        let members = &self.nodes[to].members;
+        if self.nodes[to].broker.is_none() || members.next == 0 {
+            return false;
+        }
+        if members.is_gone(from.id.0) {
+            let by = self.nodes[to].me.id;
+            self.input(number, Input::Disowned { by });
+            return false;
+        }
+        if members.find(from.id.0).is_none() {
+            let member = Member {
+                id: from.id.0,
+                incarnation: from.incarnation.0,
+                name: self.nodes[number].name.clone(),
+                ..Member::default()
+            };
+            self.input(to, Input::Introduced { member });
+        }
+        true
+    }
+
+    /// Whether what is sent now arrives.
+    fn arrives(&mut self, number: usize, to: NodeRef) -> bool {
+        let known = self.nodes[number].members.find(to.id.0).is_some();
+        let to = to.id.0 as usize - 1;
+        let pair = (number.min(to), number.max(to));
+        // Who was just admitted has not started yet.
+        known
+            && to < self.nodes.len()
+            && !self.cut.contains(&pair)
+            && !self.chance.permille(self.faults.lost)
+    }
+
+    fn relay(&mut self, number: usize, to: NodeRef, command: ClusterCommand) {
+        if self.arrives(number, to) {
+            let from = self.nodes[number].me;
+            let to = to.id.0 as usize - 1;
+            let delay_max = self.faults.delay_max;
+            self.in_a_while(delay_max, Happening::Relay { to, from, command });
         }
     }
 
     fn send(&mut self, number: usize, to: NodeRef, messages: Vec<GroupMessage>) {
         self.nodes[number].sends += 1;
         let from = self.nodes[number].me;
-        let to = to.id.0 as usize - 1;
-        let pair = (number.min(to), number.max(to));
-        if self.cut.contains(&pair) || self.chance.permille(self.faults.lost) {
+        if !self.arrives(number, to) {
             return;
         }
+        let to = to.id.0 as usize - 1;
         let copies = 1 + u64::from(self.chance.permille(self.faults.doubled));
         for _ in 0..copies {
             let messages = messages.clone();

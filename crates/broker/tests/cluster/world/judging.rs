@@ -38,9 +38,12 @@ impl World {
                 let at = broker.state(one.group).map(|(at, _)| at);
                 let (group, leader, term) = (one.group, one.leader, one.term);
                 told += &format!(
-                    "\n{}: group {group} term {term} leader {leader:?} applied {at:?} {:?}",
-                    node.me, one.replicas
+                    "\n{}: group {group} term {term} leader {leader:?} applied {at:?} {:?} {:?}",
+                    node.me, one.replicas, one.waits
                 );
+            }
+            for sentence in broker.status(self.now_at(number)).placing {
+                told += &format!("\n{}: {sentence}", node.me);
             }
         }
         told
@@ -49,7 +52,7 @@ impl World {
     /// The node that leads a group, as it believes itself.
     pub(crate) fn leader(&self, group: GroupId) -> Option<usize> {
         let leads = |node: &&Node| {
-            let name = format!("n{}", node.me.id);
+            let name = node.name.clone();
             let broker = node.broker.as_ref();
             broker.is_some_and(|broker| {
                 let now = Now {
@@ -72,7 +75,7 @@ impl World {
         self.faults = CALM;
         self.cut.clear();
         for number in 0..self.nodes.len() {
-            if self.nodes[number].broker.is_none() {
+            if self.nodes[number].is_down() {
                 self.start(number);
             }
         }

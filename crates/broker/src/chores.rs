@@ -1,0 +1,41 @@
+//! What a node looks after from time to time, beside what its groups are woken for: nothing, while all is
+//! as it is to be.
+
+use kontiki_raft::Micros;
+use kontiki_wire::GroupId;
+
+use crate::{broker::Broker, input::Now};
+
+/// Something to be looked after.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Chore {
+    /// Commands that were handed over and are not applied yet.
+    Relay,
+    /// Whether topics are placed as they are to be.
+    Place,
+    /// Whether a group is made of those who are to keep it.
+    Steer(GroupId),
+}
+
+impl Broker {
+    /// Looks after something now: before the next drain.
+    pub(crate) fn soon(&mut self, now: Now, chore: Chore) {
+        self.chores.want(chore, Some(now.monotonic));
+    }
+
+    /// Looks after something in a while, if not before.
+    pub(crate) fn later(&mut self, now: Now, chore: Chore, wait: Micros) {
+        self.chores.want(chore, Some(now.monotonic.after(wait)));
+    }
+
+    /// Looks after whatever is due.
+    pub(crate) fn do_chores(&mut self, now: Now) {
+        while let Some(chore) = self.chores.take_due(now.monotonic) {
+            match chore {
+                Chore::Relay => self.relay_again(now),
+                Chore::Place => self.place_topics(now),
+                Chore::Steer(group) => self.steer(now, group),
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How whoever leads the cluster's own group keeps topics where they are to be: on as many members as each
+//! is to have, as far as there are any, and on none that drains or leaves. A topic after the other, a few at
+//! a time, and each is placed once more only when its group is made of those who keep it since the last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kontiki_raft::{Micros, NodeId};
+use kontiki_wire::{ClusterCommand, GroupId, Standing, Topic, limits::SENTENCES_MAX};
+
+use crate::{broker::Broker, chores::Chore, input::Now, placement::Loads};
+
+/// What the leader of the cluster's own group has in mind; nothing on any other node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Placing {
+    /// Topics that may not be where they are to be.
+    queue: BTreeSet<GroupId>,
+    /// Placements that were proposed: of what, and when.
+    proposed: BTreeMap<GroupId, (u64, Micros)>,
+    /// Since when topics have been unsettled, as far as this node has seen it.
+    since: BTreeMap<GroupId, Micros>,
+}
+
+impl Broker {
+    /// Something has changed that may move every topic.
+    pub(crate) fn review_all(&mut self, now: Now) {
+        if self.leads_cluster() {
+            let topics = self.cluster.state().topics.iter();
+            self.placing.queue = topics.map(|topic| topic.group).collect();
+            self.soon(now, Chore::Place);
+        }
+    }
+
+    /// Something has changed that may move one topic.
+    pub(crate) fn review(&mut self, now: Now, group: GroupId) {
+        if self.leads_cluster() {
+            self.placing.queue.insert(group);
+            self.soon(now, Chore::Place);
+        }
+    }
+
+    pub(crate) fn leads_cluster(&self) -> bool {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        own.is_some_and(|own| own.leads())
+    }
+
+    /// Proposes where topics are to be kept that are not, as many as may move at a time.
+    pub(crate) fn place_topics(&mut self, now: Now) {
+        if !self.leads_cluster() {
+            self.placing = Placing::default();
+            return;
+        }
+        let mut room = self.room(now.monotonic);
+        let mut loads = self.cluster.loads().clone();
+        self.tickets.add_to(&mut loads);
+        let homes = self.cluster.homes();
+        let mut after = None;
+        while let Some(id) = self.next_in_queue(after) {
+            after = Some(id);
+            let planned = self
+                .cluster
+                .topic_of(id)
+                .and_then(|topic| Some((topic, loads.improve(topic, &homes)?)));
+            let Some((topic, placement)) = planned else {
+                self.placing.queue.remove(&id);
+                continue;
+            };
+            let moves = !topic.settled || self.placing.proposed.contains_key(&id);
+            if !moves && room == 0 {
+                break;
+            }
+            room -= usize::from(!moves);
+            loads.remove(&topic.replicas, topic.preferred);
+            loads.add(&placement.replicas, placement.preferred);
+            if self.placing.is_under_way(topic, now.monotonic) {
+                continue;
+            }
+            let expect = topic.placement;
+            let proposed = (expect, now.monotonic);
+            self.placing.proposed.insert(id, proposed);
+            let command = ClusterCommand::Place {
+                group: id,
+                replicas: placement.replicas,
+                preferred: placement.preferred,
+                expect,
+            };
+            self.propose_for_nobody(now, &command);
+        }
+        if !self.placing.queue.is_empty() {
+            self.later(now, Chore::Place, PLACE_AGAIN);
+        }
+    }
+
+    fn next_in_queue(&self, after: Option<GroupId>) -> Option<GroupId> {
+        let first = after.map_or(GroupId(0), |after| GroupId(after.0 + 1));
+        self.placing.queue.range(first..).next().copied()
+    }
+
+    /// How many more topics may begin to move. One that has been moving for long, since whom it waits for
+    /// does not answer or its group has no majority, keeps no other waiting.
+    fn room(&mut self, now: Micros) -> usize {
+        let unsettled = self.cluster.unsettled();
+        let placing = &mut self.placing;
+        let cluster = &self.cluster;
+        placing.proposed.retain(|id, (expect, _)| {
+            let topic = cluster.topic_of(*id);
+            topic.is_some_and(|topic| topic.placement == *expect)
+        });
+        placing.since.retain(|id, _| unsettled.contains(id));
+        for id in unsettled {
+            placing.since.entry(*id).or_insert(now);
+        }
+        let moving = placing.since.values();
+        let brisk = moving
+            .filter(|since| now.since(**since) < STUCK_AFTER)
+            .count();
+        let begun = placing.proposed.keys();
+        let begun = begun.filter(|id| !unsettled.contains(id)).count();
+        let all = PLACEMENTS_MOST.saturating_sub(unsettled.len() + begun);
+        PLACEMENTS_MAX.saturating_sub(brisk + begun).min(all)
+    }
+
+    /// What is not as it is to be, a sentence for each, where the cluster's own group is led.
+    pub(crate) fn placing_sentences(&self) -> Vec<String> {
+        if !self.leads_cluster() {
+            return Vec::new();
+        }
+        let members = self.cluster.state().members.iter();
+        let mut said: Vec<String> = members
+            .filter_map(|member| {
+                let kept = self.cluster.kept_by(member.id);
+                let name = &member.name;
+                let left = match (self.cluster.homes().is_empty(), kept) {
+                    (true, _) => format!("nobody is active who could take its {kept} topics"),
+                    (_, 1) => "1 topic is still counted on it".to_owned(),
+                    _ => format!("{kept} topics are still counted on it"),
+                };
+                match (member.standing, kept) {
+                    (Standing::Draining, 1..) => Some(format!("{name} drains: {left}")),
+                    (Standing::Leaving, 1..) => Some(format!("{name} leaves: {left}")),
+                    (Standing::Leaving, 0) => Some(format!(
+                        "{name} leaves: the cluster's own group is to go on without it"
+                    )),
+                    (Standing::Active | Standing::Draining, _) => None,
+                }
+            })
+            .collect();
+        let unsettled = self.cluster.unsettled().iter();
+        let unsettled = unsettled.filter_map(|id| self.cluster.topic_of(*id));
+        said.extend(
+            unsettled
+                .take(SENTENCES_OF_TOPICS)
+                .map(|topic| self.moves(topic)),
+        );
+        let few = |topic: &&Topic| topic.replicas.len() < topic.settings.replicas.into();
+        let few = self.cluster.state().topics.iter().filter(few).count();
+        if few > 0 {
+            said.push(format!(
+                "{few} of the topics are kept by fewer members than they are to be: too few are \
+                 active that have not dropped them before"
+            ));
+        }
+        said.truncate(SENTENCES_MAX);
+        said
+    }
+
+    fn moves(&self, topic: &Topic) -> String {
+        let names = |ids: &[u64]| {
+            let names = ids.iter().map(|id| self.cluster.name(NodeId(*id)));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let to = names(&topic.replicas);
+        match &topic.leaving[..] {
+            [] => format!("topic {} is to be kept by {to}", topic.name),
+            leaving => format!(
+                "topic {} is to be kept by {to}, and no more by {}",
+                topic.name,
+                names(leaving)
+            ),
+        }
+    }
+}
+
+impl Placing {
+    /// Whether this placement was just proposed.
+    fn is_under_way(&self, topic: &Topic, now: Micros) -> bool {
+        let proposed = self.proposed.get(&topic.group);
+        proposed
+            .is_some_and(|(expect, at)| *expect == topic.placement && now.since(*at) < PLACE_AGAIN)
+    }
+}
+
+impl Loads {
+    /// Where a topic is to be kept, if not where it is.
+    fn improve(&self, topic: &Topic, homes: &[u64]) -> Option<crate::placement::Placement> {
+        let may_get = |id: &u64| !topic.parted.contains(id);
+        let homes: Vec<u64> = homes.iter().copied().filter(may_get).collect();
+        self.replace(
+            (&topic.replicas, topic.preferred),
+            &homes,
+            topic.settings.replicas.into(),
+        )
+    }
+}
+
+/// Topics that move at a time.
+const PLACEMENTS_MAX: usize = 8;
+/// And with those that have not come to rest for long.
+const PLACEMENTS_MOST: usize = 64;
+/// A topic that has moved for so long makes room for another.
+const STUCK_AFTER: Micros = Micros(60_000_000);
+/// What was proposed and not applied is proposed again after this.
+const PLACE_AGAIN: Micros = Micros(1_000_000);
+/// Moving topics that a status tells of.
+const SENTENCES_OF_TOPICS: usize = 16;

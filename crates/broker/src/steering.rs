@@ -1,0 +1,293 @@
+//! How whoever leads a group makes it be made of those who are to keep it: strangers become learners,
+//! learners that have caught up become voters, and whoever is not wanted goes, by changes of the group's
+//! configuration, one after the other. What is wanted is looked up in the cluster's state each time, so
+//! that nothing need be remembered over a change of leaders.
+
+use std::collections::BTreeSet;
+
+use kontiki_raft::{
+    ChangeEnd, ChangeRefused, Input, Membership, Micros, NodeId, NodeRef, PeerStatus, ProposalId,
+    ReadId, Status, VOTERS_MAX,
+};
+use kontiki_wire::{ClusterCommand, GroupId, Member, Standing};
+
+use crate::{broker::Broker, chores::Chore, input::Now, tickets::Sought};
+
+/// A group led here that is not made of those who are to keep it yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steering {
+    /// The change under way.
+    proposed: Option<ProposalId>,
+    /// Why the last one was not taken.
+    refused: Option<ChangeRefused>,
+}
+
+impl Broker {
+    /// Brings a group that is led here closer to what it is to be.
+    pub(crate) fn steer(&mut self, now: Now, id: GroupId) {
+        let group = self.groups.get(&id).filter(|group| group.leads());
+        let (Some(group), Some(wanted)) = (group, self.wanted(id)) else {
+            self.steering.remove(&id);
+            return;
+        };
+        let status = group.status(now.monotonic);
+        if is_reached(&status, &wanted) {
+            self.steering.remove(&id);
+            return self.reached(now, id, &status);
+        }
+        self.later(now, Chore::Steer(id), STEER_AGAIN);
+        let steering = self.steering.entry(id).or_default();
+        if is_changing(&status) || steering.proposed.is_some() {
+            return;
+        }
+        let target = next_step(&status, &wanted);
+        if target == status.config {
+            return;
+        }
+        let change = self.next_proposal();
+        self.steering.entry(id).or_default().proposed = Some(change);
+        let input = Input::Change {
+            id: change,
+            expect: status.config_index,
+            target,
+            force: false,
+        };
+        self.feed(now, id, input);
+    }
+
+    /// A change of a group's configuration has ended.
+    pub(crate) fn change_ended(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        change: ProposalId,
+        end: ChangeEnd,
+    ) {
+        let steering = self.steering.get_mut(&id);
+        let Some(steering) = steering.filter(|it| it.proposed == Some(change)) else {
+            return;
+        };
+        steering.proposed = None;
+        match end {
+            ChangeEnd::Done { .. } => {
+                steering.refused = None;
+                self.soon(now, Chore::Steer(id));
+            }
+            ChangeEnd::Refused(refused) => steering.refused = Some(refused),
+            ChangeEnd::Unknown { .. } => {
+                self.steering.remove(&id);
+            }
+        }
+    }
+
+    /// A group is made of those who are to keep it. The cluster is told, again and again until its state
+    /// shows it.
+    fn reached(&mut self, now: Now, id: GroupId, status: &Status) {
+        if id == GroupId::CLUSTER {
+            return self.drop_leavers(now, status);
+        }
+        let topic = self.cluster.topic_of(id).filter(|topic| !topic.settled);
+        let Some(placement) = topic.map(|topic| topic.placement) else {
+            return;
+        };
+        self.later(now, Chore::Steer(id), TELL_AGAIN);
+        // A leader that was deposed does not know it at once: what it takes for the configuration may be
+        // that no more. So a quorum confirms that it leads, and then it looks once more.
+        let read = ReadId(self.next_proposal().0);
+        self.tickets
+            .wait_for_read(read, id, Sought::Settled(placement), None);
+        self.feed(now, id, Input::Read { id: read });
+    }
+
+    /// A quorum has confirmed that this node led the group when it was thought to be as it is to be.
+    pub(crate) fn confirm_settled(&mut self, now: Now, id: GroupId, placement: u64) {
+        let topic = self.cluster.topic_of(id);
+        let unsettled = topic.is_some_and(|topic| !topic.settled && topic.placement == placement);
+        let group = self.groups.get(&id).filter(|group| group.leads());
+        let (Some(group), Some(wanted), true) = (group, self.wanted(id), unsettled) else {
+            return;
+        };
+        if is_reached(&group.status(now.monotonic), &wanted) {
+            let settled = ClusterCommand::Settled {
+                group: id,
+                placement,
+            };
+            self.hand_over(now, settled);
+        }
+    }
+
+    /// Members that leave, that keep nothing, and that the cluster's own group does without.
+    fn drop_leavers(&mut self, now: Now, status: &Status) {
+        let members = self.cluster.state().members.iter();
+        let leavers = members.filter(|member| {
+            member.standing == Standing::Leaving
+                && self.cluster.kept_by(member.id) == 0
+                && !status.config.names(member.node())
+        });
+        let leavers: Vec<u64> = leavers.map(|member| member.id).collect();
+        for member in leavers {
+            self.propose_for_nobody(now, &ClusterCommand::DropMember { member });
+            self.later(now, Chore::Steer(GroupId::CLUSTER), TELL_AGAIN);
+        }
+    }
+
+    /// What a group is to be made of; `None` if that is not known.
+    fn wanted(&self, id: GroupId) -> Option<Membership> {
+        if id == GroupId::CLUSTER {
+            return Some(self.wanted_of_cluster());
+        }
+        let topic = self.cluster.topic_of(id)?;
+        let members = topic
+            .replicas
+            .iter()
+            .filter_map(|id| self.cluster.member(*id));
+        let wanted = Membership::of(members.map(Member::node));
+        (!wanted.voters.is_empty()).then_some(wanted)
+    }
+
+    /// Everybody but those who leave and keep nothing any more: the first few as voters, those who stay
+    /// before those who leave, and the others as learners.
+    fn wanted_of_cluster(&self) -> Membership {
+        let leaves = |member: &&Member| member.standing == Standing::Leaving;
+        let members = self.cluster.state().members.iter();
+        let mut members: Vec<&Member> = members
+            .filter(|member| !leaves(member) || self.cluster.kept_by(member.id) > 0)
+            .collect();
+        members.sort_by_key(leaves);
+        let (voters, learners) = members.split_at(members.len().min(CLUSTER_VOTERS_MAX));
+        Membership {
+            learners: learners.iter().map(|member| member.node()).collect(),
+            ..Membership::of(voters.iter().map(|member| member.node()))
+        }
+    }
+
+    /// Who is to keep a group that is led here, while others do, and what that waits for.
+    pub(crate) fn waits(&self, id: GroupId, status: &Status) -> (Vec<String>, Option<String>) {
+        let Some(wanted) = self.wanted(id) else {
+            return (Vec::new(), None);
+        };
+        let settled = self.cluster.topic_of(id).is_none_or(|topic| topic.settled);
+        let reached = is_reached(status, &wanted);
+        if reached && settled {
+            return (Vec::new(), None);
+        }
+        let names = wanted.members().into_iter();
+        let names = names.map(|node| self.cluster.name(node.id)).collect();
+        let sentence = match reached {
+            true => "the cluster's own group is to take note of it".to_owned(),
+            false => self.obstacles(id, status, &wanted),
+        };
+        (names, Some(sentence))
+    }
+
+    fn obstacles(&self, id: GroupId, status: &Status, wanted: &Membership) -> String {
+        let timeout = self.settings.raft.election_timeout;
+        let name = |node: NodeId| self.cluster.name(node);
+        let mut said: Vec<String> = Vec::new();
+        for node in wanted.members() {
+            let counts = !wanted.voters.contains(&node) || status.config.voters.contains(&node);
+            if counts && status.config.names(node) {
+                continue;
+            }
+            let lacks = |peer: &PeerStatus| status.last.index.0.saturating_sub(peer.matched.0);
+            said.push(match peer_of(status, node) {
+                None => format!("{} is to become a learner", name(node.id)),
+                Some(peer) if peer.heard.is_none_or(|ago| ago > timeout) => {
+                    format!("{} does not answer", name(node.id))
+                }
+                Some(peer) if !peer.counts => format!("{} is recovering", name(node.id)),
+                Some(peer) if !peer.caught_up => {
+                    format!("{} lacks {} entries", name(node.id), lacks(peer))
+                }
+                Some(_) => format!("{} is to become a voter", name(node.id)),
+            });
+        }
+        let unwanted = status.config.members().into_iter();
+        let unwanted = unwanted.filter(|node| !wanted.names(*node));
+        said.extend(unwanted.map(|node| format!("{} is still counted", name(node.id))));
+        if is_changing(status) {
+            said.push("a change is not committed yet".to_owned());
+        }
+        let refused = self.steering.get(&id).and_then(|it| it.refused.as_ref());
+        said.extend(refused.and_then(words));
+        said.join("; ")
+    }
+}
+
+/// Whether a group is made of exactly those who are to keep it, for good.
+fn is_reached(status: &Status, wanted: &Membership) -> bool {
+    !is_changing(status) && status.config == *wanted
+}
+
+fn is_changing(status: &Status) -> bool {
+    status.config.is_joint() || status.config_index > status.commit
+}
+
+fn peer_of(status: &Status, node: NodeRef) -> Option<&PeerStatus> {
+    status.peers.iter().find(|peer| peer.peer == node)
+}
+
+/// The next configuration on the way to the wanted one. Who is unwanted counts until all that are wanted
+/// can, so that on the way nothing is kept by fewer.
+fn next_step(status: &Status, wanted: &Membership) -> Membership {
+    let now = &status.config;
+    let all = wanted.members();
+    let strangers = all.iter().any(|node| !now.names(*node));
+    if strangers {
+        let learners = all.difference(&now.voters).copied().collect();
+        return Membership {
+            learners,
+            ..Membership::of(now.voters.iter().copied())
+        };
+    }
+    let is_ready = |node: &&NodeRef| {
+        now.voters.contains(node) || peer_of(status, **node).is_some_and(|peer| peer.caught_up)
+    };
+    let ready: BTreeSet<NodeRef> = wanted.voters.iter().filter(is_ready).copied().collect();
+    let mut voters = match ready == wanted.voters {
+        true => ready,
+        false => ready.union(&now.voters).copied().collect(),
+    };
+    // Of those who count now, half must stay.
+    let least = now.voters.len().div_ceil(2);
+    let mut spare = now.voters.difference(&wanted.voters);
+    while voters.intersection(&now.voters).count() < least
+        && let Some(stays) = spare.next()
+    {
+        voters.insert(*stays);
+    }
+    if voters.len() > VOTERS_MAX {
+        voters.clone_from(&now.voters);
+    }
+    Membership {
+        learners: all.difference(&voters).copied().collect(),
+        voters,
+        ..Membership::default()
+    }
+}
+
+/// What a refusal adds to what is seen without it.
+fn words(refused: &ChangeRefused) -> Option<String> {
+    Some(match refused {
+        ChangeRefused::Silent { answering, least } => {
+            format!("of the voters that there would be {answering} answer, and {least} must")
+        }
+        ChangeRefused::TooMany { stay, least } => {
+            format!("of the voters that there are {stay} would stay, and {least} must")
+        }
+        ChangeRefused::Invalid { why } => format!("it would be {why}"),
+        ChangeRefused::Closed(_)
+        | ChangeRefused::Unsettled
+        | ChangeRefused::UnderWay { .. }
+        | ChangeRefused::Outdated { .. }
+        | ChangeRefused::Stranger { .. }
+        | ChangeRefused::Behind { .. } => return None,
+    })
+}
+
+/// Voters of the cluster's own group: more make it slower, and no safer.
+const CLUSTER_VOTERS_MAX: usize = 7;
+/// What could not be changed is tried again after this.
+const STEER_AGAIN: Micros = Micros(250_000);
+/// What the cluster does not know yet it is told again after this.
+const TELL_AGAIN: Micros = Micros(1_000_000);
