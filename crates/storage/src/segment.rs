@@ -21,4 +21,4 @@ pub(crate) use read::{SegmentRead, Target, footer, frames_in_piece, placed_in_pi
 pub(crate) use recover::{Expected, GroupSegments, recover};
 pub(crate) use rewrite::{Neighbours, Rewritten, rewrite};
 pub(crate) use salvage::Piece;
-pub(crate) use write::{append, begin, seal, sync, sync_names, uncache};
+pub(crate) use write::{append, begin, open, seal, sync_names, uncache};

@@ -18,6 +18,7 @@ use crate::{
     Error, Event,
     cached::Cached,
     command::{Command, Task},
+    disk::File,
     group::{Group, Run, WORTH_WRITING_BYTES},
     journal::prepare,
     layout,
@@ -36,6 +37,8 @@ const SPARES_MAX: usize = 2;
 /// Bytes of segments after which they are synced: what waits for the disk is bounded, and the journal's
 /// own syncs never wait behind much of it.
 const SYNC_BYTES: u64 = 8 << 20;
+/// Groups with files that are open until they are synced.
+const UNSYNCED_MAX: usize = 64;
 /// When to look again whether removals may go on.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -43,7 +46,7 @@ pub(crate) struct Settler {
     node: Arc<Node>,
     state: State,
     commands: Sender<Command>,
-    /// Groups whose segments are not synced, and whether a segment was begun.
+    /// Groups whose segments are not synced.
     unsynced: BTreeMap<GroupId, Unsynced>,
     /// Checkpoints that wait for their segments; the latest of each group.
     checkpoints: BTreeMap<GroupId, Checkpoint>,
@@ -71,7 +74,10 @@ fn unfit(group: GroupId, why: &str) -> Error {
 
 struct Unsynced {
     group: Arc<Group>,
+    /// Whether a segment was begun.
     new_name: bool,
+    /// The one that is written, if it was since the last sync.
+    file: Option<Box<dyn File>>,
 }
 
 /// What segments keep and memory still has, oldest first.
@@ -212,9 +218,12 @@ impl Settler {
                         disk.make_dir(&layout::group_dir(group.id))?;
                     }
                     let first = last.index.next();
-                    let extent = segment::begin(disk, group.id, first, last.term, end_offset)?;
+                    let begun = segment::begin(disk, group.id, first, last.term, end_offset)?;
+                    let (extent, file) = begun;
                     group.lock().begun(extent);
-                    self.unsynced(group).new_name = true;
+                    let unsynced = self.unsynced(group);
+                    unsynced.new_name = true;
+                    unsynced.file = Some(file);
                     self.write(group, extent, None, run)?;
                 }
             }
@@ -228,15 +237,15 @@ impl Settler {
         last_mark: Option<segment::Mark>,
         run: Run,
     ) -> Result<(), Error> {
-        let disk = &*self.node.disk;
-        let from = extent.end;
-        let (extent, marks) = segment::append(disk, group.id, extent, last_mark, &run.entries)?;
+        let file = self.take_file(group, extent.first)?;
+        let (disk, id, from) = (&*self.node.disk, group.id, extent.end);
+        let (extent, marks) = segment::append(disk, &*file, id, extent, last_mark, &run.entries)?;
         group.lock().wrote(extent, marks, run.bytes);
         self.node.take_unsettled(run.bytes);
-        self.unsynced(group);
+        self.unsynced(group).file = Some(file);
         self.cached.push(group.id, extent.first, from..extent.end);
         self.unsynced_bytes += run.bytes;
-        if self.unsynced_bytes >= SYNC_BYTES {
+        if self.unsynced_bytes >= SYNC_BYTES || self.unsynced.len() >= UNSYNCED_MAX {
             self.sync()?;
         }
         Ok(())
@@ -245,12 +254,9 @@ impl Settler {
     fn seal(&mut self, group: &Arc<Group>) -> Result<(), Error> {
         let tail = group.lock().tail().cloned();
         let (extent, marks) = tail.expect("only this thread seals");
-        segment::seal(
-            &*self.node.disk,
-            group.id,
-            &extent,
-            segment::outline(&marks),
-        )?;
+        let file = self.take_file(group, extent.first)?;
+        let (disk, outline) = (&*self.node.disk, segment::outline(&marks));
+        segment::seal(disk, &*file, group.id, &extent, outline)?;
         group.lock().sealed();
         Ok(())
     }
@@ -259,7 +265,17 @@ impl Settler {
         self.unsynced.entry(group.id).or_insert_with(|| Unsynced {
             group: Arc::clone(group),
             new_name: false,
+            file: None,
         })
+    }
+
+    /// The file of the segment that is written.
+    fn take_file(&mut self, group: &Group, segment: Index) -> Result<Box<dyn File>, Error> {
+        let unsynced = self.unsynced.get_mut(&group.id);
+        match unsynced.and_then(|unsynced| unsynced.file.take()) {
+            Some(file) => Ok(file),
+            None => segment::open(&*self.node.disk, group.id, segment),
+        }
     }
 
     /// Makes every segment durable, then what relies on that: checkpoints, and forgetting.
@@ -270,9 +286,8 @@ impl Settler {
                 continue;
             }
             let disk = &*self.node.disk;
-            let tail = group.lock().tail().map(|&(extent, _)| extent);
-            if let Some(extent) = tail.filter(|_| !plants(Planted::SegmentNotSynced)) {
-                segment::sync(disk, id, &extent)?;
+            if let Some(file) = unsynced.file.filter(|_| !plants(Planted::SegmentNotSynced)) {
+                file.sync()?;
             }
             if unsynced.new_name && !plants(Planted::SegmentNameNotSynced) {
                 segment::sync_names(disk, id)?;

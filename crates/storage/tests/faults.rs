@@ -5,11 +5,13 @@
 
 mod rig;
 
+use std::sync::Arc;
+
 use kontiki_raft::{Index, LogId, Persist, Term};
 use kontiki_storage::{Error, Fault, Settings, SimDisk};
 use kontiki_wire::{GroupId, Offset};
 
-use crate::rig::{GROUP, Rig, append, byhand::ByHand, entry, hard, numbered, small};
+use crate::rig::{GROUP, Rig, append, byhand::ByHand, entry, hard, late::Late, numbered, small};
 
 fn settings() -> Settings {
     Settings {
@@ -166,6 +168,22 @@ fn failed_sync_is_not_tried_again() {
     assert_eq!(by_hand.disk.calls(), calls);
     assert_eq!(by_hand.durable, 1);
     assert!(matches!(by_hand.hands.close(), Err(Error::Poisoned)));
+}
+
+#[test]
+fn segment_that_was_not_written_in_the_background_is_noticed() {
+    let open = |ending| {
+        let disk = Late {
+            disk: SimDisk::default(),
+            ending,
+        };
+        let (mut rig, _) = Rig::open_on(Arc::new(disk), small()).unwrap();
+        rig.fill(GROUP, 1, 20, 1);
+        rig.storage.close()
+    };
+    let failed = open(".segment").unwrap_err().to_string();
+    assert!(failed.contains(".segment"), "{failed}");
+    open(".of-none").unwrap();
 }
 
 #[test]

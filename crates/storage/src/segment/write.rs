@@ -1,4 +1,7 @@
 //! Writing segments: runs of committed entries, in large writes.
+//!
+//! A file stays open from its first write to the sync that covers it: when the system fails to write a
+//! page in the background, it tells whoever had the file open then.
 
 use std::{io::IoSlice, ops::Range, path::Path};
 
@@ -7,7 +10,7 @@ use kontiki_wire::{GroupId, Offset, PlacedEntry};
 
 use crate::{
     Error,
-    disk::{Disk, Open},
+    disk::{Disk, File, Open},
     gather::Gather,
     layout,
     segment::{
@@ -18,14 +21,14 @@ use crate::{
     },
 };
 
-/// Begins a segment. Its name is durable after its directory is synced.
+/// Begins a segment, whose file is to be synced. Its name is durable after its directory is synced.
 pub(crate) fn begin(
     disk: &dyn Disk,
     group: GroupId,
     first: Index,
     term_before: Term,
     base_offset: Offset,
-) -> Result<Extent, Error> {
+) -> Result<(Extent, Box<dyn File>), Error> {
     let header = SegmentHeader {
         group,
         first,
@@ -36,13 +39,19 @@ pub(crate) fn begin(
     file.set_size(0)?;
     file.write_at(0, &[IoSlice::new(&header.encode())])?;
     index::append(disk, group, first, 0, &[])?;
-    Ok(Extent::empty(first, term_before, base_offset))
+    Ok((Extent::empty(first, term_before, base_offset), file))
+}
+
+/// A segment's file, to be written and then synced.
+pub(crate) fn open(disk: &dyn Disk, group: GroupId, first: Index) -> Result<Box<dyn File>, Error> {
+    disk.open(&layout::segment_path(group, first), Open::Write)
 }
 
 /// Writes a run of entries behind `extent`, and their marks into the index. Gives back how far the
 /// segment reaches then, and the new marks; nothing is synced.
 pub(crate) fn append(
     disk: &dyn Disk,
+    file: &dyn File,
     group: GroupId,
     mut extent: Extent,
     last_mark: Option<Mark>,
@@ -68,19 +77,12 @@ pub(crate) fn append(
         gather.share(&entry.body);
         extent.push(&header, checksum);
     }
-    let file = disk.open(&layout::segment_path(group, extent.first), Open::Write)?;
-    gather.write_to(&*file, from)?;
+    gather.write_to(file, from)?;
     if !marks.is_empty() {
         index::append(disk, group, extent.first, before, &marks)?;
         extent.marks += u32::try_from(marks.len()).expect("a run is far below 2^32 entries");
     }
     Ok((extent, marks))
-}
-
-/// Makes what was written of a segment durable.
-pub(crate) fn sync(disk: &dyn Disk, group: GroupId, extent: &Extent) -> Result<(), Error> {
-    let path = layout::segment_path(group, extent.first);
-    disk.open(&path, Open::Write)?.sync()
 }
 
 /// Lets the system forget these bytes of a segment, which are durable.
@@ -94,12 +96,12 @@ pub(crate) fn uncache(disk: &dyn Disk, group: GroupId, first: Index, bytes: Rang
 /// Ends a segment durably, its index with it.
 pub(crate) fn seal(
     disk: &dyn Disk,
+    file: &dyn File,
     group: GroupId,
     extent: &Extent,
     outline: Outline,
 ) -> Result<(), Error> {
     let footer = extent.footer(group, outline).encode();
-    let file = disk.open(&layout::segment_path(group, extent.first), Open::Write)?;
     file.write_at(extent.end, &[IoSlice::new(&footer)])?;
     file.sync()?;
     let index = layout::index_path(group, extent.first);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub(crate) mod byhand;
+pub(crate) mod late;
 
 use std::{
     path::Path,
