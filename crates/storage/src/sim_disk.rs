@@ -9,7 +9,10 @@ use std::{
     fmt,
     io::{self, IoSlice},
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -19,6 +22,8 @@ use crate::{
 
 /// Bytes that a disk writes all or none of.
 pub const SECTOR_BYTES: usize = 512;
+/// What is written of a file that is opened onwards is a multiple of it.
+const BLOCK_BYTES: u64 = 4 << 10;
 
 /// A disk in memory. Cloning shares it.
 #[derive(Clone)]
@@ -416,6 +421,14 @@ impl Data {
         }
     }
 
+    /// Writes zeros. Where there are some already, it makes no difference what a crash keeps.
+    fn clear(&mut self, at: usize, count: usize) {
+        let there = self.seen.get(at..at + count);
+        if there.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+            self.write(at, &vec![0; count]);
+        }
+    }
+
     fn sync(&mut self) {
         self.synced.resize(self.seen.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {
@@ -521,6 +534,7 @@ impl Disk for SimDisk {
             disk: self.clone(),
             id,
             path: path.to_owned(),
+            onwards: (how == Open::Onwards).then(|| AtomicU64::new(0)),
         }))
     }
 
@@ -579,9 +593,24 @@ struct SimFile {
     disk: SimDisk,
     id: NodeId,
     path: PathBuf,
+    /// If it is written onwards, where the last such write ended.
+    onwards: Option<AtomicU64>,
 }
 
 impl SimFile {
+    /// The zeros behind what is written from `at` to `end`. What neither begins a block nor follows the
+    /// last write goes another way, and has none.
+    fn zeros_after(&self, at: u64, end: u64) -> usize {
+        let Some(last_end) = &self.onwards else {
+            return 0;
+        };
+        if at % BLOCK_BYTES != 0 && at != last_end.load(Ordering::Relaxed) {
+            return 0;
+        }
+        last_end.store(end, Ordering::Relaxed);
+        (end.next_multiple_of(BLOCK_BYTES) - end) as usize
+    }
+
     /// Grows or cuts.
     fn resize(&self, size: u64, grow_only: bool) -> Result<(), Error> {
         let mut inner = self.disk.lock();
@@ -626,7 +655,8 @@ impl File for SimFile {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let failure = inner.call("cannot write to", &self.path).err();
         let after_the_end = inner.end.is_some_and(|end| inner.calls > end + 1);
-        let end = at + len as u64;
+        let zeros = self.zeros_after(at, at + len as u64);
+        let end = at + (len + zeros) as u64;
         let grows = end.saturating_sub(inner.data(self.id).seen.len() as u64);
         if failure.is_none() && !inner.has_room_for(grows) {
             return Err(failed(
@@ -650,6 +680,9 @@ impl File for SimFile {
             data.write(at, part);
             at += part.len();
             left -= part.len();
+        }
+        if failure.is_none() || at_the_end {
+            data.clear(at, zeros);
         }
         failure.map_or(Ok(()), Err)
     }
