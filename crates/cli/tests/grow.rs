@@ -2,9 +2,17 @@
 
 mod shell;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use kontiki_transport::{Role, Token};
+use serde_json::Value;
 use shell::{Said, Shell, own_address, serving::Serving};
 
 /// A cluster of one that serves, whose context is the default.
@@ -50,8 +58,96 @@ fn members(shell: &Shell) -> Vec<String> {
         .collect()
 }
 
+/// Waits until the cluster's status is as wanted, for as long as the load of the machine may make it take.
+fn until(shell: &Shell, what: &str, is_so: impl Fn(&Value) -> bool) {
+    let late = Instant::now() + Duration::from_secs(60);
+    let mut last = Value::Null;
+    while Instant::now() < late {
+        let said = shell.run(&["member", "status", "--json"]);
+        if said.code == Some(0) {
+            last = said.json();
+            if is_so(&last) {
+                return;
+            }
+        }
+    }
+    panic!("{what} does not come about: {last}");
+}
+
+/// Members that count in the cluster's own group.
+fn voters(status: &Value) -> usize {
+    let members = status["members"].as_array().unwrap().iter();
+    members.filter(|member| member["voter"] == true).count()
+}
+
+/// Whether the first topic is kept by so many, and by those who are to.
+fn kept_by(status: &Value, count: usize) -> bool {
+    let topic = &status["topics"][0];
+    let replicas = topic["replicas"].as_array().unwrap();
+    let keeps = |one: &&Value| one["state"] == "leader" || one["state"] == "follower";
+    topic["wanted"] == Value::Array(Vec::new())
+        && replicas.len() == count
+        && replicas.iter().filter(keeps).count() == count
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A member that joins and serves.
+fn joins(shell: &Shell, name: &str) -> Serving {
+    let leave = token(shell, "node", "1h");
+    let address = own_address();
+    let words = [
+        "join", "--data", name, "--name", name, "--listen", &address, &leave,
+    ];
+    Serving::start(shell, &words, "has caught up")
+}
+
+#[test]
+fn one_member_becomes_three_while_it_serves_and_one_of_them_leaves() {
+    let shell = Shell::new();
+    let (_n1, _) = alone(&shell);
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    shell
+        .feed(&["append", "orders"], b"alone\n")
+        .ends(0, &["1 record"]);
+    let _n2 = joins(&shell, "n2");
+    let mut n3 = joins(&shell, "n3");
+    until(&shell, "a cluster of three", |status| {
+        voters(status) == 3 && kept_by(status, 3)
+    });
+    shell
+        .feed(&["append", "orders"], b"of three\n")
+        .ends(0, &["1 record"]);
+
+    // One of them goes for good: it says so, its folder is of no use, and its name is free.
+    let json = shell
+        .run(&["member", "remove", "n3", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!((&json["name"], &json["done"]), (&"n3".into(), &true.into()));
+    assert_eq!(members(&shell), ["n1", "n2"]);
+    assert_eq!(n3.ended(), Some(1));
+    until(&shell, "a cluster of two", |status| {
+        voters(status) == 2 && kept_by(status, 2)
+    });
+    shell
+        .feed(&["append", "orders"], b"of two\n")
+        .ends(0, &["1 record"]);
+    let said = shell
+        .run(&["read", "orders", "--from", "earliest"])
+        .ends(0, &[]);
+    assert_eq!(said.out, "alone\nof three\nof two\n");
+    fs::remove_dir_all(shell.path("n3")).unwrap();
+    let _n3 = joins(&shell, "n3");
+    until(&shell, "three again", |status| {
+        voters(status) == 3 && kept_by(status, 3)
+    });
+    let status = shell.run(&["member", "list", "--json"]).ends(0, &[]).json();
+    assert_eq!(status["members"][2]["id"], 4, "a number is given once");
+    let said = shell.run(&["member", "remove", "nobody"]);
+    said.ends(1, &["no member nobody"]);
 }
 
 #[test]

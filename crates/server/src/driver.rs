@@ -227,13 +227,13 @@ impl Driver {
             }
             Effect::Mend { group, entries } => self.storage.mend(group, entries),
             Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
-            // Who was known when this member joined is of more use than who was before.
-            Effect::Members(members) if members.next < self.members.borrow().next => {}
             Effect::Relay { to, command } => self.links.relay(to, command),
             Effect::Expelled { why } => {
                 error!(%why, "the member is one no more");
                 return Err(ServerError::Expelled(why));
             }
+            // Who was known when this member joined is of more use than who was before.
+            Effect::Members(members) if members.next < self.members.borrow().next => {}
             Effect::Members(members) => {
                 let names: Vec<_> = members.list.iter().map(|member| &member.name).collect();
                 info!(?names, "members");

@@ -27,6 +27,11 @@ impl Serving {
         Self(child)
     }
 
+    /// Waits until it has ended by itself, and says how.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+
     /// Ends it, and says how it ended.
     pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
         Process::find(self.0.id()).signal(signal);
