@@ -118,6 +118,7 @@ async fn open_storage(
     let settings = kontiki_storage::Settings {
         journal_file_bytes: config.storage.journal_file_bytes,
         segment_bytes: config.storage.segment_bytes,
+        cached_bytes_max: config.storage.cached_bytes_max,
         begun,
         lost: data.lost(begun),
         ..Default::default()

@@ -70,7 +70,8 @@ pub struct Limits {
     pub bytes_in_flight: usize,
 }
 
-/// How large files are. Smaller ones suit a small disk, at the price of more of them.
+/// How large files are, and how much of them the system may keep in memory. Smaller files suit a small
+/// disk, at the price of more of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default)]
 pub struct StorageConfig {
@@ -78,6 +79,8 @@ pub struct StorageConfig {
     pub journal_file_bytes: u64,
     /// Bytes after which a topic's segment is sealed.
     pub segment_bytes: u64,
+    /// Bytes of segments, the latest over all topics, that the system's memory may keep for subscribers.
+    pub cached_bytes_max: u64,
 }
 
 impl Default for StorageConfig {
@@ -86,6 +89,7 @@ impl Default for StorageConfig {
         Self {
             journal_file_bytes: settings.journal_file_bytes,
             segment_bytes: settings.segment_bytes,
+            cached_bytes_max: settings.cached_bytes_max,
         }
     }
 }
@@ -170,6 +174,12 @@ impl Config {
                 let (least, most) = (limits::FILE_BYTES.start(), limits::FILE_BYTES.end());
                 return Err(format!("`storage.{key}` must be from {least} to {most}"));
             }
+        }
+        if file.storage.cached_bytes_max > limits::CACHED_BYTES_HIGHEST {
+            return Err(format!(
+                "`storage.cached_bytes_max` must be from 0 to {}",
+                limits::CACHED_BYTES_HIGHEST
+            ));
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -268,7 +278,11 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     (
         "storage",
-        &["storage.journal_file_bytes", "storage.segment_bytes"],
+        &[
+            "storage.journal_file_bytes",
+            "storage.segment_bytes",
+            "storage.cached_bytes_max",
+        ],
     ),
     ("ca", &["ca.dir"]),
 ];
@@ -294,7 +308,7 @@ mod tests {
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
              [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
-             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\n\
+             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\ncached_bytes_max = 0\n\
              [ca]\ndir = 'keys'\n",
         )
         .unwrap();
@@ -309,6 +323,7 @@ mod tests {
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
+        assert_eq!(config.storage.cached_bytes_max, 0);
         assert_eq!(config.ca.as_deref(), Some(Path::new("n1/keys")));
     }
 
@@ -339,6 +354,10 @@ mod tests {
             ("[limits]\nconnections_per_identity = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),
+            (
+                "[storage]\ncached_bytes_max = 9223372036854775807",
+                "from 0 to 1099511627776",
+            ),
             ("listen = ", "string"),
         ] {
             let refused = parse(text).unwrap_err();
