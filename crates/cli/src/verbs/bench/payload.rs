@@ -37,8 +37,8 @@ pub(crate) struct Stamp {
 pub(crate) enum Wrong {
     /// Something else wrote this record.
     Foreign,
-    /// It begins as a payload, but its noise is not what its numbers make.
-    Altered,
+    /// It begins as a payload of this run, but its noise is not what its numbers make.
+    Altered(u64),
 }
 
 /// Makes payloads of one size.
@@ -92,7 +92,7 @@ impl Stamp {
         if same && *rest == noise.next().to_le_bytes()[..rest.len()] {
             Ok(stamp)
         } else {
-            Err(Wrong::Altered)
+            Err(Wrong::Altered(stamp.run))
         }
     }
 
@@ -166,16 +166,12 @@ mod tests {
         for at in 0..payload.len() {
             let mut changed = payload.to_vec();
             changed[at] ^= 1;
-            let wrong = Stamp::verify(&changed).unwrap_err();
-            assert_eq!(
-                wrong,
-                if at < 4 {
-                    Wrong::Foreign
-                } else {
-                    Wrong::Altered
-                },
-                "byte {at}"
-            );
+            let expected = match at {
+                0..4 => Wrong::Foreign,
+                8..16 => Wrong::Altered(7 ^ 1 << (8 * (15 - at))),
+                _ => Wrong::Altered(7),
+            };
+            assert_eq!(Stamp::verify(&changed), Err(expected), "byte {at}");
         }
     }
 

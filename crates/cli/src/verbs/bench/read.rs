@@ -43,7 +43,7 @@ struct Seen {
     bytes: u64,
     /// Records whose bytes are those that a bench made from their numbers.
     verified: u64,
-    /// Records of the run that is looked for, but for those that were not acknowledged.
+    /// Acknowledged records of the run that is looked for.
     of_run: u64,
     /// Records that no bench made.
     foreign: u64,
@@ -55,7 +55,8 @@ struct Seen {
     gaps: u64,
 }
 
-/// A run whose acknowledged records are counted.
+/// A run whose acknowledged records are counted, and which alone is judged: what other runs left in the
+/// topic is no news.
 #[derive(Clone, Copy)]
 pub(crate) struct Sought<'a> {
     pub(crate) run: u64,
@@ -173,33 +174,44 @@ impl Seen {
         for delivered in batch {
             let delivered = delivered?;
             let offset = delivered.offset.0;
-            self.gaps += u64::from(due.is_some_and(|due| due != offset));
+            let follows = due.is_none_or(|due| due == offset);
             *due = Some(offset + 1);
-            self.add(&delivered.record.value, sought, last);
+            let judged = self.add(&delivered.record.value, sought, last);
+            self.gaps += u64::from(judged && !follows);
         }
         Ok(())
     }
 
+    /// Takes a record; whether it is one of those that are judged.
     fn add(
         &mut self,
         value: &[u8],
         sought: Option<Sought<'_>>,
         last: &mut BTreeMap<(u64, u32), u64>,
-    ) {
+    ) -> bool {
         self.records += 1;
         self.bytes += value.len() as u64;
+        let is_judged = |run| sought.is_none_or(|sought| sought.run == run);
         match Stamp::verify(value) {
-            Ok(stamp) => {
+            Ok(stamp) if is_judged(stamp.run) => {
                 self.verified += 1;
-                self.of_run += u64::from(sought.is_some_and(|sought| {
-                    sought.run == stamp.run && !sought.open.has(stamp.producer, stamp.sequence)
-                }));
+                self.of_run += u64::from(
+                    sought.is_some_and(|sought| !sought.open.has(stamp.producer, stamp.sequence)),
+                );
                 let before = last.insert((stamp.run, stamp.producer), stamp.sequence);
                 self.out_of_order +=
                     u64::from(before.is_some_and(|before| before >= stamp.sequence));
+                true
             }
-            Err(Wrong::Foreign) => self.foreign += 1,
-            Err(Wrong::Altered) => self.altered += 1,
+            Err(Wrong::Altered(run)) if is_judged(run) => {
+                self.altered += 1;
+                true
+            }
+            Err(Wrong::Foreign) => {
+                self.foreign += 1;
+                sought.is_none()
+            }
+            Ok(_) | Err(Wrong::Altered(_)) => false,
         }
     }
 
@@ -279,6 +291,37 @@ mod tests {
             });
             seen.add(&value, Some(Sought { run: 7, open }), &mut BTreeMap::new());
         }
-        assert_eq!((seen.of_run, seen.verified), (2, 4));
+        assert_eq!((seen.of_run, seen.verified), (2, 3));
+    }
+
+    #[test]
+    fn what_another_run_left_is_not_judged() {
+        let mut payloads = Payloads::new(64);
+        let mut make = |run, sequence| {
+            payloads.make(Stamp {
+                producer: 0,
+                run,
+                sequence,
+                sent: Duration::ZERO,
+            })
+        };
+        let mut altered = make(8, 2).to_vec();
+        altered[40] ^= 1;
+        let of_others = [make(8, 1), make(8, 0), altered.into(), "hello".into()];
+        let outcome = Outcome::new();
+        let sought = Some(Sought {
+            run: 7,
+            open: &outcome.open,
+        });
+        let mut seen = Seen::default();
+        let mut last = BTreeMap::new();
+        for value in of_others {
+            assert!(!seen.add(&value, sought, &mut last));
+        }
+        assert!(seen.add(&make(7, 0), sought, &mut last));
+        assert_eq!(seen.of_run, 1);
+        assert!(seen.judge(&"t".parse().unwrap()).is_ok());
+        assert!(seen.add(&make(7, 0), sought, &mut last));
+        assert!(seen.judge(&"t".parse().unwrap()).is_err(), "it came twice");
     }
 }

@@ -202,8 +202,8 @@ impl Seen {
                     self.latencies.add(now.saturating_duration_since(due));
                 }
             }
-            Ok(_) | Err(Wrong::Foreign) => {}
-            Err(Wrong::Altered) => self.altered += 1,
+            Err(Wrong::Altered(of)) if of == run => self.altered += 1,
+            Ok(_) | Err(_) => {}
         }
     }
 }
