@@ -35,7 +35,7 @@ crates/sim/README.md says what is covered and what is not.";
 #[command(after_help = HOW)]
 pub(crate) struct Args {
     /// Tell this one story; without it many are told, from a seed drawn at random on
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<u64>,
 
     /// How long to let them suffer, in simulated minutes; of one story as long as its seed says if not
@@ -59,6 +59,11 @@ pub(crate) struct Args {
     /// Only this one of them
     #[arg(long, value_name = "NAME", requires = "planted")]
     only: Option<String>,
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse();
+    seed.map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
 }
 
 /// A minute in microseconds.
