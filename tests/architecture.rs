@@ -1,11 +1,15 @@
-//! The rules of the house, as tests: which way dependencies point, what the deciders may know, and
-//! that the map names rooms that exist. Reads the sources as text; needs nothing but std.
+//! The rules of the house, as tests: which way dependencies point, what the deciders may know, that the
+//! map names rooms that exist, and that `cargo run` and `cargo test` mean what people expect. Reads the
+//! sources as text.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use serde_json::Value;
 
 /// What each crate may use of ours. Every dependency points down this list.
 const LEVELS: &[(&str, &[&str])] = &[
@@ -466,4 +470,76 @@ fn the_map_names_only_what_exists() {
         );
     }
     assert!(named >= 20, "the map names only {named} files");
+}
+
+/// The workspace as cargo sees it.
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let told = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline"])
+        .args(["--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs these tests, too");
+    let why = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{why}");
+    serde_json::from_slice(&told.stdout).expect("cargo writes JSON")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn texts(value: &Value) -> BTreeSet<&str> {
+    list(value).iter().filter_map(Value::as_str).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+#[test]
+fn cargo_run_has_one_binary_to_run() {
+    let metadata = metadata();
+    let defaults = texts(&metadata["workspace_default_members"]);
+    let mut binaries = Vec::new();
+    for package in list(&metadata["packages"]) {
+        for target in list(&package["targets"]) {
+            if defaults.contains(text(&package["id"])) && texts(&target["kind"]).contains("bin") {
+                binaries.push(text(&target["name"]));
+            }
+        }
+    }
+    assert_eq!(binaries, ["kontiki"], "`cargo run -- dev` would ask which");
+}
+
+#[test]
+fn cargo_test_reaches_every_crate() {
+    let metadata = metadata();
+    let members = texts(&metadata["workspace_members"]);
+    let mut manifests = BTreeSet::new();
+    for package in list(&metadata["packages"]) {
+        let id = text(&package["id"]);
+        assert!(members.contains(id), "{id} is no member of the workspace");
+        manifests.insert(Path::new(text(&package["manifest_path"])));
+        for target in list(&package["targets"]) {
+            let kinds = texts(&target["kind"]);
+            let is_for_tests = kinds.contains("lib") || kinds.contains("test");
+            assert!(
+                !is_for_tests || target["test"] == true,
+                "`cargo test --workspace` passes over {} of {id}",
+                target["name"]
+            );
+        }
+    }
+    let crates = fs::read_dir(root().join("crates")).expect("a readable folder");
+    let folders = crates.map(|entry| entry.expect("a readable folder").path());
+    for folder in folders.chain([root().to_owned(), root().join("fuzz")]) {
+        let manifest = folder.join("Cargo.toml");
+        assert!(
+            !manifest.is_file() || manifests.contains(&*manifest),
+            "{} is no member of the workspace",
+            folder.display()
+        );
+    }
 }
