@@ -134,6 +134,7 @@ fn peer_state(peer: &PeerStatus, status: &Status, timeout: Micros) -> &'static s
         _ if !peer.counts => "recovering",
         None => "unreachable",
         Some(ago) if ago > timeout => "unreachable",
+        Some(_) if !status.config.is_voter(peer.peer) => "learner",
         Some(_) if !peer.streaming || behind > CATCHING_UP_ENTRIES => "catching-up",
         Some(_) => "follower",
     }
@@ -149,6 +150,15 @@ mod tests {
     use super::*;
 
     fn state_of(matched: u64, heard: Option<u64>, streaming: bool) -> &'static str {
+        word(
+            Membership::of([NodeRef::default()]),
+            matched,
+            heard,
+            streaming,
+        )
+    }
+
+    fn word(config: Membership, matched: u64, heard: Option<u64>, streaming: bool) -> &'static str {
         let status = Status {
             me: NodeRef::default(),
             term: Term(1),
@@ -160,7 +170,7 @@ mod tests {
             commit: Index(1000),
             recovering: false,
             home: None,
-            config: Membership::default(),
+            config,
             config_index: Index(0),
             peers: Vec::new(),
         };
@@ -186,5 +196,8 @@ mod tests {
         assert_eq!(state_of(1000, Some(5), false), "catching-up");
         assert_eq!(state_of(1000, Some(101), true), "unreachable");
         assert_eq!(state_of(1000, None, true), "unreachable");
+        let of_a_learner = |heard| word(Membership::default(), 100, heard, true);
+        assert_eq!(of_a_learner(Some(5)), "learner");
+        assert_eq!(of_a_learner(None), "unreachable");
     }
 }

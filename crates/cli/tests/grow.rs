@@ -1,5 +1,7 @@
 //! A cluster is started as one and grown by tokens, and who has none of this cluster's gets nowhere.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod shell;
 
 use std::{
@@ -148,6 +150,17 @@ fn one_member_becomes_three_while_it_serves_and_one_of_them_leaves() {
     assert_eq!(status["members"][2]["id"], 4, "a number is given once");
     let said = shell.run(&["member", "remove", "nobody"]);
     said.ends(1, &["no member nobody"]);
+    let said = shell.run(&["member", "remove", "n1"]);
+    said.ends(
+        1,
+        &["n1 is the only member that is known to sign", "ca.dir"],
+    );
+    // The context was made when there was one member: it has learned of the others.
+    let context = shell
+        .run(&["context", "show", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(context["addresses"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kontiki_client::{Client, ClusterStatus, MemberInfo, Standing, TopicHealth};
+use kontiki_client::{Client, ClusterStatus, Context, MemberInfo, Standing, TopicHealth};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -180,6 +180,7 @@ fn say(
 }
 
 async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
+    refresh_context(client, invocation).await;
     let members = client.admin().members().await?;
     let listed = Listed {
         members: members.into_iter().map(Shown::from).collect(),
@@ -207,13 +208,56 @@ async fn remove(
     wait: bool,
     invocation: &Invocation,
 ) -> Result<(), Failure> {
+    if !force {
+        check_signers(client, name).await?;
+    }
     let leaver = client.admin().remove_member(name, force).await?;
     let gone = |status: &ClusterStatus| !status.members.iter().any(|one| one.id == leaver.id);
     let done = wait && until(client, invocation, gone).await?;
+    if done {
+        refresh_context(client, invocation).await;
+    }
     say(&leaver, done, invocation, || match done {
         true => format!("{name} is a member no more; its folder can be removed"),
         false => format!("{name} leaves; `kontiki member status --watch` shows how far it is"),
     })
+}
+
+/// Nobody joins a cluster in which nobody signs.
+async fn check_signers(client: &Client, name: &str) -> Result<(), Failure> {
+    let members = client.admin().members().await?;
+    let mut others = members.iter().filter(|one| one.name != name);
+    let signs = members.iter().any(|one| one.name == name && one.signs);
+    if !signs || others.any(|other| other.signs) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{name} is the only member that is known to sign: without the authorities in its folder nobody can \
+         join any more"
+    ))
+    .advise(
+        "copy its `ca` folder to another member, say where with `ca.dir` in the kontiki.toml there, restart \
+         that one, and say --force",
+    ))
+}
+
+/// Lets the context in use reach the members there are now: it was made when there were others. A context that
+/// cannot be written is as good as before.
+pub(crate) async fn refresh_context(client: &Client, invocation: &Invocation) {
+    let Ok(members) = client.admin().members().await else {
+        return;
+    };
+    let addresses: Vec<String> = members.into_iter().map(|member| member.address).collect();
+    let loaded = invocation
+        .context_file()
+        .map(|file| (Context::load(&file), file));
+    if let Ok((Ok(mut context), file)) = loaded
+        && !addresses.is_empty()
+        && context.addresses != addresses
+    {
+        context.addresses = addresses;
+        let _ = context.save(&file);
+    }
 }
 
 /// Who is to take a place has one already.

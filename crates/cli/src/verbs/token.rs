@@ -12,6 +12,7 @@ use crate::{
     invocation::{Invocation, leave, parse_duration},
     moment::format_micros,
     output::{Cell, Paint, Table},
+    verbs::member::refresh_context,
 };
 
 /// What can be done with tokens.
@@ -121,6 +122,7 @@ async fn create(
     ttl: Duration,
     invocation: &Invocation,
 ) -> Result<(), Failure> {
+    refresh_context(client, invocation).await;
     let context = Context::load(invocation.context_file()?)?;
     let file = &context.ca;
     let pem = fs::read_to_string(file)
