@@ -36,8 +36,11 @@ impl World {
         panic!("{request:?} was never answered");
     }
 
-    /// Somebody brings back what is down, sooner or later.
+    /// Somebody brings back what is down or parted, sooner or later.
     fn restart_some(&mut self) {
+        if self.chance.permille(20) {
+            self.cut.clear();
+        }
         for number in 0..self.nodes.len() {
             if self.nodes[number].is_down() && self.chance.permille(300) {
                 self.start(number);
@@ -378,6 +381,9 @@ fn turbulent_story(seed: u64) -> World {
     }
     world.faults = ROUGH;
     for _ in 0..14 {
+        while world.nodes.iter().all(|node| node.broker.is_none()) {
+            world.restart_some();
+        }
         let nodes = world.nodes.len() as u64;
         let number = world.chance.between(0, nodes) as usize;
         let members = world.cluster().members.len();
