@@ -18,9 +18,9 @@ pub(crate) enum Chore {
 }
 
 impl Broker {
-    /// Looks after something now: before the next drain.
+    /// Looks after something at once, with the next alarm: never with the one that has just gone off.
     pub(crate) fn soon(&mut self, now: Now, chore: Chore) {
-        self.chores.want(chore, Some(now.monotonic));
+        self.later(now, chore, Micros(1));
     }
 
     /// Looks after something in a while, if not before.

@@ -37,8 +37,19 @@ impl World {
         request: Request,
         time: u64,
     ) -> Option<PipeId> {
+        self.question(asker, member, Up::Ask(request), time)
+    }
+
+    /// The same, of any kind.
+    pub(crate) fn question(
+        &mut self,
+        asker: Asker,
+        member: usize,
+        what: Up,
+        time: u64,
+    ) -> Option<PipeId> {
         let pipe = self.connect(End::Ask(asker), member)?;
-        self.up(pipe, Up::Ask(request));
+        self.up(pipe, what);
         self.plan_in(time, Event::Unanswered { pipe });
         Some(pipe)
     }
@@ -140,6 +151,10 @@ impl World {
             Up::Ask(request) => {
                 let ticket = host.ticket(Waiting::Client(pipe));
                 self.input(member, Input::Request { ticket, request });
+            }
+            Up::Command(command) => {
+                let ticket = host.ticket(Waiting::Client(pipe));
+                self.input(member, Input::Command { ticket, command });
             }
             Up::Subscribe(subscribe) => match host.group_named(&subscribe.topic) {
                 Some(group) if subscribe.group.is_none_or(|meant| meant == group) => {

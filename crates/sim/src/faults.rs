@@ -70,11 +70,17 @@ pub enum Kind {
     TopicDeleted,
     /// A leader is told to hand over.
     Transfer,
+    /// Somebody with an empty disk joins.
+    MemberJoined,
+    /// A member is to leave.
+    MemberRemoved,
+    /// A member dies, is removed, and another comes by its name; later the dead one may be back.
+    MemberReplaced,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::SlowLinks,
         Self::LostMessages,
         Self::DoubledMessages,
@@ -106,6 +112,9 @@ impl Kind {
         Self::TopicMade,
         Self::TopicDeleted,
         Self::Transfer,
+        Self::MemberJoined,
+        Self::MemberRemoved,
+        Self::MemberReplaced,
     ];
 
     /// A few words for people.
@@ -143,6 +152,9 @@ impl Kind {
             Self::TopicMade => "topic made",
             Self::TopicDeleted => "topic deleted",
             Self::Transfer => "leadership handed over",
+            Self::MemberJoined => "member joined",
+            Self::MemberRemoved => "member removed",
+            Self::MemberReplaced => "member replaced",
         }
     }
 
@@ -160,6 +172,7 @@ impl Kind {
             Self::Clog | Self::Pause => 800_000,
             Self::SlowDisk | Self::FullDisk => 3_000_000,
             Self::PowerMajority | Self::PowerAll | Self::RestartAll => 700_000,
+            Self::MemberReplaced => 20_000_000,
             _ => 1_500_000,
         }
     }
@@ -261,7 +274,45 @@ fn weights(chance: &mut Chance) -> Vec<u64> {
         };
         plain + THEME_WEIGHT * u64::from(theme.contains(kind))
     };
-    Kind::ALL.iter().map(&mut weigh).collect()
+    let others = Kind::ALL.iter().filter(|kind| !CHANGES.contains(kind));
+    others.map(&mut weigh).collect()
+}
+
+/// What changes who is a member: drawn beside all else.
+const CHANGES: [Kind; 3] = [
+    Kind::MemberJoined,
+    Kind::MemberRemoved,
+    Kind::MemberReplaced,
+];
+/// Between two changes, at most.
+const CHANGE_EVERY: u64 = 12_000_000;
+
+/// Draws the changes of who is a member: in some stories many, in others few.
+pub(crate) fn draw_changes(chance: &mut Chance, until: u64) -> Vec<Fault> {
+    let mut changes = Vec::new();
+    let pace = *chance.pick(&[CHANGE_EVERY, CHANGE_EVERY / 2, CHANGE_EVERY / 6]);
+    let mut at = FIRST_AT;
+    loop {
+        at += chance.between(pace / 8, pace);
+        if at >= until {
+            return changes;
+        }
+        let kind = *chance.pick(&[
+            Kind::MemberJoined,
+            Kind::MemberJoined,
+            Kind::MemberJoined,
+            Kind::MemberRemoved,
+            Kind::MemberRemoved,
+            Kind::MemberReplaced,
+        ]);
+        let lasts = chance.around(kind.lasts());
+        changes.push(Fault {
+            at,
+            until: (at + lasts.max(1_000)).min(until),
+            kind,
+            seed: chance.next(),
+        });
+    }
 }
 
 /// Draws a story's faults: at least `PER_MINUTE_MIN` a minute, of a subset of all kinds.
@@ -340,7 +391,10 @@ mod tests {
     fn every_kind_is_named_once_and_drawn_by_some_story() {
         let mut drawn = Counts::new();
         for seed in 0..60 {
-            for fault in draw(&mut Chance::new(seed), 65_000_000, 3) {
+            let mut chance = Chance::new(seed);
+            let mut faults = draw(&mut chance, 65_000_000, 3);
+            faults.extend(draw_changes(&mut chance, 65_000_000));
+            for fault in faults {
                 *drawn.entry(fault.kind).or_default() += 1;
                 assert!(fault.at < fault.until && fault.until <= 65_000_000);
             }

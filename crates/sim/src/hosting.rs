@@ -200,8 +200,15 @@ impl World {
                 let from = self.members[number].me;
                 self.say(number, to, PeerLane::Log, Input::Relayed { from, command });
             }
-            Effect::Expelled { why } => self.trace.tell(at, || why),
-            Effect::Members(_) => {}
+            Effect::Members(members) => {
+                host.members = members;
+                self.hang_up(number);
+            }
+            Effect::Expelled { why } => {
+                self.trace.tell(at, || why);
+                self.members[number].is_out = true;
+                self.end_process(number, true);
+            }
             Effect::RoleChanged {
                 group,
                 term,

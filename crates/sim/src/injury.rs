@@ -21,8 +21,22 @@ pub(crate) struct Injury {
     worse: Vec<(usize, usize, Quality)>,
     client_cuts: Vec<usize>,
     held_down: Vec<usize>,
+    is_death: bool,
     full: Vec<usize>,
     drifting: Vec<usize>,
+}
+
+impl Injury {
+    /// A member is kept from starting until the end of the fault.
+    pub(crate) fn hold_down(&mut self, member: usize) {
+        self.held_down.push(member);
+        self.is_death = true;
+    }
+
+    /// Whether a member is as good as dead.
+    pub(crate) fn holds_down(&self) -> bool {
+        self.is_death
+    }
 }
 
 /// Topics at a time.
@@ -88,6 +102,9 @@ impl World {
             Kind::WallJump | Kind::Drift => Some(self.turn_clock(fault.kind, chance, injury)),
             Kind::TopicMade | Kind::TopicDeleted | Kind::Transfer => {
                 self.order_something(fault.kind, chance)
+            }
+            Kind::MemberJoined | Kind::MemberRemoved | Kind::MemberReplaced => {
+                self.change_members(fault, chance, injury)
             }
         }
     }

@@ -11,6 +11,7 @@ mod observation;
 
 mod acknowledged_is_applied;
 mod answered_once;
+mod changes_need_both_halves;
 mod committed_is_durable_on_a_majority;
 mod committed_is_never_cut;
 mod committed_never_changes;
@@ -136,6 +137,7 @@ impl Default for Invariants {
                 the_forgetful_wait_for_what_is_new: TheForgetfulWaitForWhatIsNew,
                 leaders_without_a_quorum_fall_silent: LeadersWithoutAQuorumFallSilent,
                 unanswered_is_bounded: UnansweredIsBounded,
+                changes_need_both_halves: ChangesNeedBothHalves,
             ],
         }
     }

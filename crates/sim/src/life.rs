@@ -16,10 +16,11 @@ const RESTART: u64 = 400_000;
 impl World {
     /// Starts a member's process, unless it runs or something holds it down.
     pub(crate) fn start(&mut self, number: usize) {
-        let members = self.members.iter().map(|member| member.known()).collect();
+        let founders = self.members.iter().filter(|member| member.is_founder);
+        let members = founders.map(|member| member.known()).collect();
         let at = self.now;
         let member = &mut self.members[number];
-        if member.host.is_some() || member.held_down > 0 {
+        if member.host.is_some() || member.held_down > 0 || member.is_out {
             return;
         }
         match member.start(at, &self.plan.tuning, members) {

@@ -68,6 +68,10 @@ impl World {
             self.plan_process(delay, from, Process::Dial { to, pause });
             return;
         }
+        if !self.is_let_in(from, to) {
+            self.plan_process(REDIAL_LONGEST, from, Process::Dial { to, pause });
+            return;
+        }
         let now = self.now;
         let link = self.network.link(from, to);
         link.up = Some(life);
@@ -76,6 +80,43 @@ impl World {
         let peer = self.members[to].me.id;
         self.input(from, Input::Reachable { peer, open: true });
         self.heard(to, from);
+    }
+
+    /// Whether a member takes what another says, as its server decides: somebody it has not heard of is
+    /// introduced, and somebody who is a member no more is told so.
+    pub(crate) fn is_let_in(&mut self, from: usize, to: usize) -> bool {
+        let (me, by) = (self.members[from].me, self.members[to].me);
+        let Some(host) = &self.members[to].host else {
+            return false;
+        };
+        let members = &host.members;
+        if members.is_gone(me.id.0) {
+            self.input(from, Input::Disowned { by: by.id });
+            return false;
+        }
+        if members.find(me.id.0).is_none() {
+            let member = self.members[from].known();
+            self.input(to, Input::Introduced { member });
+        }
+        true
+    }
+
+    /// A member ends the links of those who are members no more.
+    pub(crate) fn hang_up(&mut self, number: usize) {
+        let Some(host) = &self.members[number].host else {
+            return;
+        };
+        let members = &host.members;
+        let is_gone = |other: &usize| members.is_gone(self.members[*other].me.id.0);
+        let gone: Vec<usize> = (0..self.members.len()).filter(is_gone).collect();
+        for from in gone {
+            let link = self.network.link(from, number);
+            let lost = Process::LinkLost {
+                to: number,
+                number: link.number,
+            };
+            self.plan_process(0, from, lost);
+        }
     }
 
     /// A member that was dialled by another can dial it, too; and if that one's process is a new one,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kontiki_broker::{Broker, GroupBoot, Input, Settings, Ticket};
+use kontiki_broker::{Broker, GroupBoot, Input, Members, Settings, Ticket};
 use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
 use kontiki_storage::{Hands, SimDisk, Storage};
 use kontiki_wire::{ClusterId, ClusterState, GroupId, Member as Known, Offset, TopicName};
@@ -40,6 +40,10 @@ pub(crate) struct Member {
     pub(crate) has_lost_all: bool,
     /// Faults that keep its process from starting.
     pub(crate) held_down: u32,
+    /// Whether the cluster was born with it.
+    pub(crate) is_founder: bool,
+    /// It was told that it is a member no more: its process never starts again.
+    pub(crate) is_out: bool,
     /// Why its process stopped itself, if it did: for the trace.
     pub(crate) chance: Chance,
 }
@@ -70,6 +74,8 @@ pub(crate) struct Host {
     pub(crate) looks_again: bool,
     pub(crate) writes: u64,
     pub(crate) topics: BTreeMap<GroupId, Kept>,
+    /// Who is a member, as far as the process knows.
+    pub(crate) members: Members,
     pub(crate) tickets: BTreeMap<Ticket, Waiting>,
     last_ticket: u64,
     pub(crate) deliveries: BTreeMap<PipeId, Delivery>,
@@ -94,16 +100,26 @@ pub(crate) enum Waiting {
 }
 
 impl Member {
-    pub(crate) fn new(number: usize, mut chance: Chance) -> Self {
+    pub(crate) fn new(number: usize, chance: Chance) -> Self {
+        let me = NodeRef {
+            id: NodeId(number as u64 + 1),
+            incarnation: Incarnation(100 + number as u64),
+        };
+        let name = format!("n{}", number + 1);
+        Self {
+            is_founder: true,
+            ..Self::joined(me, name, chance)
+        }
+    }
+
+    /// One that has been admitted and not started yet.
+    pub(crate) fn joined(me: NodeRef, name: String, mut chance: Chance) -> Self {
         let drift = chance.between(0, 200) as i64 - 100;
         let ahead = chance.between(0, 100_000) as i64 - 50_000;
         let clock = Clock::new(chance.between(0, 1 << 30), drift, ahead);
         Self {
-            me: NodeRef {
-                id: NodeId(number as u64 + 1),
-                incarnation: Incarnation(100 + number as u64),
-            },
-            name: format!("n{}", number + 1),
+            me,
+            name,
             disk: SimDisk::seeded(chance.next()),
             clock,
             started: false,
@@ -114,6 +130,8 @@ impl Member {
             is_harmed: false,
             has_lost_all: false,
             held_down: 0,
+            is_founder: false,
+            is_out: false,
             chance,
         }
     }
@@ -197,6 +215,7 @@ impl Member {
             looks_again: false,
             writes: 0,
             topics: BTreeMap::new(),
+            members: Members::default(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
             deliveries: BTreeMap::new(),

@@ -52,8 +52,8 @@ pub(crate) struct Link {
 /// All links.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
-    members: usize,
-    links: Vec<Link>,
+    /// By who dials, and who is dialled.
+    links: Vec<Vec<Link>>,
     base: Quality,
     /// For each member, the faults that keep clients from it.
     client_cuts: Vec<u32>,
@@ -63,16 +63,25 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(members: usize, base: Quality, chance: Chance) -> Self {
         Self {
-            members,
-            links: vec![Link::default(); members * members],
+            links: vec![vec![Link::default(); members]; members],
             base,
             client_cuts: vec![0; members],
             chance,
         }
     }
 
+    /// One more member.
+    pub(crate) fn grow(&mut self) {
+        let members = self.links.len() + 1;
+        self.links.push(Vec::new());
+        for links in &mut self.links {
+            links.resize(members, Link::default());
+        }
+        self.client_cuts.push(0);
+    }
+
     pub(crate) fn link(&mut self, from: usize, to: usize) -> &mut Link {
-        &mut self.links[from * self.members + to]
+        &mut self.links[from][to]
     }
 
     /// Whether anything gets from one to the other.
@@ -136,7 +145,7 @@ impl Network {
 
     /// Everything is well from now on.
     pub(crate) fn heal(&mut self) {
-        for link in &mut self.links {
+        for link in self.links.iter_mut().flatten() {
             link.cuts = 0;
             link.clogged_until = 0;
             link.worse = Quality::default();
@@ -157,7 +166,7 @@ impl Network {
     pub(crate) fn arrivals(&mut self, now: u64, from: usize, to: usize, lane: usize) -> Vec<u64> {
         let base = self.base;
         let chance = &mut self.chance;
-        let link = &mut self.links[from * self.members + to];
+        let link = &mut self.links[from][to];
         let mut quality = base;
         quality.add(link.worse);
         if link.cuts > 0 || chance.permille(quality.lost) {

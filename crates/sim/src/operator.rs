@@ -5,8 +5,9 @@ use kontiki_wire::{GroupId, Refusal, Request, Response, TopicName, TopicSettings
 
 use crate::{
     event::Event,
+    growth::Newcomer,
     history::{OrderId, Ordered},
-    pipe::Asker,
+    pipe::{Asker, Up},
     plan,
     world::World,
 };
@@ -39,6 +40,8 @@ enum What {
     Make { topic: usize },
     Delete { topic: usize },
     Transfer { topic: Option<usize>, to: usize },
+    Join(Newcomer),
+    Remove { name: String },
 }
 
 /// How long a member may take for what the cluster has to agree on.
@@ -100,6 +103,38 @@ impl World {
         self.order(What::Transfer { topic, to }, None, until);
     }
 
+    /// Orders that somebody become a member, which takes as long as it takes.
+    pub(crate) fn join(&mut self, newcomer: Newcomer) {
+        self.order(What::Join(newcomer), None, u64::MAX);
+    }
+
+    /// Orders that a member leave.
+    pub(crate) fn remove(&mut self, name: String) {
+        self.order(What::Remove { name }, None, u64::MAX);
+    }
+
+    /// Members that are to come.
+    pub(crate) fn newcomers(&self) -> usize {
+        let joins = |order: &&Order| !order.is_done && matches!(order.what, What::Join(_));
+        self.orders.iter().filter(joins).count()
+    }
+
+    /// Somebody who is to be a member was answered; whether it is one.
+    fn join_answered(&mut self, number: usize, response: Response) -> bool {
+        if let Response::Member(member) = &response {
+            self.admitted(member);
+            return true;
+        }
+        let token = self.chance.next();
+        if let What::Join(newcomer) = &mut self.orders[number].what {
+            newcomer.answered(&response, token);
+        }
+        if let Response::Refused(Refusal::NotLeader { leader: Some(name) }) = response {
+            self.orders[number].hint = self.named(&name);
+        }
+        false
+    }
+
     fn order(&mut self, what: What, id: Option<OrderId>, until: u64) {
         let order = self.orders.len();
         self.orders.push(Order {
@@ -144,23 +179,26 @@ impl World {
         let hint = order.hint.take();
         let what = order.what.clone();
         let member = hint.unwrap_or_else(|| self.chance.below(self.members.len()));
-        let request = match what {
-            What::Make { topic } => Request::CreateTopic {
+        let asked = match what {
+            What::Join(newcomer) => newcomer.asks(),
+            What::Remove { name } => Up::Ask(Request::RemoveMember { name, force: true }),
+            What::Make { topic } => Up::Ask(Request::CreateTopic {
                 name: self.topics[topic].name.clone(),
                 settings: TopicSettings {
                     replicas: self.topics[topic].plan.replicas,
                 },
-            },
-            What::Delete { topic } => Request::DeleteTopic {
+            }),
+            What::Delete { topic } => Up::Ask(Request::DeleteTopic {
                 name: self.topics[topic].name.clone(),
-            },
-            What::Transfer { topic, to } => Request::TransferLeader {
+            }),
+            What::Transfer { topic, to } => Up::Ask(Request::TransferLeader {
                 topic: topic.map(|topic| self.topics[topic].name.clone()),
                 to: self.members[to].name.clone(),
-            },
+            }),
         };
         let asker = Asker::Operator(number, turn);
-        if self.ask(asker, member, request, AGREE_TIME_MAX).is_none() {
+        let pipe = self.question(asker, member, asked, AGREE_TIME_MAX);
+        if pipe.is_none() {
             self.plan_in(
                 RETRY,
                 Event::Operator {
@@ -179,11 +217,17 @@ impl World {
         }
         match response {
             None => order.maybe_done = true,
+            Some(response) if matches!(order.what, What::Join(_)) => {
+                if self.join_answered(number, response) {
+                    self.order_done(number, Ordered::Existed(GroupId::CLUSTER));
+                    return;
+                }
+            }
             Some(Response::Refused(refusal)) if refusal.is_retryable() => {
                 order.maybe_done |= !refusal.certainly_nothing_happened();
                 if let Refusal::NotLeader { leader: Some(name) } = refusal {
-                    let named = |member: &crate::member::Member| member.name == name;
-                    order.hint = self.members.iter().position(named);
+                    let hint = self.named(&name);
+                    self.orders[number].hint = hint;
                 }
             }
             Some(Response::Topic(info)) => {
@@ -200,7 +244,7 @@ impl World {
                 self.order_done(number, how);
                 return;
             }
-            Some(Response::Done) => {
+            Some(Response::Done | Response::Member(_)) => {
                 self.order_done(number, Ordered::Removed);
                 return;
             }

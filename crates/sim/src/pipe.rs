@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use kontiki_wire::{Answer, Batch, Deliver, Request, Response, StreamEnd, Subscribe, TopicName};
+use kontiki_wire::{
+    Answer, Batch, ClusterCommand, Deliver, Request, Response, StreamEnd, Subscribe, TopicName,
+};
 
 use crate::event::Life;
 
@@ -37,6 +39,8 @@ pub(crate) enum Up {
     },
     Subscribe(Subscribe),
     Ask(Request),
+    /// What somebody asks for who is to be a member.
+    Command(ClusterCommand),
     /// Deliveries up to here have been taken.
     Taken,
 }

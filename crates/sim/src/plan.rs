@@ -60,8 +60,12 @@ pub struct Choice {
     pub members: Option<usize>,
     /// How long it suffers, in microseconds.
     pub suffers: Option<u64>,
+    /// Whether members come and go.
+    pub changes: bool,
 }
 
+/// Sets the dice of who comes and goes apart from all others.
+const CHANGES_SALT: u64 = 0x6b6f_6e74_696b_6921;
 /// The largest cluster there is.
 pub const MEMBERS_MAX: usize = 7;
 
@@ -86,7 +90,11 @@ impl Plan {
         let sync = *of_network.pick(&[200, 700, 2_000]);
         let topics = topics(&mut chance.fork(3), members, suffers);
         let harm = Harm::draw(&mut chance.fork(5), members);
-        let faults = faults::draw(&mut chance.fork(4), suffers, members);
+        let mut faults = faults::draw(&mut chance.fork(4), suffers, members);
+        if choice.changes {
+            let mut dice = Chance::new(seed ^ CHANGES_SALT);
+            faults.extend(faults::draw_changes(&mut dice, suffers));
+        }
         Self {
             seed,
             members,

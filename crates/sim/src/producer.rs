@@ -287,7 +287,7 @@ impl World {
             Remedy::Elsewhere(leader) => {
                 let here = it.stream.map(|(_, member)| member);
                 it.leader = None;
-                let leader = leader.and_then(|name| self.member_named(&name));
+                let leader = leader.and_then(|name| self.named(&name));
                 if let Some(leader) = leader.filter(|leader| Some(*leader) != here) {
                     self.producers[number].leader = Some(leader);
                     pause = Pause::UnlessFirst;
@@ -385,9 +385,5 @@ impl World {
         if acknowledged > 0 {
             self.trace.note(self.now, 12, acknowledged);
         }
-    }
-
-    fn member_named(&self, name: &str) -> Option<usize> {
-        self.members.iter().position(|member| member.name == name)
     }
 }

@@ -67,8 +67,10 @@ impl World {
         if info.group != it.group {
             return;
         }
-        let named = |name: &String| self.members.iter().position(|it| it.name == *name);
-        it.leader = info.leader.as_ref().and_then(named);
+        let leader = info.leader.as_ref();
+        let leader = leader.and_then(|name| self.named(name));
+        let it = &mut self.readers[reader];
+        it.leader = leader;
         if it.leader == Some(member) {
             self.trace.note(at.0, 14, info.next.0);
             self.history.tail_answered(at, tail, info.next.0);

@@ -38,6 +38,8 @@ pub struct Told {
 const LEADERS_WITHIN: u64 = 8_000_000;
 /// After that, everything that is waited for has its fate within this.
 const FATES_WITHIN: u64 = 70_000_000;
+/// After that, whoever is to go has gone, and topics are kept where they are to be, within this.
+const PLACED_WITHIN: u64 = 90_000_000;
 /// After that, replicas are equal and consumers have everything within this.
 const EQUAL_WITHIN: u64 = 30_000_000;
 /// How often it is looked.
@@ -90,6 +92,11 @@ impl World {
             FATES_WITHIN,
             Self::without_fate,
         );
+        self.until(
+            "members and topics are where they are to be",
+            PLACED_WITHIN,
+            Self::unplaced,
+        );
         self.read_everything();
         self.until("all replicas are equal", EQUAL_WITHIN, Self::different);
         self.until(
@@ -104,7 +111,9 @@ impl World {
         let end = self.now + EQUAL_WITHIN;
         while self.finding.is_none() {
             let mut unread: Option<String> = None;
-            for number in 0..self.members.len() {
+            let here = |number: &usize| !self.members[*number].is_out;
+            let here: Vec<usize> = (0..self.members.len()).filter(here).collect();
+            for number in here {
                 if let Some(what) = self.members[number].unread() {
                     unread.get_or_insert(what);
                     self.plan_settle(number);
@@ -140,7 +149,7 @@ impl World {
     fn without_leader(&self) -> Option<String> {
         let mut wanted = BTreeSet::new();
         let mut led = BTreeSet::new();
-        for member in &self.members {
+        for member in self.members.iter().filter(|member| !member.is_out) {
             let Some(host) = &member.host else {
                 return Some(format!("{} does not run", member.name));
             };

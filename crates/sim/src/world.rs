@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kontiki_broker::Input;
-use kontiki_raft::Micros;
+use kontiki_raft::{Micros, NodeRef};
 
 use crate::{
     agenda::Agenda,
@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) orders: Vec<Order>,
+    /// Counts the members' names.
+    pub(crate) last_name: usize,
     pub(crate) history: History,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
@@ -73,6 +75,7 @@ impl World {
             consumers: Vec::new(),
             readers: Vec::new(),
             orders: Vec::new(),
+            last_name: plan.members,
             history: History::default(),
             invariants: Invariants::default(),
             trace: Trace::new(keeps_lines),
@@ -130,6 +133,16 @@ impl World {
         }
     }
 
+    /// Where a member stands.
+    pub(crate) fn numbered(&self, member: NodeRef) -> Option<usize> {
+        self.members.iter().position(|one| one.me == member)
+    }
+
+    /// Who is meant by a name: of two the later, who came in the other's place.
+    pub(crate) fn named(&self, name: &str) -> Option<usize> {
+        self.members.iter().rposition(|one| one.name == name)
+    }
+
     pub(crate) fn count(&mut self, kind: Kind) {
         *self.counts.entry(kind).or_default() += 1;
     }
@@ -164,6 +177,12 @@ impl World {
             Event::Arrive { to, life, said } => {
                 let it = &self.members[to];
                 if it.life != life || it.host.is_none() {
+                    return;
+                }
+                if let Input::Peer { from, .. } | Input::Relayed { from, .. } = &*said
+                    && let Some(number) = self.numbered(*from)
+                    && !self.is_let_in(number, to)
+                {
                     return;
                 }
                 let (from, count) = match &*said {

@@ -1,6 +1,6 @@
 //! Whole stories: nothing is found, and one seed is one story.
 
-use kontiki_sim::{Choice, Plan, tell};
+use kontiki_sim::{Choice, Kind, Plan, tell};
 
 fn plan(seed: u64, seconds: u64) -> Plan {
     let suffers = Some(seconds * 1_000_000);
@@ -34,4 +34,26 @@ fn nothing_is_found_in_stories_of_every_kind() {
         let told = tell(plan(seed, 30), false);
         assert_eq!(told.finding, None, "seed {seed}");
     }
+}
+
+#[test]
+fn nothing_is_found_where_members_come_and_go() {
+    let mut changed = 0;
+    for seed in 1..9 {
+        let choice = Choice {
+            suffers: Some(30_000_000),
+            changes: true,
+            ..Choice::default()
+        };
+        let told = tell(Plan::draw(seed, choice), false);
+        assert_eq!(told.finding, None, "seed {seed}");
+        let kinds = [
+            Kind::MemberJoined,
+            Kind::MemberRemoved,
+            Kind::MemberReplaced,
+        ];
+        let counts = kinds.iter().filter_map(|kind| told.counts.get(kind));
+        changed += counts.sum::<u64>();
+    }
+    assert!(changed > 20, "{changed} changes");
 }

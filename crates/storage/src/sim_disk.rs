@@ -604,7 +604,7 @@ impl SimFile {
         let Some(last_end) = &self.onwards else {
             return 0;
         };
-        if at % BLOCK_BYTES != 0 && at != last_end.load(Ordering::Relaxed) {
+        if !at.is_multiple_of(BLOCK_BYTES) && at != last_end.load(Ordering::Relaxed) {
             return 0;
         }
         last_end.store(end, Ordering::Relaxed);

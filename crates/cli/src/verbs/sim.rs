@@ -51,9 +51,13 @@ pub(crate) struct Args {
     #[arg(long, requires = "seed")]
     trace: bool,
 
+    /// Have members join, leave and be replaced, too
+    #[arg(long)]
+    changes: bool,
+
     /// Plant mistakes that others have made, one after the other, and see how soon each is found; in a
     /// program that was built for it
-    #[arg(long, conflicts_with_all = ["seed", "minutes", "members", "trace"])]
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "members", "trace", "changes"])]
     planted: bool,
 
     /// Only this one of them
@@ -83,6 +87,7 @@ pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> 
     let choice = Choice {
         members: args.members.map(|members| members as usize),
         suffers: args.seed.and(args.minutes).map(|minutes| minutes * MINUTE),
+        changes: args.changes,
     };
     let begun = Instant::now();
     let (sum, shortens) = match args.seed {
@@ -191,6 +196,9 @@ fn tell_failure(failure: &Found, choice: Choice, minutes: Option<u64>, output: O
     }
     if let Some(members) = choice.members {
         command += &format!(" --members {members}");
+    }
+    if choice.changes {
+        command += " --changes";
     }
     output.note(format_args!("repeat it with: {command}"));
 }

@@ -30,7 +30,7 @@ impl Promise for AnsweredOnce {
                 *owed.batches.entry(key).or_default() += 1;
             }
             Observation::Took {
-                input: Input::Request { ticket, .. },
+                input: Input::Request { ticket, .. } | Input::Command { ticket, .. },
             } => {
                 owed.requests.insert(*ticket);
             }

@@ -5,7 +5,7 @@ use kontiki_broker::Effect;
 use kontiki_raft::{LogId, NodeRef};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::is_quorum};
 
 /// Counts disks.
 #[derive(Default)]
@@ -38,19 +38,21 @@ impl Promise for CommittedIsDurableOnAMajority {
 }
 
 fn count(before: &Ledger, by: NodeRef, group: GroupId, id: LogId) -> Result<(), String> {
-    let Some(voters) = before.voters(group) else {
-        return Ok(());
-    };
-    let kept = voters
-        .iter()
-        .filter(|voter| before.kept(**voter, group, id));
-    let kept: Vec<_> = kept.map(|voter| voter.0).collect();
-    if kept.len() * 2 > voters.len() {
+    let keeps = |voter| before.kept(voter, group, id);
+    // It may have been committed by any that was in force since, each of which its leader had.
+    let counted = before.counted(by, group, id.index);
+    if counted.iter().any(|(_, config)| is_quorum(config, keeps)) {
         return Ok(());
     }
-    let of = voters.len();
+    let Some((at, config)) = counted.first() else {
+        return Ok(());
+    };
+    let voters = config.voters.union(&config.outgoing);
+    let kept = voters.clone().filter(|voter| keeps(voter.id));
+    let kept: Vec<_> = kept.map(|voter| voter.id.0).collect();
+    let of = voters.count();
     Err(format!(
-        "member {by} takes entry {id} of group {group} for committed, and of {of} voters only {kept:?} have it on their disks"
+        "member {by} takes entry {id} of group {group} for committed, and of {of} voters since {at} only {kept:?} have it on their disks"
     ))
 }
 

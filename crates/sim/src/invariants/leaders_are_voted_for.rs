@@ -7,7 +7,7 @@ use kontiki_broker::{Effect, Input};
 use kontiki_raft::{Body, NodeId, Role, Term};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::is_quorum};
 
 /// The votes that each member was given in the latest term of which any came.
 #[derive(Default)]
@@ -43,19 +43,19 @@ impl Promise for LeadersAreVotedFor {
                         ..
                     },
             } => {
-                let Some(voters) = before.voters(*group) else {
+                let Some((at, config)) = before.latest(seen.member, *group) else {
                     return Ok(());
                 };
                 let votes = self.0.get(&(me, *group));
                 let votes = votes.filter(|(of, _)| of == term).map(|(_, votes)| votes);
-                let voted = |voter: &&NodeId| {
-                    **voter == me || votes.is_some_and(|votes| votes.contains(voter))
-                };
-                let count = voters.iter().filter(voted).count();
-                if count * 2 <= voters.len() {
+                let voted =
+                    |voter| voter == me || votes.is_some_and(|votes| votes.contains(&voter));
+                if !is_quorum(config, voted) {
+                    let voters = config.voters.union(&config.outgoing);
+                    let count = voters.clone().filter(|voter| voted(voter.id)).count();
                     return Err(format!(
-                        "leads term {term} of group {group} with the votes of {count} of {} voters, its own among them",
-                        voters.len()
+                        "leads term {term} of group {group} with the votes of {count} of {} voters since {at}, its own among them",
+                        voters.count()
                     ));
                 }
             }

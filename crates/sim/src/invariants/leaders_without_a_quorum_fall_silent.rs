@@ -7,7 +7,7 @@ use kontiki_broker::{Effect, Input};
 use kontiki_raft::{Body, Micros, NodeId, Role};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::is_quorum};
 
 /// Longer than any election timeout that is configured, several times.
 const LONG: Micros = Micros(5_000_000);
@@ -75,7 +75,9 @@ fn leads(body: &Body) -> bool {
 
 impl Ear {
     fn speaks(&self, seen: Sighting<'_>, group: GroupId, before: &Ledger) -> Result<(), String> {
-        let Some(voters) = before.voters(group) else {
+        let applied = before.replica(seen.member, group).map(|one| one.applied);
+        let counted = before.counted(seen.member, group, applied.unwrap_or_default());
+        let Some((_, config)) = counted.last() else {
             return Ok(());
         };
         let led_since = self.led_since.get(&group).copied().unwrap_or(seen.at);
@@ -84,17 +86,18 @@ impl Ear {
             return Ok(());
         }
         let heard = self.heard.get(&group);
-        let lately = |voter: &&NodeId| {
-            let at = heard.and_then(|heard| heard.get(voter));
-            **voter == seen.member.id || at.is_some_and(|at| seen.at.since(*at) <= LONG)
+        let lately = |voter| {
+            let at = heard.and_then(|heard| heard.get(&voter));
+            voter == seen.member.id || at.is_some_and(|at| seen.at.since(*at) <= LONG)
         };
-        let count = voters.iter().filter(lately).count();
-        if count * 2 > voters.len() {
+        if counted.iter().any(|(_, config)| is_quorum(config, lately)) {
             return Ok(());
         }
+        let voters = config.voters.union(&config.outgoing);
+        let count = voters.clone().filter(|voter| lately(voter.id)).count();
         Err(format!(
             "still leads group {group}, having heard of {count} of {} voters for {} s",
-            voters.len(),
+            voters.count(),
             LONG.0 / 1_000_000
         ))
     }

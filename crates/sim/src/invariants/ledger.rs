@@ -1,10 +1,12 @@
 //! What every member's disk and log must hold and what is committed, as it follows from what they were
 //! seen to do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use kontiki_broker::{Effect, GroupBoot, Input, Placed, Writes};
-use kontiki_raft::{Entry, Hard, Index, LogId, NodeId, NodeRef, Persist, Role, Term};
+use kontiki_raft::{
+    Entry, Hard, Index, Kind, LogId, Membership, NodeId, NodeRef, Persist, Role, Term,
+};
 use kontiki_wire::GroupId;
 
 use crate::invariants::{Observation, Sighting};
@@ -30,6 +32,8 @@ pub(super) struct Committed {
 pub(super) struct Replica {
     /// As the running member sees it; the entry with index 1 first.
     log: Vec<Held>,
+    /// The configurations in it.
+    configs: BTreeMap<Index, Membership>,
     /// The end of what is on the disk and is not about to be replaced.
     pub(super) durable: Index,
     /// As last asked to be written.
@@ -91,8 +95,8 @@ pub(super) struct Ledger {
     members: BTreeMap<NodeId, Member>,
     /// By group, the entry with index 1 first.
     committed: BTreeMap<GroupId, Vec<Committed>>,
-    /// Who votes in a group.
-    voters: BTreeMap<GroupId, BTreeSet<NodeId>>,
+    /// With whom a group was born.
+    founders: BTreeMap<GroupId, Membership>,
 }
 
 impl Replica {
@@ -118,11 +122,14 @@ impl Replica {
         self.hard = persist.hard.unwrap_or(self.hard);
         if let Some(from) = persist.truncate_from {
             self.log.truncate(position(from));
+            self.configs.split_off(&from);
             self.durable = self.durable.min(from.prev());
             self.witnessed.0 = self.witnessed.0.min(from.prev());
         }
         for entry in &persist.append {
             self.log.truncate(position(entry.id.index));
+            self.configs.split_off(&entry.id.index);
+            self.configs.extend(config(entry));
             self.log.push(held(entry));
         }
     }
@@ -165,6 +172,8 @@ impl Replica {
                 *known = held(entry);
             }
         }
+        self.configs.clone_from(&boot.configs);
+        self.configs.extend(boot.tail.iter().filter_map(config));
         self.durable = boot.last;
         self.hard = boot.hard;
         self.durable_hard = boot.hard;
@@ -176,6 +185,20 @@ impl Replica {
 /// Where an index stands in a vector that begins with index 1.
 fn position(index: Index) -> usize {
     usize::try_from(index.0.saturating_sub(1)).unwrap_or(usize::MAX)
+}
+
+/// The configuration that an entry is, and where.
+pub(super) fn config(entry: &Entry) -> Option<(Index, Membership)> {
+    let config = (entry.kind == Kind::Config).then(|| Membership::decode(&entry.body))??;
+    Some((entry.id.index, config))
+}
+
+/// Whether these are a majority of a configuration: of both halves if it is joint.
+pub(super) fn is_quorum(config: &Membership, yes: impl Fn(NodeId) -> bool) -> bool {
+    [&config.voters, &config.outgoing].into_iter().all(|half| {
+        let count = half.iter().filter(|voter| yes(voter.id)).count();
+        half.is_empty() || count * 2 > half.len()
+    })
 }
 
 fn held(entry: &Entry) -> Held {
@@ -290,9 +313,31 @@ impl Ledger {
         self.committed(group).get(position(index))
     }
 
-    /// Who votes in a group; `None` if that was not told.
-    pub(super) fn voters(&self, group: GroupId) -> Option<&BTreeSet<NodeId>> {
-        self.voters.get(&group)
+    /// Who counts in a group as a member's own log has it: the configuration in force at `since`, with
+    /// where it stands, and all after it. None if it is not told with whom the group was born.
+    pub(super) fn counted(
+        &self,
+        member: NodeRef,
+        group: GroupId,
+        since: Index,
+    ) -> Vec<(Index, &Membership)> {
+        let configs = self.replica(member, group).map(|it| &it.configs);
+        let mut all: Vec<_> = configs
+            .into_iter()
+            .flatten()
+            .map(|(at, config)| (*at, config))
+            .collect();
+        match self.founders.get(&group) {
+            Some(founders) => all.insert(0, (Index(0), founders)),
+            None => return Vec::new(),
+        }
+        let past = all.partition_point(|(at, _)| *at <= since);
+        all.split_off(past.saturating_sub(1))
+    }
+
+    /// The latest of these.
+    pub(super) fn latest(&self, member: NodeRef, group: GroupId) -> Option<(Index, &Membership)> {
+        self.counted(member, group, Index(u64::MAX)).pop()
     }
 
     /// What is known of an entry that a member has applied.
@@ -353,8 +398,8 @@ impl Ledger {
             }
             Effect::TopicMade(topic) => {
                 member.groups.entry(topic.group).or_default();
-                let voters = topic.replicas.iter().copied().map(NodeId).collect();
-                self.voters.insert(topic.group, voters);
+                let founders = topic.founders.iter().map(|founder| NodeRef::from(*founder));
+                self.founders.insert(topic.group, Membership::of(founders));
             }
             Effect::TopicRemoved(group) => {
                 // Promises were made of it, and some have not heard of its end.
@@ -365,12 +410,10 @@ impl Ledger {
             }
             Effect::SendLog { .. } => self.tally.read_from_files += 1,
             Effect::Members(members) => {
-                let voters = members
-                    .list
-                    .iter()
-                    .map(|member| NodeId(member.id))
-                    .collect();
-                self.voters.insert(GroupId::CLUSTER, voters);
+                // Whoever starts first knows nobody but those with whom the cluster is born.
+                let founders = || Membership::of(members.list.iter().map(|member| member.node()));
+                let own = self.founders.entry(GroupId::CLUSTER);
+                own.or_insert_with(founders);
             }
             Effect::Applied { group, placed, .. } => {
                 for one in placed {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use kontiki_broker::{Effect, Input, Ticket};
-use kontiki_raft::{Body, NodeId, Term};
+use kontiki_raft::{Body, NodeId, NodeRef, Term};
 use kontiki_wire::{GroupId, Request, Response, TopicInfo};
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::is_quorum};
 
 /// What each member has said to its followers, and been asked by readers.
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Promise for ReadsAreConfirmed {
             } => {
                 let when = asked.open.remove(ticket);
                 if let (Some(when), Response::Topic(topic)) = (when, response) {
-                    return asked.told(seen.member.id, &when, topic, before);
+                    return asked.told(seen.member, &when, topic, before);
                 }
             }
             _ => {}
@@ -97,29 +97,32 @@ impl Asked {
     /// Of a topic that it leads by its own word it tells where that ends.
     fn told(
         &self,
-        me: NodeId,
+        me: NodeRef,
         when: &BTreeMap<GroupId, (Term, u64)>,
         topic: &TopicInfo,
         before: &Ledger,
     ) -> Result<(), String> {
         let group = topic.group;
         let leads = topic.leader.is_some() && topic.leader == self.name;
-        let Some(voters) = before.voters(group).filter(|_| leads) else {
+        let applied = before.replica(me, group).map(|one| one.applied);
+        let counted = before.counted(me, group, applied.unwrap_or_default());
+        let Some((_, config)) = counted.last().filter(|_| leads) else {
             return Ok(());
         };
         let beats = self.beats.get(&group);
         let asked_at = when.get(&group).copied().unwrap_or_default();
-        let heard = |voter: &&NodeId| {
-            let answered = beats.and_then(|beats| beats.answered.get(voter));
-            **voter == me || answered.is_some_and(|answered| *answered > asked_at)
+        let heard = |voter| {
+            let answered = beats.and_then(|beats| beats.answered.get(&voter));
+            voter == me.id || answered.is_some_and(|answered| *answered > asked_at)
         };
-        let count = voters.iter().filter(heard).count();
-        if count * 2 > voters.len() {
+        if counted.iter().any(|(_, config)| is_quorum(config, heard)) {
             return Ok(());
         }
+        let voters = config.voters.union(&config.outgoing);
+        let count = voters.clone().filter(|voter| heard(voter.id)).count();
         Err(format!(
             "tells where group {group} ends, and of {} voters {count} have followed it since it was asked, itself among them",
-            voters.len()
+            voters.count()
         ))
     }
 }

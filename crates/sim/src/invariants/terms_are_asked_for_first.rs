@@ -7,7 +7,7 @@ use kontiki_broker::{Effect, Input};
 use kontiki_raft::{Body, NodeRef, Role};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::is_quorum};
 
 /// Who has had such a word since it began its last term.
 #[derive(Default)]
@@ -37,7 +37,9 @@ impl Promise for TermsAreAskedForFirst {
                     },
             } => {
                 let welcome = self.0.remove(&(seen.member, *group));
-                let others = before.voters(*group).is_some_and(|voters| voters.len() > 1);
+                let others = before
+                    .latest(seen.member, *group)
+                    .is_some_and(|(_, config)| !is_quorum(config, |voter| voter == seen.member.id));
                 if others && !welcome {
                     return Err(format!(
                         "begins term {term} of group {group}, and nobody has said that it would have a vote"

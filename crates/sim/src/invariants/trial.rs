@@ -215,6 +215,28 @@ impl<P: Promise> Trial<P> {
         )
     }
 
+    /// A configuration of term 1.
+    pub(super) fn configures(
+        &mut self,
+        member: u64,
+        seq: u64,
+        index: u64,
+        config: &Membership,
+    ) -> Verdict {
+        let append = vec![Entry {
+            kind: Kind::Config,
+            body: config.encode(),
+            ..entry(index, 1, 0, "a")
+        }];
+        self.persists(
+            member,
+            Persist {
+                append,
+                ..persist(seq)
+            },
+        )
+    }
+
     /// The same, with other bodies.
     pub(super) fn writes_other(
         &mut self,

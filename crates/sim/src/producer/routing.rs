@@ -84,7 +84,7 @@ impl World {
             }
             _ => None,
         };
-        let leader = leader.and_then(|name| self.member_named(&name));
+        let leader = leader.and_then(|name| self.named(&name));
         match leader {
             Some(leader) if self.producers[number].stream.is_none() => {
                 self.producers[number].leader = Some(leader);

@@ -1,0 +1,194 @@
+//! Members that come and go: who is to be one, what faults make of those who are, and what all of it is to
+//! come to in the end.
+
+use kontiki_raft::{Incarnation, NodeId, NodeRef};
+use kontiki_wire::{
+    Admission, ClusterCommand, ClusterState, GroupId, Member as Known, Request, Response, Role,
+    Standing, TokenId, TokenSpec, Topic,
+};
+
+use crate::{
+    chance::Chance,
+    damage::Harm,
+    event::Event,
+    faults::{Fault, Kind},
+    injury::Injury,
+    member::Member,
+    pipe::Up,
+    plan::MEMBERS_MAX,
+    world::World,
+};
+
+/// Somebody who is to be a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Newcomer {
+    name: String,
+    incarnation: Incarnation,
+    token: TokenId,
+    has_token: bool,
+}
+
+/// How long a token admits somebody.
+const TOKEN_SECONDS: u64 = 3_600;
+/// A process that was just admitted starts within this.
+const STARTS_WITHIN: u64 = 500_000;
+
+impl Newcomer {
+    /// Somebody with an empty disk.
+    pub(crate) fn new(name: String, chance: &mut Chance) -> Self {
+        Self {
+            name,
+            incarnation: Incarnation(chance.next()),
+            token: TokenId(chance.next()),
+            has_token: false,
+        }
+    }
+
+    /// What is to be asked for next.
+    pub(crate) fn asks(&self) -> Up {
+        if !self.has_token {
+            return Up::Ask(Request::CreateToken(TokenSpec {
+                id: self.token,
+                hash: [7; 32],
+                role: Role::Node,
+                topics: Vec::new(),
+                life_seconds: TOKEN_SECONDS,
+            }));
+        }
+        Up::Command(ClusterCommand::Admit(Admission {
+            token: self.token,
+            name: self.name.clone(),
+            incarnation: self.incarnation.0,
+            address: format!("clients of {}", self.incarnation),
+            peer_address: format!("peers of {}", self.incarnation),
+        }))
+    }
+
+    /// What came of that. Whoever cannot be admitted with this token, since the clocks have leapt over its
+    /// end or its name is not free yet, comes again with another.
+    pub(crate) fn answered(&mut self, response: &Response, token: u64) {
+        match response {
+            Response::Token(_) => self.has_token = true,
+            Response::Refused(refusal) if !refusal.is_retryable() => {
+                self.has_token = false;
+                self.token = TokenId(token);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    /// The cluster's state as somebody has it who has the latest.
+    pub(crate) fn cluster(&self) -> Option<&ClusterState> {
+        let hosts = self.members.iter().filter_map(|one| one.host.as_ref());
+        let latest = hosts.max_by_key(|host| host.broker.state(GroupId::CLUSTER).map(|(at, _)| at));
+        latest.map(|host| host.broker.cluster())
+    }
+
+    /// Somebody is a member from now on, and soon starts its process.
+    pub(crate) fn admitted(&mut self, known: &Known) {
+        let me = NodeRef {
+            id: NodeId(known.id),
+            incarnation: Incarnation(known.incarnation),
+        };
+        if self.numbered(me).is_some() {
+            return;
+        }
+        let number = self.members.len();
+        let chance = self.chance.fork(known.id);
+        let member = Member::joined(me, known.name.clone(), chance);
+        self.members.push(member);
+        self.network.grow();
+        let name = &known.name;
+        self.trace
+            .tell(self.now, || format!("{name} is member {}", me.id));
+        let delay = self.chance.between(0, STARTS_WITHIN);
+        self.plan_in(delay, Event::Start { member: number });
+    }
+
+    /// A change of who is a member begins.
+    pub(crate) fn change_members(
+        &mut self,
+        fault: Fault,
+        chance: &mut Chance,
+        injury: &mut Injury,
+    ) -> Option<String> {
+        let state = self.cluster()?;
+        let active = state.members.iter();
+        let active = active.filter(|member| member.standing == Standing::Active);
+        let active: Vec<Known> = active.cloned().collect();
+        let coming = state.members.len() + self.newcomers();
+        match fault.kind {
+            Kind::MemberJoined if coming < MEMBERS_MAX => {
+                self.last_name += 1;
+                let name = format!("n{}", self.last_name);
+                self.join(Newcomer::new(name.clone(), chance));
+                Some(name)
+            }
+            Kind::MemberRemoved if active.len() >= self.stays_least() => {
+                let name = chance.pick(&active).name.clone();
+                self.remove(name.clone());
+                Some(name)
+            }
+            Kind::MemberReplaced if self.can_spare_one(active.len()) => {
+                let known = chance.pick(&active).clone();
+                let number = self.numbered(known.node())?;
+                self.end_process(number, true);
+                self.members[number].held_down += 1;
+                injury.hold_down(number);
+                self.remove(known.name.clone());
+                self.join(Newcomer::new(known.name.clone(), chance));
+                Some(known.name)
+            }
+            _ => None,
+        }
+    }
+
+    /// How many active members there must be for one of them to go.
+    fn stays_least(&self) -> usize {
+        match self.plan.harm {
+            Harm::None => 2,
+            // Without the one that goes and the one that may have lost what it had, a majority is left.
+            Harm::Segments | Harm::Memory(_) => 4,
+        }
+    }
+
+    /// Whether one of so many active members may be gone for long.
+    fn can_spare_one(&self, active: usize) -> bool {
+        let dead = self.injuries.values().any(Injury::holds_down);
+        self.plan.harm == Harm::None && active >= 3 && !dead
+    }
+
+    /// What of the members and of where topics are kept is not yet as it was asked for.
+    pub(crate) fn unplaced(&self) -> Option<String> {
+        let Some(state) = self.cluster() else {
+            return Some("nobody runs".to_owned());
+        };
+        for member in &self.members {
+            let is_member = state.members.iter().any(|one| one.id == member.me.id.0);
+            if is_member == member.is_out {
+                let id = member.me.id;
+                return Some(match is_member {
+                    true => format!("{} ({id}) is a member and was told otherwise", member.name),
+                    false => format!("{} ({id}) has not heard that it is out", member.name),
+                });
+            }
+        }
+        let mut members = state.members.iter();
+        if let Some(member) = members.find(|member| member.standing == Standing::Leaving) {
+            return Some(format!("{} leaves", member.name));
+        }
+        let active = state.members.iter();
+        let active = active.filter(|member| member.standing == Standing::Active);
+        let homes = |topic: &Topic| {
+            let parted = |member: &&Known| !topic.parted.contains(&member.id);
+            active.clone().filter(parted).count().max(1)
+        };
+        state.topics.iter().find_map(|topic| {
+            let least = usize::from(topic.settings.replicas).min(homes(topic));
+            let placed = topic.settled && topic.leaving.is_empty() && topic.replicas.len() >= least;
+            (!placed).then(|| format!("topic {} is kept by {:?}", topic.name, topic.replicas))
+        })
+    }
+}
