@@ -247,6 +247,10 @@ impl Raft {
         let (now, commit) = (self.now, self.commit);
         if let Some(leader) = self.state.leader_mut() {
             leader.peers.retain(|peer| !peer.has_left(commit, now));
+            if leader.peers.is_empty() {
+                // Whoever comes next hears at once that there is a leader.
+                leader.beats.due = true;
+            }
         }
     }
 
