@@ -44,6 +44,11 @@ impl Newcomer {
         }
     }
 
+    /// How it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What is to be asked for next.
     pub(crate) fn asks(&self) -> Up {
         if !self.has_token {
@@ -133,6 +138,10 @@ impl World {
             }
             Kind::MemberReplaced if self.can_spare_one(active.len()) => {
                 let known = chance.pick(&active).clone();
+                if self.awaits(&known.name) {
+                    // Of two who come by one name, the second would wait for ever.
+                    return None;
+                }
                 let number = self.numbered(known.node())?;
                 self.end_process(number, true);
                 self.members[number].held_down += 1;

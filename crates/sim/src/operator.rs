@@ -119,6 +119,14 @@ impl World {
         self.orders.iter().filter(joins).count()
     }
 
+    /// Whether somebody is to come by this name.
+    pub(crate) fn awaits(&self, name: &str) -> bool {
+        let comes = |what: &What| matches!(what, What::Join(newcomer) if newcomer.name() == name);
+        self.orders
+            .iter()
+            .any(|order| !order.is_done && comes(&order.what))
+    }
+
     /// Somebody who is to be a member was answered; whether it is one.
     fn join_answered(&mut self, number: usize, response: Response) -> bool {
         if let Response::Member(member) = &response {
