@@ -1,6 +1,11 @@
 //! What README says is what happens: its program is the example, its commands are run.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use crate::cluster::{Cluster, kontiki};
 
@@ -81,6 +86,84 @@ fn the_commands_of_the_tour_work_as_typed() {
         ran += 1;
     }
     assert!(ran >= 5, "the tour has only {ran} commands");
+}
+
+/// The section's commands in their order, at ports of this test's own. What serves goes on in the background,
+/// and `TOKEN` is what was printed last.
+#[test]
+fn a_cluster_grows_as_typed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut served = Served::default();
+    let mut token = String::new();
+    let ports = ["127.0.0.1:7511", "127.0.0.1:7521"].map(|port| (port, own_address()));
+    let mut ran = 0;
+    for line in blocks("Grow a cluster", "").join("").lines() {
+        let mut line = line.replace("TOKEN", &token);
+        for (port, own) in &ports {
+            line = line.replace(port, own);
+        }
+        let set = |shell: &mut Command| {
+            shell.current_dir(folder.path());
+            shell.env("XDG_CONFIG_HOME", folder.path().join("config"));
+        };
+        ran += 1;
+        if line.contains(" serve ") || line.contains(" join ") {
+            served.start(&line, set);
+            let ready = "kontiki --timeout 60s cluster status --wait-healthy";
+            typed(ready, |shell| (set(shell), shell).1);
+            if line.contains(" serve ") {
+                let make = "kontiki topic create orders";
+                typed(make, |shell| (set(shell), shell).1);
+            }
+            continue;
+        }
+        let printed = typed(&line, |shell| (set(shell), shell).1);
+        if line.contains("token create") {
+            token = printed.trim().to_owned();
+        }
+        if line.contains("member list") {
+            assert!(
+                printed.contains("n1") && printed.contains("n2"),
+                "{printed}"
+            );
+        }
+    }
+    assert!(ran >= 10, "the section has only {ran} commands");
+    let members = typed("kontiki member list", |shell| {
+        shell.env("XDG_CONFIG_HOME", folder.path().join("config"))
+    });
+    assert!(!members.contains("n2"), "it was removed: {members}");
+}
+
+/// An address that nothing else uses: the ports of this process's own part of the loopback network.
+fn own_address() -> String {
+    let [a, b] = (std::process::id() as u16).to_be_bytes();
+    let listener = UdpSocket::bind((Ipv4Addr::new(127, 99, a, b), 0)).expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+/// Processes that serve until the test's end.
+#[derive(Default)]
+struct Served(Vec<Child>);
+
+impl Served {
+    fn start(&mut self, line: &str, set: impl FnOnce(&mut Command)) {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let mut command = Command::new(kontiki());
+        set(command.args(&mut words));
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.0.push(quiet.spawn().expect("kontiki starts"));
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // One that was removed has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::{
 const WATCH_DEFAULT: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it is told of what goes on as before, but for the numbers.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How often `status --watch` draws.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -218,6 +220,10 @@ async fn remove(
         refresh_context(client, invocation).await;
     }
     say(&leaver, done, invocation, || match done {
+        true if leaver.signs => format!(
+            "{name} is a member no more; its folder can be removed, but keep `ca` and `operator`: whoever has \
+             the one can sign, and the other is an operator's certificate"
+        ),
         true => format!("{name} is a member no more; its folder can be removed"),
         false => format!("{name} leaves; `kontiki member status --watch` shows how far it is"),
     })
@@ -295,14 +301,17 @@ async fn until(
     let patience = invocation.timeout.unwrap_or(WATCH_DEFAULT);
     let late = Instant::now() + patience;
     let mut told = Vec::new();
+    let mut told_at = Instant::now();
     let mut last = None;
     loop {
         match client.admin().status().await {
             Ok(status) if is_so(&status) => return Ok(true),
             Ok(status) => {
                 let waits = reasons(&status);
-                if waits != told {
+                let news = plain(&waits) != plain(&told);
+                if news || (waits != told && told_at.elapsed() >= TELL_EVERY) {
                     waits.iter().for_each(|why| invocation.output.note(why));
+                    told_at = Instant::now();
                     told = waits;
                 }
             }
@@ -327,6 +336,13 @@ async fn until(
         patience.as_secs()
     ))
     .advise("it goes on by itself; `kontiki member status --watch` shows how far it is"))
+}
+
+/// What is said, whatever the numbers: those change each time.
+fn plain(sentences: &[String]) -> Vec<String> {
+    let letters =
+        |sentence: &String| sentence.replace(|c: char| c.is_ascii_digit() || c == ',', "");
+    sentences.iter().map(letters).collect()
 }
 
 /// What is under way, and what it waits for.
