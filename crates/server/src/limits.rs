@@ -98,10 +98,16 @@ pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 pub(crate) const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a certificate that they sign is.
 pub(crate) const LEAF_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Requests to join that are looked at in a second: each is a guess at a token.
+/// Strangers who are attended to at a time: as many as the clients' plane has places for.
+pub(crate) const STRANGERS_MAX: usize = 32;
+/// Requests to join with a token that are agreed on in a second.
 pub(crate) const JOINS_PER_SECOND: u32 = 10;
-/// Of them at once after a pause.
+/// Requests to join in a second that come with no token known here: each is a guess at one.
+pub(crate) const GUESSES_PER_SECOND: u32 = 10;
+/// Of either at once after a pause.
 pub(crate) const JOINS_IN_A_BURST: u32 = 20;
+/// Whoever would wait longer for a turn is told to ask again.
+pub(crate) const JOIN_TURN_MAX: Duration = Duration::from_secs(1);
 /// How long a token is waited for that is not known here: another member may just have made it.
 pub(crate) const TOKEN_AWAITED_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked for.

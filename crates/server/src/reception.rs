@@ -22,8 +22,8 @@ use crate::{
     birth::is_address,
     driver::Order,
     limits::{
-        FAREWELL_MAX, JOINS_IN_A_BURST, JOINS_PER_SECOND, LEAF_VALID, OPENING_MAX,
-        TOKEN_AWAITED_MAX, TOKEN_LOOK,
+        FAREWELL_MAX, GUESSES_PER_SECOND, JOIN_TURN_MAX, JOINS_IN_A_BURST, JOINS_PER_SECOND,
+        LEAF_VALID, OPENING_MAX, STRANGERS_MAX, TOKEN_AWAITED_MAX, TOKEN_LOOK,
     },
     member::MemberFile,
     service::{Service, going_away},
@@ -39,24 +39,45 @@ pub(crate) struct Reception {
     pub(crate) authorities: Option<Arc<Authorities>>,
 }
 
+/// Two lines of those who wait for their turn, so that whoever has no token does not stand in the way of
+/// those who have one.
+struct Turns {
+    bearers: Pace,
+    guesses: Pace,
+}
+
 impl Reception {
-    /// Receives strangers until the endpoint is closed; how many at a time is the endpoint's to bound.
+    /// Receives strangers until the endpoint is closed, so many at a time.
     pub(crate) async fn run(self, endpoint: Endpoint) {
-        let pace = Arc::new(Pace::new(JOINS_PER_SECOND, JOINS_IN_A_BURST));
+        let turns = Arc::new(Turns {
+            bearers: Pace::new(JOINS_PER_SECOND, JOINS_IN_A_BURST),
+            guesses: Pace::new(GUESSES_PER_SECOND, JOINS_IN_A_BURST),
+        });
         let mut under_way = JoinSet::new();
         loop {
-            tokio::select! {
-                stranger = endpoint.accept_stranger() => match stranger {
-                    Some(stranger) => under_way.spawn(self.clone().receive(stranger, Arc::clone(&pace))),
-                    None => return,
-                },
+            let stranger = tokio::select! {
+                stranger = endpoint.accept_stranger() => stranger,
                 Some(_) = under_way.join_next() => continue,
             };
+            let Some(stranger) = stranger else { return };
+            while under_way.try_join_next().is_some() {}
+            if under_way.len() >= STRANGERS_MAX {
+                debug!(from = %stranger.remote_address(), "too many strangers at a time");
+                continue;
+            }
+            let (reception, turns) = (self.clone(), Arc::clone(&turns));
+            under_way.spawn(async move {
+                tokio::select! {
+                    () = reception.receive(&stranger, &turns) => {}
+                    // What is agreed on already is told when it asks again.
+                    () = stranger.closed() => {}
+                }
+            });
         }
     }
 
     /// One request, one answer.
-    async fn receive(self, stranger: Stranger, pace: Arc<Pace>) {
+    async fn receive(&self, stranger: &Stranger, turns: &Turns) {
         let from = stranger.remote_address();
         let heard = timeout(OPENING_MAX, async {
             let (writer, mut reader) = stranger.accept().await?;
@@ -68,15 +89,19 @@ impl Reception {
             Ok(Ok((_, None))) | Err(_) => return debug!(%from, "a stranger says nothing"),
             Ok(Err(error)) => return debug!(%from, %error, "a stranger is not understood"),
         };
-        pace.turn().await;
         let joined = match Join::decode(&frame) {
-            Ok(join) => self.answer(&stranger, join).await,
+            Ok(join) => self.answer(stranger, join, turns).await,
             Err(malformed) => Joined::Refused(Refusal::Malformed {
                 what: malformed.to_string(),
             }),
         };
-        if let Joined::Refused(refusal) = &joined {
-            warn!(%from, why = %refusal, "a stranger is not let in");
+        match &joined {
+            // Of these there can be as many as there are handshakes.
+            Joined::Refused(why @ (Refusal::Malformed { .. } | Refusal::Busy)) => {
+                debug!(%from, %why, "a stranger is not let in");
+            }
+            Joined::Refused(why) => warn!(%from, %why, "a stranger is not let in"),
+            Joined::Welcome(_) | Joined::Elsewhere { .. } => {}
         }
         let mut out = BytesMut::new();
         joined.encode(&mut out);
@@ -86,15 +111,21 @@ impl Reception {
         let _ = timeout(FAREWELL_MAX, writer.stopped()).await;
     }
 
-    async fn answer(&self, stranger: &Stranger, join: Join) -> Joined {
-        match self.admit(stranger, join).await {
+    async fn answer(&self, stranger: &Stranger, join: Join, turns: &Turns) -> Joined {
+        match self.admit(stranger, join, turns).await {
             Ok(joined) => joined,
             Err(refusal) => Joined::Refused(refusal),
         }
     }
 
-    async fn admit(&self, stranger: &Stranger, join: Join) -> Result<Joined, Refusal> {
-        let token = self.prove(stranger, &join).await?;
+    async fn admit(
+        &self,
+        stranger: &Stranger,
+        join: Join,
+        turns: &Turns,
+    ) -> Result<Joined, Refusal> {
+        let token = self.prove(stranger, &join, &turns.guesses).await?;
+        turn(&turns.bearers).await?;
         let claim = join.claim;
         let identity = check_claim(self.member.cluster, &claim, &token)?;
         let Some(authorities) = &self.authorities else {
@@ -142,10 +173,15 @@ impl Reception {
         }))
     }
 
-    /// The token that a stranger has, if it has one.
-    async fn prove(&self, stranger: &Stranger, join: &Join) -> Result<Token, Refusal> {
+    /// The token that a stranger has, if it has one. Whoever has one that is known here does not wait
+    /// behind those who have none.
+    async fn prove(
+        &self,
+        stranger: &Stranger,
+        join: &Join,
+        guesses: &Pace,
+    ) -> Result<Token, Refusal> {
         let id = TokenId(join.claim.token);
-        let token = self.token(id).await?.ok_or_else(|| unproven(id))?;
         let gone = |error: kontiki_transport::Error| Refusal::Unavailable {
             why: error.to_string(),
         };
@@ -154,25 +190,33 @@ impl Reception {
             key: join.key,
             signature: join.signature,
         };
-        match proof.holds(&token.hash, &binding) {
-            true => Ok(token),
-            false => Err(unproven(id)),
+        let proven = |token: &Token| proof.holds(&token.hash, &binding);
+        if let Some(token) = self.token(id).await?.filter(proven) {
+            return Ok(token);
         }
+        turn(guesses).await?;
+        let token = self.awaited(id).await?.filter(proven);
+        token.ok_or_else(|| unproven(id))
     }
 
     /// A token, as soon as this member knows it.
-    async fn token(&self, id: TokenId) -> Result<Option<Token>, Refusal> {
+    async fn awaited(&self, id: TokenId) -> Result<Option<Token>, Refusal> {
         let until = Instant::now() + TOKEN_AWAITED_MAX;
         loop {
-            let (sender, answer) = oneshot::channel();
-            let order = Order::Token(id, sender);
-            self.orders.send(order).await.map_err(|_| going_away())?;
-            let token = answer.await.map_err(|_| going_away())?;
+            let token = self.token(id).await?;
             if token.is_some() || Instant::now() >= until {
                 return Ok(token);
             }
             sleep(TOKEN_LOOK).await;
         }
+    }
+
+    /// A token, if this member knows it.
+    async fn token(&self, id: TokenId) -> Result<Option<Token>, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let order = Order::Token(id, sender);
+        self.orders.send(order).await.map_err(|_| going_away())?;
+        answer.await.map_err(|_| going_away())
     }
 
     async fn admit_member(&self, admission: Admission) -> Result<MemberInfo, Refusal> {
@@ -213,6 +257,14 @@ impl Reception {
             });
         }
         Ok(Joined::Elsewhere { addresses })
+    }
+}
+
+/// Waits for a turn, if it comes soon.
+async fn turn(pace: &Pace) -> Result<(), Refusal> {
+    match pace.turn_within(JOIN_TURN_MAX).await {
+        true => Ok(()),
+        false => Err(Refusal::Busy),
     }
 }
 

@@ -31,18 +31,28 @@ impl Pace {
 
     /// Waits for the next slot. Cancel-safe, though the slot is lost.
     pub async fn turn(&self) {
+        self.turn_within(Duration::MAX).await;
+    }
+
+    /// Waits for the next slot if it comes that soon; `false`, at once and without taking it, if not.
+    /// Cancel-safe, though the slot is lost.
+    pub async fn turn_within(&self, longest: Duration) -> bool {
         let now = Instant::now();
         let slot = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             // Slots older than a burst have lapsed. Near the origin of the clock none have.
             let oldest = now.checked_sub(self.burst).unwrap_or(now);
             let slot = next.map_or(oldest, |next| next.max(oldest));
+            if slot.saturating_duration_since(now) > longest {
+                return false;
+            }
             *next = Some(slot + self.gap);
             slot
         };
         if slot > now {
             sleep_until(slot).await;
         }
+        true
     }
 }
 
@@ -70,5 +80,17 @@ mod tests {
             pace.turn().await;
         }
         assert_eq!(since.elapsed(), Duration::ZERO);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn whoever_would_wait_too_long_is_turned_away_and_takes_no_slot() {
+        let pace = Pace::new(10, 0);
+        let gap = Duration::from_millis(100);
+        assert!(pace.turn_within(Duration::ZERO).await);
+        for _ in 0..1_000 {
+            assert!(!pace.turn_within(gap / 2).await);
+        }
+        let since = Instant::now();
+        assert!(pace.turn_within(gap).await);
+        assert!(since.elapsed() <= gap + Duration::from_millis(1));
     }
 }

@@ -69,6 +69,11 @@ impl Stranger {
         binding(&self.link, claim)
     }
 
+    /// Resolves when its connection has ended: nobody waits for an answer any more. Cancel-safe.
+    pub async fn closed(&self) {
+        self.link.quinn.closed().await;
+    }
+
     /// The stream that it opens. Cancel-safe.
     pub async fn accept(&self) -> Result<(FrameWriter, FrameReader), Error> {
         let accepted = self.link.quinn.accept_bi().await;

@@ -1,15 +1,22 @@
 //! Whoever is not the peer it says it is gets no link.
 
+use std::time::{Duration, Instant};
+
 use bytes::BytesMut;
 use kontiki_raft::{Body, Incarnation, LogId, Message, NodeId, NodeRef, Term};
 use kontiki_server::birth::birth_cluster;
-use kontiki_transport::{Connection, Credentials, Endpoint, Error, Expect, Plane};
+use kontiki_transport::{
+    Applicant, Connection, Credentials, Endpoint, Error, Expect, JoinKey, Plane, Role, Token,
+    authority_fingerprint,
+};
 use kontiki_wire::{
-    ClusterId, GroupId, GroupMessage, MemberInfo, PeerFrame, PeerHello, PeerLane, encode_peer,
+    Claim, ClusterId, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame, PeerHello,
+    PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, encode_peer,
+    limits::WELCOME_BYTES_MAX,
 };
 use tokio::time::timeout;
 
-use crate::cluster::{Cluster, PATIENCE, specs};
+use crate::cluster::{Cluster, PATIENCE, specs, until};
 
 /// A peer's endpoint with the certificates in a member's directory.
 fn peer(dir: &std::path::Path) -> Endpoint {
@@ -124,4 +131,75 @@ async fn member_of_another_cluster_is_not_let_in() {
         .connect(cluster.peer_address(0), Expect::AnyNode)
         .await;
     assert!(dialled.is_err(), "its authority is another");
+}
+
+/// Asks to join with this token, and is gone when the answer is there or nobody waits for it any more.
+async fn ask_to_join(cluster: &Cluster, token: &Token, patience: Duration) -> Option<Joined> {
+    let key = JoinKey::generate().unwrap();
+    let applicant = Applicant::dial(cluster.address(0), token, &key)
+        .await
+        .unwrap();
+    let claim = Claim {
+        token: token.id,
+        name: "n9".to_owned(),
+        seat: Seat::Client,
+    };
+    let proof = token.prove(&applicant.binding(&claim.to_bytes()).unwrap());
+    let (mut writer, mut reader) = applicant.open().await.unwrap();
+    let mut out = BytesMut::new();
+    let join = Join {
+        claim,
+        key: proof.key,
+        signature: proof.signature,
+    };
+    join.encode(&mut out);
+    writer.write(out.freeze()).await.unwrap();
+    let answer = timeout(patience, reader.next(WELCOME_BYTES_MAX)).await.ok();
+    answer.map(|frame| Joined::decode(&frame.unwrap().expect("an answer")).unwrap())
+}
+
+#[tokio::test]
+async fn strangers_without_a_token_do_not_keep_one_with_a_token_waiting() {
+    const STRANGERS: usize = 100;
+    let cluster = Cluster::start(1).await;
+    let authority = std::fs::read_to_string(cluster.member_dir(0).join("certs/node-ca.pem"));
+    let authority = authority_fingerprint(&authority.unwrap()).unwrap();
+    let addresses = vec![cluster.address(0).to_string()];
+    let token = || {
+        let cluster = cluster.birth.cluster;
+        Token::new(cluster, authority, Role::Producer, addresses.clone()).unwrap()
+    };
+    let good = token();
+    let spec = TokenSpec {
+        id: TokenId(good.id),
+        hash: good.hash(),
+        role: good.role,
+        topics: Vec::new(),
+        life_seconds: 600,
+    };
+    until("the token is made", async || {
+        let request = Request::CreateToken(spec.clone());
+        let made = cluster.operator(0).await.request(request).await;
+        matches!(made, Response::Token(_))
+    })
+    .await;
+    let bad = token();
+    for _ in 0..STRANGERS {
+        let told = ask_to_join(&cluster, &bad, Duration::from_millis(20)).await;
+        assert!(
+            matches!(told, None | Some(Joined::Refused(_))),
+            "{told:?} without a token"
+        );
+    }
+    let since = Instant::now();
+    let told = ask_to_join(&cluster, &good, PATIENCE).await;
+    let took = since.elapsed();
+    // Its turn would be seconds away behind the others'. This member keeps no authority.
+    match told {
+        Some(Joined::Refused(Refusal::Unavailable { why })) => {
+            assert!(why.contains("is known to sign"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
