@@ -94,8 +94,10 @@ impl Cluster {
         };
         // Group 0 is the cluster's own.
         state.next_group = state.next_group.max(1);
-        let given = state.members.last().map_or(0, |member| member.id);
-        state.next_member = state.next_member.max(given.saturating_add(1));
+        if checkpoint.is_none() {
+            let given = state.members.last().map_or(0, |member| member.id);
+            state.next_member = state.next_member.max(given.saturating_add(1));
+        }
         check(&state)?;
         let mut cluster = Self {
             applied,

@@ -22,6 +22,8 @@ pub(crate) struct Group {
     meaning: Meaning,
     order: Order,
     appends: Appends,
+    /// When this node began to lead it, if it does.
+    pub(crate) led_since: Micros,
     /// Whether it is among those to be drained.
     pub(crate) touched: bool,
 }
@@ -73,6 +75,7 @@ impl Group {
             meaning,
             order,
             appends: Appends::default(),
+            led_since: Micros(0),
             touched: false,
         }
     }

@@ -30,6 +30,14 @@ impl Cluster {
                 member.name
             ));
         }
+        // Who was admitted with it and is a member no more does not come back by it.
+        let spent = self.token(token).and_then(|token| token.spent.as_ref());
+        if let Some(by) = spent {
+            return unfit(format!(
+                "token {token} was spent by {}, and admits nobody else: ask for a new one",
+                by.name
+            ));
+        }
         if let Err(why) = self.admissible(&name, &address, &peer_address) {
             return unfit(why);
         }

@@ -36,6 +36,9 @@ impl Broker {
             return self.reached(now, id, &status);
         }
         self.later(now, Chore::Steer(id), STEER_AGAIN);
+        if id != GroupId::CLUSTER && !self.is_abreast(now, id) {
+            return;
+        }
         let steering = self.steering.entry(id).or_default();
         if is_changing(&status) || steering.proposed.is_some() {
             return;
@@ -53,6 +56,25 @@ impl Broker {
             force: false,
         };
         self.feed(now, id, input);
+    }
+
+    /// Whether the cluster's state, as applied here, is one that knows of every placement on which another
+    /// leader of this group can have acted: who acts on an older one calls back a member that has been told to
+    /// drop its replica. Whoever led the group before has acted before this node began to lead it. What was
+    /// committed then is applied here if since then there was time enough for whoever led the cluster's own
+    /// group without a quorum to step down, and for this node to hear nothing of it, and if it hears a leader now and
+    /// has applied all that it has heard to be committed.
+    fn is_abreast(&self, now: Now, id: GroupId) -> bool {
+        let (Some(group), Some(own)) = (self.groups.get(&id), self.groups.get(&GroupId::CLUSTER))
+        else {
+            return false;
+        };
+        let led = now.monotonic.since(group.led_since);
+        let own = own.status(now.monotonic);
+        led.0 >= ABREAST * self.settings.raft.election_timeout.0
+            && own.leader.is_some()
+            && !own.recovering
+            && self.cluster.applied().index >= own.commit
     }
 
     /// A change of a group's configuration has ended.
@@ -287,6 +309,9 @@ fn words(refused: &ChangeRefused) -> Option<String> {
 
 /// Voters of the cluster's own group: more make it slower, and no safer.
 const CLUSTER_VOTERS_MAX: usize = 7;
+/// Election timeouts after which a leader without its quorum has stepped down, one of its followers has noticed,
+/// and one more for clocks that differ.
+const ABREAST: u64 = 4;
 /// What could not be changed is tried again after this.
 const STEER_AGAIN: Micros = Micros(250_000);
 /// What the cluster does not know yet it is told again after this.

@@ -109,12 +109,8 @@ impl Broker {
 
     /// The cluster's log says, in the entry at `at`, that a topic's group does without those who are not to
     /// keep it any more.
-    pub(crate) fn settled(&mut self, now: Now, at: Index, topic: &Topic) -> Result<(), String> {
+    pub(crate) fn settled(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
-        let is_last = self.doomed.get(&id).is_some_and(|last| *last <= at);
-        if is_last {
-            self.doomed.remove(&id);
-        }
         self.steering.remove(&id);
         if topic.parted.contains(&self.settings.me.id.0) {
             let why = "this member does not keep the topic any more, ask another".to_owned();
@@ -123,9 +119,26 @@ impl Broker {
             }
             return self.let_go(at, id, Refusal::Unavailable { why });
         }
-        if is_last && self.keeps(topic) && !self.has(id) {
-            let parked = self.parked.remove(&id);
-            self.start(now, topic, parked)?;
+        Ok(())
+    }
+
+    /// Entries of the cluster's log up to `at` are applied, whatever became of the commands in them: what they
+    /// might have let go is known to be kept now, or is gone.
+    pub(crate) fn spare(&mut self, now: Now, at: Index) -> Result<(), String> {
+        if self.doomed.is_empty() {
+            return Ok(());
+        }
+        let (past, doomed) = std::mem::take(&mut self.doomed)
+            .into_iter()
+            .partition(|(_, last)| *last <= at);
+        self.doomed = doomed;
+        let past: BTreeMap<GroupId, Index> = past;
+        for id in past.into_keys() {
+            let topic = self.cluster.topic_of(id).cloned();
+            if let Some(topic) = topic.filter(|topic| self.keeps(topic) && !self.has(id)) {
+                let parked = self.parked.remove(&id);
+                self.start(now, &topic, parked)?;
+            }
         }
         Ok(())
     }

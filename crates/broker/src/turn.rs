@@ -57,6 +57,9 @@ impl Broker {
             Asked::Fate { id: proposal, fate } => return self.fate(id, proposal, fate),
             Asked::RoleChanged { term, role, why } => {
                 if role == Role::Leader {
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        group.led_since = now.monotonic;
+                    }
                     self.begin_to_lead(now, id);
                 }
                 self.outbox.role_changed(Effect::RoleChanged {
@@ -102,6 +105,7 @@ impl Broker {
             if let Some(change) = &change {
                 self.take_effect(now, entry.id.index, change)?;
             }
+            self.spare(now, entry.id.index)?;
             self.answer_command(&entry, proposal, change)?;
         }
         self.outbox.applied(GroupId::CLUSTER, all, Offset(0));
@@ -122,7 +126,7 @@ impl Broker {
                 self.review(now, topic.group);
             }
             Change::Settled(topic) => {
-                self.settled(now, at, topic)?;
+                self.settled(at, topic)?;
                 self.review(now, topic.group);
                 // Whoever leaves may keep nothing any more.
                 self.soon_if_led(now, GroupId::CLUSTER);

@@ -422,10 +422,11 @@ impl World {
 
     fn order_something(&mut self, kind: Kind, chance: &mut Chance) -> Option<String> {
         let first = self.plan.topics.len();
-        let alive = |(number, topic): (usize, &crate::operator::Topic)| {
-            (topic.group.is_some() && !topic.is_deleted).then_some(number)
-        };
-        let alive: Vec<usize> = self.topics.iter().enumerate().filter_map(alive).collect();
+        let topics = self.topics.iter().enumerate();
+        let alive: Vec<usize> = topics
+            .filter(|(_, topic)| topic.group.is_some() && !topic.is_deleted)
+            .map(|(number, _)| number)
+            .collect();
         match kind {
             Kind::TopicMade => {
                 if alive.len() >= TOPICS_MAX {

@@ -43,6 +43,17 @@ impl Mistake {
         CATALOGUE.iter().find(|mistake| mistake.name == name)
     }
 
+    /// Whether it matters only where members come and go.
+    pub(crate) fn is_of_changes(&self) -> bool {
+        use kontiki_raft::Planted::{
+            ChangeWithoutJoint, CountHalvesTogether, LeaveJointUncommitted,
+        };
+        matches!(
+            self.plant,
+            Plant::Raft(ChangeWithoutJoint | LeaveJointUncommitted | CountHalvesTogether)
+        )
+    }
+
     /// Makes the mistake in this thread, and in this plan's members, until what is given back is dropped.
     pub(crate) fn plant(&self, plan: &mut Plan) -> Planting {
         // Whatever was planted before goes.

@@ -156,3 +156,16 @@ fn only_who_leaves_is_dropped() {
     leave(&mut cluster, 2);
     assert!(why(cluster.drop_member(2)).contains("no member"));
 }
+
+#[test]
+fn who_is_a_member_no_more_does_not_come_back_by_the_token_it_has_spent() {
+    let mut cluster = cluster(2);
+    let n3 = admitted(&mut cluster, admission(1, "n3", 333));
+    let again = cluster.admit(admission(1, "n3", 333), NOW);
+    assert!(matches!(again, Change::Member(_)), "{again:?}");
+    cluster.set_standing(n3.id, Standing::Leaving);
+    let dropped = cluster.drop_member(n3.id);
+    assert!(matches!(dropped, Change::Dropped(_)), "{dropped:?}");
+    let refused = why(cluster.admit(admission(1, "n3", 333), NOW));
+    assert!(refused.contains("was spent by n3"), "{refused}");
+}

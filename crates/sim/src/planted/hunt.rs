@@ -96,7 +96,11 @@ impl Hunt {
 /// Tells one story, with a mistake in it or none: how long it lasted, and what was wrong.
 #[must_use]
 pub fn tell(seed: u64, mistake: Option<&Mistake>) -> (u64, Option<String>) {
-    let mut plan = Plan::draw(seed, Choice::default());
+    let choice = Choice {
+        changes: mistake.is_some_and(Mistake::is_of_changes),
+        ..Choice::default()
+    };
+    let mut plan = Plan::draw(seed, choice);
     let _planting = mistake.map(|mistake| mistake.plant(&mut plan));
     match tell_guarded(&plan, false) {
         Ok(told) => (told.lasted, told.finding),
