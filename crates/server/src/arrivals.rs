@@ -8,10 +8,10 @@ use std::{
 
 use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
-use kontiki_transport::{Connection, Endpoint, Error, FrameReader, Role};
+use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, Role};
 use kontiki_wire::{
-    ClusterId, Found, Frame, FrameKind, Malformed, Member, Missing, PeerHello, PeerLane, Relay,
-    decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Found, Frame, FrameKind, GroupId, Malformed, Member, Missing, PeerHello, PeerLane,
+    Relay, decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -23,13 +23,15 @@ use tracing::{debug, warn};
 use crate::{
     limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
     links::{CLOSE_GONE, Callers},
-    member::node_ref,
+    member::{mark_of, node_ref},
 };
 
 /// Takes in the connections of one member's peers.
 pub(crate) struct Arrivals {
     pub(crate) cluster: ClusterId,
     pub(crate) me: NodeRef,
+    /// Whom the cluster was born with: their incarnations are drawn, all others' follow from their keys.
+    pub(crate) founders: Vec<NodeRef>,
     pub(crate) members: watch::Receiver<Arc<Members>>,
     pub(crate) callers: Callers,
     /// To the driver, for each lane.
@@ -128,24 +130,38 @@ impl Arrivals {
         if hello.from == self.me {
             return Err("a member has no link to itself".to_owned());
         }
+        self.check_member(hello.from, connection.certificate())
+    }
+
+    /// Whether this certificate is that member's, as far as it can be told here.
+    fn check_member(&self, from: NodeRef, certificate: &Certificate) -> Result<(), String> {
         let members = self.members.borrow();
-        let Some(member) = members.find(hello.from.id.0) else {
-            return match members.is_gone(hello.from.id.0) {
-                true => Err(format!("member {} is a member no more", hello.from.id)),
-                // It has come since this member last heard of any.
-                false => Ok(()),
-            };
-        };
-        if member.name != identity.name {
-            return Err(format!(
-                "member {} is {}, the certificate is {}'s",
-                hello.from.id, member.name, identity.name
-            ));
+        if members.is_gone(from.id.0) {
+            return Err(format!("member {} is a member no more", from.id));
         }
-        if node_ref(member) != hello.from {
+        // One whose number this member has not heard of being given may be on the list, too, by its own word.
+        if from.id.0 < members.next
+            && let Some(member) = members.find(from.id.0)
+        {
+            if member.name != certificate.identity.name {
+                return Err(format!(
+                    "member {} is {}, the certificate is {}'s",
+                    from.id, member.name, certificate.identity.name
+                ));
+            }
+            if node_ref(member) != from {
+                return Err(format!(
+                    "{} was admitted with another data directory than the one it has now; replace it",
+                    member.name
+                ));
+            }
+        }
+        // A name is given again when its bearer was removed, and the certificate of that one is still good.
+        let is_its_key = mark_of(certificate.key_fingerprint) == from.incarnation.0;
+        if !is_its_key && !self.founders.contains(&from) {
             return Err(format!(
-                "{} was admitted with another data directory than the one it has now; replace it",
-                member.name
+                "the certificate is for another key than the one that member {} was admitted with",
+                from.id
             ));
         }
         Ok(())
@@ -173,8 +189,9 @@ impl Arrivals {
                 let excluded = {
                     let members = members.borrow_and_update();
                     let known = members.find(hello.from.id.0);
+                    let given = hello.from.id.0 < members.next;
                     members.is_gone(hello.from.id.0)
-                        || known.is_some_and(|member| node_ref(member) != hello.from)
+                        || given && known.is_some_and(|member| node_ref(member) != hello.from)
                 };
                 if excluded {
                     return "no longer a member".to_owned();
@@ -212,6 +229,7 @@ impl Arrivals {
             PeerLane::Beats => &self.beats,
             PeerLane::Log => &self.log,
         };
+        let mut listed = false;
         loop {
             let frame = match reader.next(PEER_FRAME_BYTES_MAX).await {
                 Ok(Some(frame)) => frame,
@@ -226,7 +244,14 @@ impl Arrivals {
                     return malformed.to_string();
                 }
             };
-            if inputs.send(input).await.is_err() {
+            listed = listed || from.id.0 < self.members.borrow().next;
+            let input = match listed {
+                true => Some(input),
+                false => of_cluster(input),
+            };
+            if let Some(input) = input
+                && inputs.send(input).await.is_err()
+            {
                 return "the member is stopping".to_owned();
             }
         }
@@ -256,6 +281,16 @@ fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
     }))
 }
 
+/// What of it is heard from a peer that is on no list yet: what the cluster's own group says, from which
+/// this member learns who is on it. Nothing else is lost for good: it is all said again.
+fn of_cluster(input: Input) -> Option<Input> {
+    let Input::Peer { from, mut messages } = input else {
+        return None;
+    };
+    messages.retain(|message| message.group == GroupId::CLUSTER);
+    (!messages.is_empty()).then_some(Input::Peer { from, messages })
+}
+
 /// Why a link is closed: a code and a sentence.
 type No = (u32, String);
 
@@ -263,3 +298,43 @@ const REFUSED: u32 = 1;
 const REPLACED: u32 = 2;
 const BUSY: u32 = 3;
 const SOUND: &str = "nothing panics while holding it";
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::{Body, Incarnation, Index, LogId, Message, Term};
+    use kontiki_wire::{ClusterCommand, GroupMessage, TokenId};
+
+    use super::*;
+
+    #[test]
+    fn of_a_peer_on_no_list_only_the_clusters_own_group_is_heard() {
+        let from = NodeRef {
+            id: NodeId(9),
+            incarnation: Incarnation(1),
+        };
+        let vote = |group| GroupMessage {
+            group,
+            message: Message {
+                term: Term(1),
+                body: Body::Vote {
+                    last: LogId::ORIGIN,
+                    transfer: false,
+                },
+            },
+        };
+        let (own, topic) = (vote(GroupId::CLUSTER), vote(GroupId(3)));
+        let said = |messages| Input::Peer { from, messages };
+        let heard = of_cluster(said(vec![topic.clone(), own.clone()]));
+        assert_eq!(heard, Some(said(vec![own])));
+        assert_eq!(of_cluster(said(vec![topic])), None);
+        let missing = Missing {
+            group: GroupId::CLUSTER,
+            first: Index(1),
+            last: Index(1),
+        };
+        assert_eq!(of_cluster(Input::Asked { from, missing }), None);
+        let id = TokenId(1);
+        let command = ClusterCommand::RevokeToken { id };
+        assert_eq!(of_cluster(Input::Relayed { from, command }), None);
+    }
+}

@@ -169,6 +169,14 @@ pub(crate) fn node_ref(member: &MemberInfo) -> NodeRef {
     }
 }
 
+/// The incarnation of a member that was let in with a key of this fingerprint: whoever bears its name
+/// later has another.
+#[must_use]
+pub(crate) fn mark_of(key_fingerprint: [u8; 32]) -> u64 {
+    let first = key_fingerprint.first_chunk().expect("it has 32 bytes");
+    u64::from_le_bytes(*first).max(1)
+}
+
 /// Replaces `dir/name` so that after a crash there is either the old content or the new.
 pub(crate) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let fresh = dir.join(format!("{name}.new"));
@@ -278,6 +286,15 @@ mod tests {
             members: vec![member(1), member(2)],
             joined: None,
         }
+    }
+
+    #[test]
+    fn a_mark_is_the_keys_and_never_none() {
+        let (one, mut other) = ([7; 32], [7; 32]);
+        other[0] = 8;
+        assert_eq!(mark_of(one), mark_of(one));
+        assert_ne!(mark_of(one), mark_of(other));
+        assert_ne!(mark_of([0; 32]), 0);
     }
 
     /// One of a name that a founder had.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use kontiki_broker::Members;
-use kontiki_transport::{Endpoint, Identity, Pace, Proof, PublicKey, Role, Stranger};
+use kontiki_transport::{Endpoint, Identity, Pace, Proof, Role, Stranger};
 use kontiki_wire::{
     Admission, Birth, Claim, ClusterCommand, Join, Joined, MemberInfo, Refusal, Response, Seat,
     Token, TokenId, Welcome, limits::JOIN_BYTES_MAX,
@@ -25,7 +25,7 @@ use crate::{
         FAREWELL_MAX, GUESSES_PER_SECOND, JOIN_TURN_MAX, JOINS_IN_A_BURST, JOINS_PER_SECOND,
         LEAF_VALID, OPENING_MAX, STRANGERS_MAX, TOKEN_AWAITED_MAX, TOKEN_LOOK,
     },
-    member::MemberFile,
+    member::{MemberFile, mark_of},
     service::{Service, going_away},
 };
 
@@ -131,7 +131,7 @@ impl Reception {
         let Some(authorities) = &self.authorities else {
             return self.signers();
         };
-        let mark = mark_of(stranger.key());
+        let mark = mark_of(stranger.key().fingerprint());
         let (birth, signs) = match claim.seat {
             Seat::Member {
                 address,
@@ -313,13 +313,6 @@ fn unproven(id: TokenId) -> Refusal {
     }
 }
 
-/// What tells the bearer of this key from others of the same name: the birth mark of a member's folder.
-fn mark_of(key: &PublicKey) -> u64 {
-    let fingerprint = key.fingerprint();
-    let first = fingerprint.first_chunk().expect("it has 32 bytes");
-    u64::from_le_bytes(*first).max(1)
-}
-
 fn refusal(response: Response) -> Refusal {
     match response {
         Response::Refused(refusal) => refusal,
@@ -332,7 +325,6 @@ fn refusal(response: Response) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use kontiki_transport::JoinKey;
     use kontiki_wire::ClusterId;
 
     use super::*;
@@ -385,14 +377,5 @@ mod tests {
                 other => panic!("{told}: {other:?}"),
             }
         }
-    }
-
-    #[test]
-    fn a_mark_is_the_keys_and_never_none() {
-        let key = |pem: &JoinKey| mark_of(&PublicKey::from(pem));
-        let (one, other) = (JoinKey::generate().unwrap(), JoinKey::generate().unwrap());
-        assert_eq!(key(&one), key(&one));
-        assert_ne!(key(&one), key(&other));
-        assert_ne!(key(&one), 0);
     }
 }

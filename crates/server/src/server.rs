@@ -25,6 +25,7 @@ use crate::{
         REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND, STOPPING_MAX, UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
+    member::node_ref,
     reception::Reception,
     service::Service,
     session,
@@ -82,6 +83,7 @@ impl Server {
         let arrivals = Arrivals {
             cluster,
             me: booted.me,
+            founders: booted.member.members.iter().map(node_ref).collect(),
             members: members.subscribe(),
             callers: callers.clone(),
             beats: beats.clone(),

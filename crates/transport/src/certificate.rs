@@ -25,6 +25,9 @@ pub struct Certificate {
     pub not_after: SystemTime,
     /// SHA-256 of its DER in hexadecimal.
     pub fingerprint: String,
+    /// SHA-256 of the key that it is for, as [`PublicKey::fingerprint`](crate::PublicKey::fingerprint)
+    /// says it: the same in every certificate for that key.
+    pub key_fingerprint: [u8; 32],
 }
 
 impl Certificate {
@@ -46,6 +49,7 @@ impl Certificate {
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
             fingerprint: hexadecimal(&sha256(der)),
+            key_fingerprint: sha256(certificate.public_key().raw),
         })
     }
 }

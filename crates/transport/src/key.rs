@@ -133,7 +133,7 @@ mod tests {
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::{Authority, Credentials, Identity, Role};
+    use crate::{Authority, Certificate, Credentials, Identity, Role};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -153,6 +153,8 @@ mod tests {
         let credentials = Credentials::from_pem(&leaf, &key.pem(), roots, "").expect("they fit");
         credentials.check_chain().expect("signed by the root");
         assert_eq!(*credentials.identity(), identity);
+        let certificate = Certificate::from_pem(&leaf).expect("a leaf");
+        assert_eq!(certificate.key_fingerprint, known.fingerprint());
         let other = JoinKey::generate().expect("a key");
         Credentials::from_pem(&leaf, &other.pem(), roots, "").expect_err("another's key");
     }

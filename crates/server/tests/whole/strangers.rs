@@ -92,6 +92,10 @@ async fn hello_that_does_not_fit_certificate_and_member_list_is_refused() {
     // A number that was given and that nobody has: its bearer was removed.
     let said = refusal(&cluster, |hello| hello.from.id = NodeId(0)).await;
     assert!(said.contains("member 0 is a member no more"), "{said}");
+
+    // A number that may have been given since: only the key says whose.
+    let said = refusal(&cluster, |hello| hello.from.id = NodeId(1_000_000)).await;
+    assert!(said.contains("is for another key"), "{said}");
 }
 
 #[tokio::test]
