@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kontiki_broker::{Broker, Effect, Input, Members};
 use kontiki_raft::{NodeRef, Role};
 use kontiki_storage::{Event, Storage};
-use kontiki_wire::{GroupId, MemberStatus, Token, TokenId};
+use kontiki_wire::{GroupId, Member, MemberStatus, Token, TokenId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
@@ -232,8 +232,12 @@ impl Driver {
                 error!(%why, "the member is one no more");
                 return Err(ServerError::Expelled(why));
             }
-            // Who was known when this member joined is of more use than who was before.
-            Effect::Members(members) if members.next < self.members.borrow().next => {}
+            // Who was known when this member joined is of more use than who was before. It is told to nobody:
+            // the log has not said yet that this member is one.
+            Effect::Members(members) if members.next < self.members.borrow().next => {
+                let known = Arc::clone(&self.members.borrow());
+                self.links.set_members(&with_newer(&known, members));
+            }
             Effect::Members(members) => {
                 let names: Vec<_> = members.list.iter().map(|member| &member.name).collect();
                 info!(?names, "members");
@@ -279,5 +283,33 @@ impl Driver {
             why,
             "role changed"
         );
+    }
+}
+
+/// Those known when this member joined, and those who have come since and said so themselves.
+fn with_newer(known: &Members, told: Members) -> Vec<Member> {
+    let newer = told.list.into_iter();
+    let newer = newer.filter(|member| member.id >= known.next);
+    known.list.iter().cloned().chain(newer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_older_than_the_welcome_only_those_who_came_later_count() {
+        let members = |ids: &[u64], next| Members {
+            list: ids
+                .iter()
+                .map(|&id| Member {
+                    id,
+                    ..Member::default()
+                })
+                .collect(),
+            next,
+        };
+        let merged = with_newer(&members(&[2, 3], 4), members(&[1, 3, 4, 9], 2));
+        assert_eq!(merged, members(&[2, 3, 4, 9], 4).list);
     }
 }

@@ -4,19 +4,22 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use kontiki_raft::{Body, Incarnation, LogId, Message, NodeId, NodeRef, Term};
-use kontiki_server::birth::birth_cluster;
+use kontiki_server::{
+    Config,
+    birth::{MemberSpec, birth_cluster, key_to_join, settle},
+};
 use kontiki_transport::{
-    Applicant, Connection, Credentials, Endpoint, Error, Expect, JoinKey, Plane, Role, Token,
-    authority_fingerprint,
+    Applicant, Authority, Connection, Credentials, Endpoint, Error, Expect, Identity, JoinKey,
+    Plane, PublicKey, Role, Token, authority_fingerprint,
 };
 use kontiki_wire::{
-    Claim, ClusterId, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame, PeerHello,
-    PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, encode_peer,
+    Birth, Claim, ClusterId, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame, PeerHello,
+    PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, Welcome, encode_peer,
     limits::WELCOME_BYTES_MAX,
 };
 use tokio::time::timeout;
 
-use crate::cluster::{Cluster, PATIENCE, specs, until};
+use crate::cluster::{Cluster, Member, PATIENCE, specs, until};
 
 /// A peer's endpoint with the certificates in a member's directory.
 fn peer(dir: &std::path::Path) -> Endpoint {
@@ -206,4 +209,76 @@ async fn strangers_without_a_token_do_not_keep_one_with_a_token_waiting() {
         other => panic!("{other:?}"),
     }
     assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+fn newcomer(id: u64, spec: &MemberSpec, key: &JoinKey) -> MemberInfo {
+    let fingerprint = PublicKey::from(key).fingerprint();
+    MemberInfo {
+        id,
+        incarnation: u64::from_le_bytes(*fingerprint.first_chunk().unwrap()),
+        name: spec.name.clone(),
+        address: spec.address.clone(),
+        peer_address: spec.peer_address.clone(),
+        ..MemberInfo::default()
+    }
+}
+
+#[tokio::test]
+async fn newcomer_opens_links_to_who_came_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let specs = specs(3);
+    let birth = birth_cluster(dir.path(), &specs[..1], false).unwrap();
+    let ca = |name: &str| std::fs::read_to_string(dir.path().join("ca").join(name)).unwrap();
+    let authority = Authority::from_pem(&ca("node-ca.pem"), &ca("node-ca.key")).unwrap();
+    let sign = |name: &str, key: &JoinKey| {
+        let identity = Identity::new(birth.cluster, Role::Node, name).unwrap();
+        let key = PublicKey::from(key);
+        let day = Duration::from_secs(24 * 3600);
+        authority.sign(&key, &identity, day).unwrap()
+    };
+    // The second was let in and has heard nothing since: the first is gone, and the third leads.
+    let home = dir.path().join("n2");
+    let key = key_to_join(&home).unwrap();
+    let second = newcomer(2, &specs[1], &key);
+    let welcome = Welcome {
+        cluster: birth.cluster,
+        certificate: sign("n2", &key),
+        client_roots: ca("client-ca.pem"),
+        members: vec![birth.members[0].clone(), second.clone()],
+        birth: Some(Birth {
+            founders: birth.members.clone(),
+            auto_create: false,
+            me: second.clone(),
+        }),
+    };
+    settle(&home, &welcome, &ca("node-ca.pem")).unwrap();
+    let member = Member::start(Config::load(&home).unwrap()).await.unwrap();
+
+    let key = JoinKey::generate().unwrap();
+    let third = newcomer(3, &specs[2], &key);
+    let credentials = Credentials::from_pem(
+        &sign("n3", &key),
+        &key.pem(),
+        &ca("node-ca.pem"),
+        &ca("client-ca.pem"),
+    );
+    let address = third.peer_address.parse().unwrap();
+    let peer = Endpoint::listen(address, Plane::Peers, &credentials.unwrap()).unwrap();
+    let to = second.peer_address.parse().unwrap();
+    let connection = peer.connect(to, Expect::AnyNode).await.unwrap();
+    let (mut writer, _reader) = connection.open().await.unwrap();
+    let hello = PeerHello {
+        peer_address: third.peer_address.clone(),
+        cluster: birth.cluster,
+        from: node(&third),
+        to: node(&second),
+        lane: PeerLane::Beats,
+    };
+    let mut out = BytesMut::new();
+    hello.encode(&mut out);
+    writer.write(out.freeze()).await.unwrap();
+    let back = timeout(PATIENCE, peer.accept()).await;
+    let back = back.expect("it is dialled back").unwrap();
+    assert_eq!(back.identity().name, "n2");
+    member.stop().await;
 }
