@@ -119,7 +119,11 @@ impl Broker {
                 self.make(now, topic)?;
                 self.review(now, topic.group);
             }
-            Change::Removed(topic) => self.remove(at, topic)?,
+            Change::Removed(topic) => {
+                self.remove(at, topic)?;
+                // It may have been the last one of somebody who leaves.
+                self.soon_if_led(now, GroupId::CLUSTER);
+            }
             Change::Edited(topic) => self.review(now, topic.group),
             Change::Placed(topic) => {
                 self.placed(now, topic)?;

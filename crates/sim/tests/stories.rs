@@ -57,3 +57,14 @@ fn nothing_is_found_where_members_come_and_go() {
     }
     assert!(changed > 20, "{changed} changes");
 }
+
+/// The cluster did not look again at who leaves when the last topic that it kept was deleted.
+#[test]
+fn who_leaves_is_let_go_when_its_last_topic_is_deleted() {
+    let choice = Choice {
+        changes: true,
+        ..Choice::default()
+    };
+    let told = tell(Plan::draw(672_484_496_186, choice), false);
+    assert_eq!(told.finding, None);
+}

@@ -555,7 +555,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/change.rs",
         takes: "members that come and go",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::ChangeWithoutJoint),
     },
     Mistake {
@@ -564,7 +564,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/change.rs",
         takes: "members that come and go",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::LeaveJointUncommitted),
     },
     Mistake {
@@ -573,7 +573,7 @@ pub const CATALOGUE: &[Mistake] = &[
         known: None,
         place: "raft/change.rs",
         takes: "members that come and go",
-        is_rare: true,
+        is_rare: false,
         plant: Plant::Raft(Raft::CountHalvesTogether),
     },
 ];
