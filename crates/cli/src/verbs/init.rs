@@ -73,24 +73,27 @@ struct MadeMember {
     data: PathBuf,
 }
 
+impl Made {
+    fn of(born: &Born) -> Self {
+        let members = born.members.iter().map(|(name, data)| MadeMember {
+            name: name.clone(),
+            data: data.clone(),
+        });
+        Self {
+            cluster_id: born.cluster.to_string(),
+            context: born.context_file.clone(),
+            members: members.collect(),
+        }
+    }
+}
+
 /// Does it.
 pub(crate) fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     if let Some(address) = &args.listen {
         return alone(&args, address, invocation);
     }
     let born = birth(&args.data, &args.name, &args.members, args.auto_create)?;
-    let made = Made {
-        cluster_id: born.cluster.to_string(),
-        context: born.context_file.clone(),
-        members: born
-            .members
-            .iter()
-            .map(|(name, data)| MadeMember {
-                name: name.clone(),
-                data: data.clone(),
-            })
-            .collect(),
-    };
+    let made = Made::of(&born);
     invocation
         .output
         .say(&made, |output| next_steps(&born, &args.data, output))?;
@@ -110,18 +113,7 @@ fn alone(args: &Args, address: &str, invocation: &Invocation) -> Result<Exit, Fa
     };
     let born = birth_of_one(&args.data, &member, args.auto_create)?;
     let kept = keep_context(&born.context)?;
-    let made = Made {
-        cluster_id: born.cluster.to_string(),
-        context: born.context_file.clone(),
-        members: born
-            .members
-            .iter()
-            .map(|(name, data)| MadeMember {
-                name: name.clone(),
-                data: data.clone(),
-            })
-            .collect(),
-    };
+    let made = Made::of(&born);
     let data = args.data.display();
     invocation.output.say(&made, |output| {
         let bold = |text: String| format!("  {}", output.paint(Paint::Bold, &text));
