@@ -4,17 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kontiki_raft::{Entry, Fate, Index, Kind, LogId, NodeId, NodeRef, Refused, VOTERS_MAX};
+use kontiki_raft::{Entry, Fate, Index, Kind, LogId, NodeId, NodeRef, Refused};
 use kontiki_wire::{
-    ClusterCommand, ClusterState, GroupId, Member, MemberRef, Refusal, Spent, Standing, Token,
-    Topic, TopicName, TopicSettings,
+    ClusterCommand, ClusterState, GroupId, Member, Refusal, Spent, Standing, Token, Topic,
+    TopicName,
     limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOKENS_MAX, TOPICS_MAX},
 };
 
-use crate::{
-    placement::Loads,
-    planted::{Planted, plants},
-};
+use crate::placement::Loads;
 
 /// Members, topics, settings.
 ///
@@ -26,7 +23,7 @@ use crate::{
 pub(crate) struct Cluster {
     applied: LogId,
     pub(crate) state: ClusterState,
-    names: BTreeMap<TopicName, GroupId>,
+    pub(crate) names: BTreeMap<TopicName, GroupId>,
     loads: Loads,
     unsettled: BTreeSet<GroupId>,
     keeping: BTreeMap<u64, u64>,
@@ -178,153 +175,7 @@ impl Cluster {
         })
     }
 
-    fn create(
-        &mut self,
-        name: TopicName,
-        settings: TopicSettings,
-        replicas: &[u64],
-        preferred: u64,
-    ) -> Change {
-        if let Some(topic) = self.topic(&name)
-            && !plants(Planted::CreateReplaces)
-        {
-            return Change::Exists(topic.clone());
-        }
-        if self.state.topics.len() >= TOPICS_MAX {
-            return Change::Void(too_many_topics());
-        }
-        let stays = |id: u64| self.standing(id).is_some_and(|is| is != Standing::Leaving);
-        if let Err(refused) = self.placeable(&name, replicas, preferred, stays) {
-            return Change::Void(refused);
-        }
-        let group = match plants(Planted::GroupReused) {
-            true => GroupId(self.state.topics.last().map_or(1, |last| last.group.0 + 1)),
-            false => GroupId(self.state.next_group),
-        };
-        let founders = replicas.iter().filter_map(|id| self.member(*id));
-        let founders = founders.map(|member| MemberRef::from(member.node()));
-        let topic = Topic::founded(name, group, settings, founders.collect(), preferred);
-        self.state.next_group += 1;
-        self.count(&topic);
-        self.names.insert(topic.name.clone(), topic.group);
-        self.state.topics.push(topic.clone());
-        Change::Made(topic)
-    }
-
-    /// Refuses a placement on members that are not there, or that are not to get a topic.
-    fn placeable(
-        &self,
-        name: &TopicName,
-        replicas: &[u64],
-        preferred: u64,
-        may_keep: impl Fn(u64) -> bool,
-    ) -> Result<(), Refusal> {
-        if replicas.len() > VOTERS_MAX {
-            return Err(too_many_replicas());
-        }
-        let twice = |at: usize| replicas[..at].contains(&replicas[at]);
-        let strange = |at: usize| twice(at) || !may_keep(replicas[at]);
-        if (0..replicas.len()).any(strange) || !replicas.contains(&preferred) {
-            // Members changed since it was placed.
-            let why = format!("topic {name} was placed on members that are not there, try again");
-            return Err(Refusal::Unavailable { why });
-        }
-        Ok(())
-    }
-
-    fn delete(&mut self, name: &TopicName, group: GroupId) -> Change {
-        if self.names.get(name) != Some(&group) {
-            return Change::Void(no_such_topic(name));
-        }
-        self.names.remove(name);
-        let at = self.position(group).expect("every name is of a topic");
-        let topic = match plants(Planted::DeletedTopicKept) {
-            true => self.state.topics[at].clone(),
-            false => self.state.topics.remove(at),
-        };
-        self.discount(&topic);
-        Change::Removed(topic)
-    }
-
-    fn edit(&mut self, group: GroupId, settings: TopicSettings) -> Change {
-        if let Err(refused) = check_settings(&settings) {
-            return Change::Void(refused);
-        }
-        let Some(at) = self.position(group) else {
-            return Change::Void(no_such_group(group));
-        };
-        let topic = &mut self.state.topics[at];
-        topic.settings = settings;
-        Change::Edited(topic.clone())
-    }
-
-    /// Who kept a topic and is not to any more, leaves. Nobody who leaves the cluster gets a topic.
-    fn place(&mut self, group: GroupId, replicas: Vec<u64>, preferred: u64, expect: u64) -> Change {
-        let Some(at) = self.position(group) else {
-            return Change::Void(no_such_group(group));
-        };
-        let topic = &self.state.topics[at];
-        if topic.placement != expect {
-            let why = format!("topic {} was placed anew in the meantime", topic.name);
-            return Change::Void(Refusal::Unavailable { why });
-        }
-        let may_keep = |id| match self.standing(id) {
-            None => false,
-            // Its disk says that the group is gone for good.
-            Some(_) if topic.parted.contains(&id) => false,
-            Some(Standing::Leaving) => topic.replicas.contains(&id),
-            Some(Standing::Active | Standing::Draining) => true,
-        };
-        if let Err(refused) = self.placeable(&topic.name, &replicas, preferred, may_keep) {
-            return Change::Void(refused);
-        }
-        let before = topic.clone();
-        let leaving = before.keepers().filter(|id| !replicas.contains(id));
-        let after = Topic {
-            leaving: leaving.collect(),
-            replicas,
-            preferred,
-            placement: expect + 1,
-            settled: false,
-            ..before.clone()
-        };
-        self.replace(at, &before, after.clone());
-        Change::Placed(after)
-    }
-
-    fn settle(&mut self, group: GroupId, placement: u64) -> Change {
-        let Some(at) = self.position(group) else {
-            return Change::Void(no_such_group(group));
-        };
-        let before = self.state.topics[at].clone();
-        if before.settled || before.placement != placement {
-            return unfit(format!(
-                "placement {placement} of topic {} is past",
-                before.name
-            ));
-        }
-        let mut after = Topic {
-            leaving: Vec::new(),
-            settled: true,
-            ..before.clone()
-        };
-        let parting = before
-            .leaving
-            .iter()
-            .filter(|id| !after.parted.contains(id));
-        let parting: Vec<u64> = parting.copied().collect();
-        after.parted.extend(parting);
-        self.replace(at, &before, after.clone());
-        Change::Settled(after)
-    }
-
-    fn replace(&mut self, at: usize, before: &Topic, after: Topic) {
-        self.discount(before);
-        self.count(&after);
-        self.state.topics[at] = after;
-    }
-
-    fn count(&mut self, topic: &Topic) {
+    pub(crate) fn count(&mut self, topic: &Topic) {
         self.loads.add(&topic.replicas, topic.preferred);
         for id in topic.keepers() {
             *self.keeping.entry(id).or_default() += 1;
@@ -335,7 +186,7 @@ impl Cluster {
     }
 
     /// Takes back a [`Cluster::count`].
-    fn discount(&mut self, topic: &Topic) {
+    pub(crate) fn discount(&mut self, topic: &Topic) {
         self.loads.remove(&topic.replicas, topic.preferred);
         for id in topic.keepers() {
             let count = self.keeping.get_mut(&id).expect("every keeper is counted");
@@ -386,7 +237,7 @@ impl Cluster {
         self.position(group).map(|at| &self.state.topics[at])
     }
 
-    fn position(&self, group: GroupId) -> Option<usize> {
+    pub(crate) fn position(&self, group: GroupId) -> Option<usize> {
         let topics = &self.state.topics;
         topics
             .binary_search_by_key(&group, |topic| topic.group)
@@ -482,41 +333,9 @@ pub(crate) fn no_such_topic(name: &TopicName) -> Refusal {
     }
 }
 
-fn no_such_group(group: GroupId) -> Refusal {
-    Refusal::NoSuchTopic {
-        name: format!("group {group}"),
-    }
-}
-
 /// A command that cannot be done as it was meant, and why.
 pub(crate) fn unfit(why: String) -> Change {
     Change::Void(Refusal::Unfit { why })
-}
-
-/// Refuses what no topic can be.
-pub(crate) fn check_settings(settings: &TopicSettings) -> Result<(), Refusal> {
-    if settings.replicas == 0 {
-        let what = "a topic is kept by at least one member".to_owned();
-        return Err(Refusal::Malformed { what });
-    }
-    if usize::from(settings.replicas) > VOTERS_MAX {
-        return Err(too_many_replicas());
-    }
-    Ok(())
-}
-
-pub(crate) fn too_many_topics() -> Refusal {
-    Refusal::TooLarge {
-        what: "topics of the cluster".to_owned(),
-        limit: TOPICS_MAX as u64,
-    }
-}
-
-pub(crate) fn too_many_replicas() -> Refusal {
-    Refusal::TooLarge {
-        what: "replicas of a topic".to_owned(),
-        limit: VOTERS_MAX as u64,
-    }
 }
 
 fn check(state: &ClusterState) -> Result<(), String> {
@@ -560,326 +379,4 @@ fn check(state: &ClusterState) -> Result<(), String> {
 const BYTES_PER_COMMAND: u64 = 64 << 10;
 
 #[cfg(test)]
-mod tests {
-    use kontiki_raft::{Micros, Term};
-
-    use super::*;
-
-    fn member(id: u64) -> Member {
-        Member {
-            id,
-            incarnation: id * 100,
-            name: format!("n{id}"),
-            address: String::new(),
-            peer_address: String::new(),
-            ..Member::default()
-        }
-    }
-
-    fn birth() -> ClusterState {
-        ClusterState {
-            members: (1..=3).map(member).collect(),
-            ..ClusterState::default()
-        }
-    }
-
-    fn topic(name: &str, group: u64) -> Topic {
-        let founder = MemberRef {
-            id: 1,
-            incarnation: 100,
-        };
-        let settings = TopicSettings::default();
-        Topic::founded(
-            name.parse().unwrap(),
-            GroupId(group),
-            settings,
-            vec![founder],
-            1,
-        )
-    }
-
-    fn new() -> Cluster {
-        Cluster::restore(birth(), None).unwrap()
-    }
-
-    fn entry(index: u64, command: &ClusterCommand) -> Entry {
-        Entry {
-            id: LogId {
-                term: Term(1),
-                index: Index(index),
-            },
-            kind: Kind::Command,
-            time: Micros(0),
-            checksum: 0,
-            body: kontiki_wire::encode(command).into(),
-        }
-    }
-
-    fn create(name: &str, replicas: &[u64]) -> ClusterCommand {
-        ClusterCommand::CreateTopic {
-            name: name.parse().unwrap(),
-            settings: TopicSettings::default(),
-            replicas: replicas.to_vec(),
-            preferred: replicas.first().copied().unwrap_or(1),
-        }
-    }
-
-    fn delete(name: &str, group: u64) -> ClusterCommand {
-        ClusterCommand::DeleteTopic {
-            name: name.parse().unwrap(),
-            group: GroupId(group),
-        }
-    }
-
-    #[test]
-    fn topics_get_groups_that_are_never_given_twice() {
-        let mut cluster = new();
-        let mut apply = |index, command| cluster.apply(&entry(index, &command)).unwrap().unwrap();
-        let Change::Made(first) = apply(1, create("a", &[1, 2, 3])) else {
-            panic!("made");
-        };
-        assert_eq!(first.group, GroupId(1));
-        assert_eq!(apply(2, create("a", &[1])), Change::Exists(first.clone()));
-        assert_eq!(apply(3, delete("a", 1)), Change::Removed(first));
-        let Change::Made(second) = apply(4, create("a", &[2])) else {
-            panic!("made");
-        };
-        assert_eq!(second.group, GroupId(2));
-        // A late command that meant the first topic of that name.
-        let void = Change::Void(no_such_topic(&second.name));
-        assert_eq!(apply(5, delete("a", 1)), void);
-        assert!(cluster.topic_of(GroupId(2)).is_some());
-        assert!(cluster.is_to_come(GroupId(3)) && !cluster.is_to_come(GroupId(1)));
-    }
-
-    #[test]
-    fn topic_placed_on_strangers_or_twice_on_one_is_void() {
-        let mut cluster = new();
-        for replicas in [&[1, 9][..], &[1, 1], &[]] {
-            let change = cluster.apply(&entry(1, &create("a", replicas))).unwrap();
-            assert!(matches!(change, Some(Change::Void(_))), "{change:?}");
-        }
-        assert_eq!(cluster.state().topics, []);
-    }
-
-    #[test]
-    fn topic_with_more_replicas_than_a_group_has_voters_is_void() {
-        let mut state = birth();
-        state.members = (1..=20).map(member).collect();
-        let mut cluster = Cluster::restore(state, None).unwrap();
-        let most: Vec<u64> = (1..=VOTERS_MAX as u64).collect();
-        let more: Vec<u64> = (1..=VOTERS_MAX as u64 + 1).collect();
-        let mut apply = |index, command| cluster.apply(&entry(index, &command)).unwrap().unwrap();
-        assert_eq!(
-            apply(1, create("more", &more)),
-            Change::Void(too_many_replicas())
-        );
-        assert!(matches!(apply(2, create("most", &most)), Change::Made(_)));
-    }
-
-    #[test]
-    fn topics_are_bounded() {
-        let mut state = birth();
-        state.next_group = TOPICS_MAX as u64 + 1;
-        state.topics = (1..=TOPICS_MAX as u64)
-            .map(|group| topic(&format!("t{group}"), group))
-            .collect();
-        let mut cluster = Cluster::restore(state, None).unwrap();
-        let change = cluster.apply(&entry(1, &create("more", &[1]))).unwrap();
-        assert_eq!(change, Some(Change::Void(too_many_topics())));
-        let bytes = cluster.checkpoint().1.len();
-        assert!(bytes < CHECKPOINT_BYTES_MAX, "{bytes}");
-    }
-
-    #[test]
-    fn checkpoint_is_equal_to_the_replay_to_it() {
-        let mut cluster = new();
-        let commands = [
-            create("a", &[1, 2, 3]),
-            create("b", &[2, 3]),
-            delete("a", 1),
-            create("c", &[3]),
-            place(2, &[1, 2], 0),
-            settled(2, 1),
-            place(3, &[1, 3], 0),
-        ];
-        for (at, command) in commands.iter().enumerate() {
-            cluster.apply(&entry(at as u64 + 1, command)).unwrap();
-            let checkpoint = cluster.due_checkpoint().unwrap();
-            let restored = Cluster::restore(ClusterState::default(), Some(&checkpoint)).unwrap();
-            assert_eq!(restored.state(), cluster.state());
-            assert_eq!(restored.loads, cluster.loads);
-            assert_eq!(restored.names, cluster.names);
-            assert_eq!(restored.unsettled, cluster.unsettled);
-            assert_eq!(restored.keeping, cluster.keeping);
-        }
-        assert!(cluster.due_checkpoint().is_none());
-    }
-
-    fn place(group: u64, replicas: &[u64], expect: u64) -> ClusterCommand {
-        ClusterCommand::Place {
-            group: GroupId(group),
-            replicas: replicas.to_vec(),
-            preferred: replicas[0],
-            expect,
-        }
-    }
-
-    fn settled(group: u64, placement: u64) -> ClusterCommand {
-        let group = GroupId(group);
-        ClusterCommand::Settled { group, placement }
-    }
-
-    /// Applies commands one after the other.
-    fn after(cluster: &mut Cluster, commands: &[ClusterCommand]) -> Vec<Change> {
-        let apply = |command| {
-            let index = cluster.applied().index.0 + 1;
-            cluster.apply(&entry(index, command)).unwrap().unwrap()
-        };
-        commands.iter().map(apply).collect()
-    }
-
-    #[test]
-    fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
-        let mut cluster = new();
-        let mut state = birth();
-        state.members.push(member(4));
-        cluster.state = state;
-        after(
-            &mut cluster,
-            &[create("a", &[1, 2, 3]), place(1, &[1, 2, 4], 0)],
-        );
-        let topic = cluster.topic_of(GroupId(1)).unwrap();
-        assert_eq!(
-            (&topic.replicas[..], &topic.leaving[..]),
-            (&[1, 2, 4][..], &[3][..])
-        );
-        assert_eq!(topic.founders.len(), 3);
-        assert!(!topic.settled && cluster.unsettled().contains(&GroupId(1)));
-        assert_eq!((cluster.kept_by(3), cluster.kept_by(4)), (1, 1));
-
-        // Before it has settled, it is placed anew: what is known to be settled then is past.
-        after(&mut cluster, &[place(1, &[1, 3, 4], 1)]);
-        let topic = cluster.topic_of(GroupId(1)).unwrap();
-        assert_eq!(
-            (&topic.replicas[..], &topic.leaving[..]),
-            (&[1, 3, 4][..], &[2][..])
-        );
-        let past = after(&mut cluster, &[settled(1, 1)]);
-        assert!(matches!(past[..], [Change::Void(_)]), "{past:?}");
-
-        let done = after(&mut cluster, &[settled(1, 2), settled(1, 2)]);
-        assert!(
-            matches!(done[..], [Change::Settled(_), Change::Void(_)]),
-            "{done:?}"
-        );
-        let topic = cluster.topic_of(GroupId(1)).unwrap();
-        assert_eq!((&topic.leaving[..], &topic.parted[..]), (&[][..], &[2][..]));
-        assert!(topic.settled && cluster.unsettled().is_empty());
-        assert_eq!(cluster.kept_by(2), 0);
-    }
-
-    #[test]
-    fn a_placement_of_what_was_placed_meanwhile_or_on_strangers_is_void() {
-        let mut cluster = new();
-        after(&mut cluster, &[create("a", &[1, 2])]);
-        let void = [
-            place(1, &[1, 3], 1),
-            place(2, &[1, 3], 0),
-            place(1, &[1, 9], 0),
-            place(1, &[1, 1], 0),
-        ];
-        let before = cluster.state().clone();
-        for change in after(&mut cluster, &void) {
-            assert!(matches!(change, Change::Void(_)), "{change:?}");
-        }
-        assert_eq!(*cluster.state(), before);
-        let moved = after(&mut cluster, &[place(1, &[1, 3], 0), place(1, &[1, 2], 0)]);
-        assert!(
-            matches!(moved[..], [Change::Placed(_), Change::Void(_)]),
-            "{moved:?}"
-        );
-    }
-
-    #[test]
-    fn who_leaves_the_cluster_gets_no_topic_and_is_dropped_when_none_names_it() {
-        let mut cluster = new();
-        let leave = ClusterCommand::SetStanding {
-            member: 3,
-            standing: Standing::Leaving,
-        };
-        let drop = ClusterCommand::DropMember { member: 3 };
-        let changes = after(
-            &mut cluster,
-            &[
-                create("a", &[1, 3]),
-                create("b", &[1, 2]),
-                leave,
-                create("c", &[1, 3]),
-                place(2, &[1, 3], 0),
-                drop.clone(),
-                place(1, &[1, 2], 0),
-                drop.clone(),
-                settled(1, 1),
-                drop,
-            ],
-        );
-        let void = |at: usize| matches!(changes[at], Change::Void(_));
-        let voids: Vec<_> = (0..changes.len()).filter(|at| void(*at)).collect();
-        assert_eq!(voids, [3, 4, 5, 7], "{changes:#?}");
-        assert!(matches!(changes[9], Change::Dropped(_)));
-        assert_eq!(cluster.topic_of(GroupId(1)).unwrap().parted, [] as [u64; 0]);
-    }
-
-    #[test]
-    fn settings_that_no_topic_can_have_are_void() {
-        let mut cluster = new();
-        let edit = |group: u64, replicas| ClusterCommand::EditTopic {
-            group: GroupId(group),
-            settings: TopicSettings { replicas },
-        };
-        let changes = after(
-            &mut cluster,
-            &[
-                create("a", &[1]),
-                edit(1, 0),
-                edit(1, 200),
-                edit(7, 1),
-                edit(1, 5),
-            ],
-        );
-        let void = changes.iter().filter(|one| matches!(one, Change::Void(_)));
-        assert_eq!(void.count(), 3, "{changes:#?}");
-        assert_eq!(cluster.topic_of(GroupId(1)).unwrap().settings.replicas, 5);
-    }
-
-    #[test]
-    fn state_that_does_not_fit_together_is_refused() {
-        let with = |topics| {
-            let state = ClusterState {
-                topics,
-                next_group: 3,
-                ..birth()
-            };
-            Cluster::restore(state, None)
-        };
-        assert!(with(vec![topic("a", 1), topic("b", 2)]).is_ok());
-        assert!(with(vec![topic("a", 1), topic("a", 2)]).is_err());
-        assert!(with(vec![topic("a", 2), topic("b", 1)]).is_err());
-        assert!(with(vec![topic("a", 3)]).is_err());
-        assert!(with(vec![topic("a", 0)]).is_err());
-        let mut unordered = birth();
-        unordered.members.reverse();
-        assert!(Cluster::restore(unordered, None).is_err());
-    }
-
-    #[test]
-    fn entry_without_meaning_is_not_guessed_at() {
-        let mut strange = entry(1, &create("a", &[1]));
-        strange.kind = Kind::Batch;
-        assert!(new().apply(&strange).is_err());
-        strange.kind = Kind::Command;
-        strange.body = Bytes::from_static(&[250, 1, 2]);
-        assert!(new().apply(&strange).is_err());
-    }
-}
+mod tests;

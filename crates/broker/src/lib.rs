@@ -9,6 +9,7 @@
 mod append;
 mod apply;
 mod broker;
+mod catalogue;
 mod chores;
 mod cluster;
 mod cursor;

@@ -9,7 +9,8 @@ use kontiki_wire::{
 
 use crate::{
     broker::Broker,
-    cluster::{check_settings, no_such_topic, too_many_topics},
+    catalogue::{check_settings, too_many_topics},
+    cluster::no_such_topic,
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
