@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is to be done, by kind. Leaves in one order: what begins, the disk, the peers, what was
-/// decided, the answers, what ends.
+/// decided, who is a member, the answers, what ends. Whoever hears that it was done finds it done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     made: Vec<Topic>,
@@ -193,6 +193,7 @@ impl Outbox {
         for (group, (at, state)) in std::mem::take(&mut self.checkpoints) {
             out.push(Effect::Checkpoint { group, at, state });
         }
+        out.extend(self.members.take().map(Effect::Members));
         out.extend(
             self.answers
                 .drain(..)
@@ -205,7 +206,6 @@ impl Outbox {
         );
         out.append(&mut self.roles);
         out.extend(self.removed.drain(..).map(Effect::TopicRemoved));
-        out.extend(self.members.take().map(Effect::Members));
         out.extend(self.expelled.take().map(|why| Effect::Expelled { why }));
     }
 

@@ -6,5 +6,6 @@ mod appending;
 mod births;
 mod ends;
 mod hand;
+mod membership;
 mod mending;
 mod requests;
