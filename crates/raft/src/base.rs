@@ -192,7 +192,8 @@ impl Raft {
             let fate = Fate::Unknown { leader: None };
             self.effects.push(Effect::Fate { id, fate });
         }
-        let joins = self.log.contains(base);
+        // What was not given to the disk yet never will be: there the stretch has nothing to join.
+        let joins = self.log.contains(base) && base.index <= self.writes.queued_last();
         // What is committed here is the same there, and so stays durable whatever becomes of the rest.
         let kept = if joins {
             self.commit.max(base.index)

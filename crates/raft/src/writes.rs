@@ -89,6 +89,11 @@ impl Writes {
         Some((self.newest, stretch))
     }
 
+    /// The end of what the disk will hold of the log as it is, when every emitted write has arrived.
+    pub(crate) fn queued_last(&self) -> Index {
+        self.queued_last
+    }
+
     /// The end of what is on the disk and stays there.
     pub(crate) fn durable(&self) -> Index {
         self.durable

@@ -63,8 +63,11 @@ impl World {
         let stretch = giver
             .disk
             .stretch(&giver.config, applied as usize, last as usize);
-        let all = giver.disk.log.clone();
-        self.members[at].staged = all;
+        // What was fetched before may be on its way into the log still, and begins with the same.
+        if known as usize > self.members[at].staged.len() {
+            let committed = &self.members[from].disk.log[..known as usize];
+            self.members[at].staged = committed.to_vec();
+        }
         self.turn(at, Input::Arrived(Box::new(stretch)));
     }
 

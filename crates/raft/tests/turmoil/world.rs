@@ -60,7 +60,14 @@ pub(crate) enum Event {
     Timer {
         at: usize,
     },
+    /// What was taken in without a look is looked at.
+    Drained {
+        at: usize,
+    },
 }
+
+/// Inputs after which others are given first.
+const BATCHED_PERCENT: u64 = 50;
 
 /// One life of a group.
 pub(crate) struct World {
@@ -426,6 +433,7 @@ impl World {
                 self.turn(at, Input::Persisted { upto: write.seq });
             }
             Event::Fetched { at, boot, upto } => self.fetched(at, boot, upto),
+            Event::Drained { at } => self.settle(at),
             Event::Timer { at } => {
                 let due = self.members[at].raft.as_ref().and_then(Raft::next_deadline);
                 self.members[at].timer = None;
@@ -439,13 +447,24 @@ impl World {
     }
 
     pub(crate) fn turn(&mut self, at: usize, input: Input) {
+        if matches!(input, Input::Change { .. } | Input::PersistFailed) {
+            // What was committed before is judged by the configuration of before, and was given to a
+            // disk that still worked.
+            self.settle(at);
+        }
         let now = Micros(self.now);
         let Some(raft) = &mut self.members[at].raft else {
             return;
         };
         (self.now, at, &input).hash(&mut self.trace);
         raft.handle(now, input);
-        self.settle(at);
+        // A host may give several inputs before it asks for what comes of them.
+        if self.dice.percent(BATCHED_PERCENT) {
+            let wait = self.dice.below(2 * MILLI);
+            self.schedule(wait, Event::Drained { at });
+        } else {
+            self.settle(at);
+        }
     }
 
     /// Performs what a member wants, and looks at everything.
@@ -546,7 +565,7 @@ impl World {
         let member = &self.members[from];
         Oracle::sends(member.me, to, &message, &member.disk);
         let from = member.me;
-        assert_ne!(from.id, to.id, "a message to itself");
+        assert_ne!(from, to, "a message to itself: {message:?}");
         if self.dice.percent(self.loss) {
             return;
         }
