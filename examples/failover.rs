@@ -130,6 +130,7 @@ async fn shown_by(
     ClientStream::Subscribe(Subscribe {
         topic: topic.clone(),
         group: None,
+        epoch: None,
         from: From::Earliest,
         until: Until::Offset(Offset(last.0 + 1)),
     })

@@ -8,8 +8,8 @@ use kontiki_raft::{
     Boot, Hard, Incarnation, Index, LogId, Membership, Micros, NodeId, NodeRef, Term,
 };
 use kontiki_wire::{
-    ClusterId, ClusterState, GroupId, Member, MemberRef, Topic, TopicSettings, TopicState, decode,
-    encode, limits::CHECKPOINT_BYTES_MAX,
+    ClusterId, ClusterState, Epoch, GroupId, Member, MemberRef, Topic, TopicSettings, TopicState,
+    decode, encode, limits::CHECKPOINT_BYTES_MAX,
 };
 
 const TOPIC: GroupId = GroupId(1);
@@ -44,6 +44,7 @@ pub(crate) fn settings() -> Settings {
     let topic = Topic::founded(name, TOPIC, TopicSettings::default(), founders, 1);
     Settings {
         cluster: ClusterId(1),
+        epoch: Epoch::FIRST,
         me: node(1),
         raft: kontiki_raft::Settings::default(),
         birth: ClusterState {

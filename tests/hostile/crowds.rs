@@ -45,13 +45,17 @@ fn topic() -> TopicName {
 
 /// What opens a producer's stream.
 fn production() -> Vec<u8> {
-    encoded(&ClientStream::Produce { topic: topic() })
+    encoded(&ClientStream::Produce {
+        topic: topic(),
+        epoch: None,
+    })
 }
 
 fn subscription() -> Vec<u8> {
     encoded(&ClientStream::Subscribe(Subscribe {
         topic: topic(),
         group: None,
+        epoch: None,
         from: From::Offset(Offset(0)),
         until: Until::Forever,
     }))

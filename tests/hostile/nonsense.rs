@@ -6,7 +6,7 @@ use kontiki_raft::{
     Session, Term,
 };
 use kontiki_wire::{
-    BatchBuilder, ClientStream, ClusterId, FrameKind, From, GroupId, GroupMessage, Offset,
+    BatchBuilder, ClientStream, ClusterId, Epoch, FrameKind, From, GroupId, GroupMessage, Offset,
     PeerFrame, PeerHello, PeerLane, Produced, ProducerId, Record, Request, Subscribe, TopicName,
     TopicSettings, Until, encode_frame, encode_peer, entry_checksum,
 };
@@ -123,7 +123,13 @@ pub(crate) fn for_clients_plane(random: &mut Random) -> Case {
             let some = random.bytes(100);
             framed(random.of(&[1, 2, 4]), 1, random.of(LENGTHS), &some)
         }
-        3 => damaged(random, opened(&ClientStream::Produce { topic: topic() })),
+        3 => damaged(
+            random,
+            opened(&ClientStream::Produce {
+                topic: topic(),
+                epoch: None,
+            }),
+        ),
         4 => damaged(random, asked(&Request::Metadata)),
         5 => out_of_order(random),
         6 => out_of_role(random),
@@ -179,7 +185,10 @@ fn out_of_order(random: &mut Random) -> BytesMut {
             out.extend_from_slice(&opened(&ClientStream::Requests));
         }
         3 => {
-            out = opened(&ClientStream::Produce { topic: topic() });
+            out = opened(&ClientStream::Produce {
+                topic: topic(),
+                epoch: None,
+            });
             Request::Metadata.encode(&mut out);
         }
         // What only members say.
@@ -226,7 +235,10 @@ fn produced(sequence: u64, out: &mut BytesMut) {
 
 /// A batch whose counts and lengths lie under checksums that match, or that comes out of sequence.
 fn batch(random: &mut Random) -> BytesMut {
-    let mut out = opened(&ClientStream::Produce { topic: topic() });
+    let mut out = opened(&ClientStream::Produce {
+        topic: topic(),
+        epoch: None,
+    });
     let from = out.len() + HEADER_BYTES;
     produced(random.of(&[1, 1 << 40, u64::MAX / 2]), &mut out);
     if random.below(3) > 0 {
@@ -262,6 +274,7 @@ fn subscription(random: &mut Random) -> BytesMut {
             .parse()
             .unwrap(),
         group: random.of(&[None, Some(GroupId(absurd)), Some(GroupId(0))]),
+        epoch: None,
         from,
         until,
     }))
@@ -330,6 +343,7 @@ fn hello(lane: PeerLane, between: Between) -> BytesMut {
     let hello = PeerHello {
         peer_address: String::new(),
         cluster: between.cluster,
+        epoch: Epoch::FIRST,
         from: between.from,
         to: between.to,
         lane,

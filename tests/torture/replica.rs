@@ -70,6 +70,7 @@ impl Examiner {
         let subscribe = Subscribe {
             topic: self.topic.clone(),
             group: Some(self.group),
+            epoch: None,
             from: From::Offset(Offset(0)),
             until: Until::Offset(Offset(end)),
         };

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
 use kontiki_wire::{
-    AppendRefused, Batch, ClusterId, ClusterState, GroupId, GroupMessage, Member, MemberStatus,
-    Refusal, TopicInfo, TopicName, limits::MEMBERS_MAX,
+    AppendRefused, Batch, ClusterId, ClusterState, Epoch, GroupId, GroupMessage, Member,
+    MemberStatus, Refusal, TopicInfo, TopicName, limits::MEMBERS_MAX,
 };
 
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
 pub struct Settings {
     /// The cluster.
     pub cluster: ClusterId,
+    /// Which life of it.
+    pub epoch: Epoch,
     /// This node.
     pub me: NodeRef,
     /// The bounds and periods of every group.
@@ -175,6 +177,7 @@ impl Broker {
             Input::Relayed { from, command } => self.relayed(now, from, command),
             Input::Introduced { member } => self.introduced(member),
             Input::Disowned { by } => self.disowned(by),
+            Input::Outdated { by } => self.outdated(by),
             Input::Asked { from, missing } => self.outbox.find(from, missing),
             Input::Found { from, found } => self.found(now, from, found),
             Input::Damaged {

@@ -70,6 +70,11 @@ pub(crate) enum Change {
     Token(Token),
     /// A token was revoked.
     TokenGone,
+    /// One member goes on alone.
+    Recovered {
+        /// The topics of which it has nothing.
+        lost: Vec<Topic>,
+    },
     /// It was void.
     Void(Refusal),
 }
@@ -114,6 +119,14 @@ impl Cluster {
             }
         }
         Ok(cluster)
+    }
+
+    /// Goes on from another state as if every entry applied so far had come to it.
+    pub(crate) fn become_of(&mut self, state: ClusterState) -> Result<(), String> {
+        let (applied, since) = (self.applied, self.commands_since_checkpoint);
+        *self = Self::restore(state, None)?;
+        (self.applied, self.commands_since_checkpoint) = (applied, since);
+        Ok(())
     }
 
     /// Applies the next entry; `None` if it carries no command. An error means that this node and the
@@ -166,6 +179,12 @@ impl Cluster {
             Command::Admit(admission) => self.admit(admission, now),
             Command::SetStanding { member, standing } => self.set_standing(member, standing),
             Command::DropMember { member } => self.drop_member(member),
+            Command::Recover {
+                recovery,
+                survivor,
+                topics,
+                next_group,
+            } => self.recover(recovery, survivor, &topics, next_group)?,
             _ => {
                 return Err(format!(
                     "entry {} is a command of a newer version",

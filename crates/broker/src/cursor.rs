@@ -230,6 +230,7 @@ mod tests {
         Subscribe {
             topic: "t".parse().unwrap(),
             group: None,
+            epoch: None,
             from,
             until,
         }

@@ -102,6 +102,11 @@ pub enum Input {
         /// The peer.
         by: NodeId,
     },
+    /// A peer has refused a link to this node, since it is in a later epoch of the cluster.
+    Outdated {
+        /// The peer.
+        by: NodeId,
+    },
     /// The writes up to and including this one are durable.
     Persisted {
         /// [`crate::Writes::seq`]; cumulative.

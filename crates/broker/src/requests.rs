@@ -47,6 +47,7 @@ impl Broker {
                 self.command(now, ticket, &ClusterCommand::RevokeToken { id }, None)
             }
             Request::Tokens => self.list(now, ticket, Sought::Tokens),
+            Request::Recoveries => self.list(now, ticket, Sought::Recoveries),
             // The log and its times are the host's; so is everything of a newer version.
             _ => Err(Refusal::Unavailable {
                 why: "this is not answered by whoever decides".to_owned(),

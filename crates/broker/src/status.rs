@@ -28,6 +28,7 @@ impl Broker {
             leader: leader.map(|leader| self.cluster.name(leader)),
             first: log.map_or(Offset(0), TopicLog::first),
             next: log.map_or(Offset(0), TopicLog::next),
+            epoch: self.settings.epoch.number,
         }
     }
 

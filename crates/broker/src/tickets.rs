@@ -41,6 +41,8 @@ pub(crate) enum Sought {
     Topics,
     /// Which tokens there are.
     Tokens,
+    /// How the cluster was recovered.
+    Recoveries,
     /// Whether the group is made of those who are to keep its topic since this placement.
     Settled(u64),
 }

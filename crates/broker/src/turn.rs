@@ -142,6 +142,12 @@ impl Broker {
                     self.expelled("the members have agreed on it");
                 }
             }
+            Change::Recovered { lost } => {
+                for topic in lost {
+                    self.remove(at, topic)?;
+                }
+                self.members_changed(now);
+            }
             Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
         }
         Ok(())
@@ -208,7 +214,10 @@ impl Broker {
             }
             Change::Admitted(member) | Change::Member(member) => Response::Member(member),
             Change::Token(token) => Response::Token(token.info()),
-            Change::Removed(_) | Change::Dropped(_) | Change::TokenGone => Response::Done,
+            Change::Removed(_)
+            | Change::Dropped(_)
+            | Change::TokenGone
+            | Change::Recovered { .. } => Response::Done,
             Change::Void(refusal) => Response::Refused(refusal),
         }
     }
@@ -268,6 +277,7 @@ impl Broker {
                 }
                 Sought::Topics => self.metadata(),
                 Sought::Tokens => self.tokens(),
+                Sought::Recoveries => self.recoveries(),
                 Sought::Topic(name) => match self.topic(&name) {
                     Some(topic) => Response::Topic(topic),
                     None => Response::Refused(no_such_topic(&name)),

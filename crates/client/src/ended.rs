@@ -51,6 +51,7 @@ pub(crate) fn end_of_stream(frame: &Frame, answered: bool, before: Option<Remedy
         Refusal::NotLeader { leader } => Remedy::Elsewhere(leader.clone()),
         Refusal::NoSuchTopic { .. } => Remedy::NoSuchTopic,
         Refusal::NotPermitted { what } => Remedy::NotPermitted(what.clone()),
+        Refusal::Recovered { epoch } => Remedy::Recovered(*epoch),
         Refusal::Busy => Remedy::Again(refusal.to_string()),
         _ if refusal.is_retryable() => Remedy::Later(refusal.to_string()),
         _ => Remedy::Reject(refusal.to_string()),
@@ -59,10 +60,10 @@ pub(crate) fn end_of_stream(frame: &Frame, answered: bool, before: Option<Remedy
         Some(before) => before.or(remedy),
         None => remedy,
     };
-    // These two are decided before anything is read from the stream.
+    // These are decided before anything is read from the stream.
     let decided_first = matches!(
         refusal,
-        Refusal::NotPermitted { .. } | Refusal::NoSuchTopic { .. }
+        Refusal::NotPermitted { .. } | Refusal::NoSuchTopic { .. } | Refusal::Recovered { .. }
     );
     if decided_first && !answered {
         Ended::NotOpened(remedy)

@@ -138,6 +138,17 @@ pub enum AppendError {
     /// The producer was closed before.
     #[error("the producer was closed: make another one")]
     Closed,
+    /// The cluster was recovered after the loss of a majority since the producer began: records that were
+    /// acknowledged before may be gone.
+    #[error(
+        "the cluster was recovered after a majority was lost for good (epoch {epoch}): records of {topic} that were acknowledged before may be gone, see what is there and make another producer"
+    )]
+    Recovered {
+        /// To which topic.
+        topic: TopicName,
+        /// How often it was recovered.
+        epoch: u64,
+    },
 }
 
 impl AppendError {
@@ -173,6 +184,17 @@ pub enum SubscribeError {
     Deleted {
         /// Which.
         topic: TopicName,
+    },
+    /// The cluster was recovered after the loss of a majority since the subscription began: records that were
+    /// delivered before may be gone, and their offsets given to others.
+    #[error(
+        "the cluster was recovered after a majority was lost for good (epoch {epoch}): records of {topic} that were read before may be gone, and their offsets given to others; subscribe anew"
+    )]
+    Recovered {
+        /// Which topic.
+        topic: TopicName,
+        /// How often it was recovered.
+        epoch: u64,
     },
     /// The records at the position are not there any more, or never were.
     #[error(

@@ -85,6 +85,9 @@ pub enum Remedy {
     NoSuchTopic,
     /// Give up everything: it is not permitted.
     NotPermitted(String),
+    /// Give up everything: the topic lives in another epoch of the cluster, and may have lost what was
+    /// acknowledged.
+    Recovered(u64),
     /// Give the first batch up, for this reason.
     Reject(String),
     /// The broker knows another past of this producer than there was: begin another epoch.
@@ -251,6 +254,7 @@ impl Flight {
             Refusal::NotLeader { leader } => Remedy::Elsewhere(leader.clone()),
             Refusal::NoSuchTopic { .. } => Remedy::NoSuchTopic,
             Refusal::NotPermitted { what } => Remedy::NotPermitted(what.clone()),
+            Refusal::Recovered { epoch } => Remedy::Recovered(*epoch),
             Refusal::SequenceGap { expected } => self.out_of_sequence(at, *expected),
             Refusal::Fenced { .. } => Remedy::NewName(refusal.to_string()),
             Refusal::Busy => Remedy::Again(refusal.to_string()),
@@ -407,6 +411,7 @@ impl Remedy {
             Self::NewEpoch(_) => 6,
             Self::NewName(_) => 7,
             Self::NotPermitted(_) => 8,
+            Self::Recovered(_) => 9,
         };
         if rank(&other) > rank(&self) {
             other

@@ -46,6 +46,8 @@ pub(crate) struct Reading {
     topic: Arc<TopicName>,
     /// The topic of that name that was there at the beginning; a later one is another.
     group: GroupId,
+    /// The life of the cluster that it was there in: in another, offsets mean something else.
+    epoch: u64,
     routing: Arc<Routing>,
     deadline: Duration,
     /// The next offset; unknown only from the earliest, before anything has come.
@@ -92,6 +94,7 @@ struct Serving {
 pub(crate) struct Span {
     pub(crate) topic: TopicName,
     pub(crate) group: GroupId,
+    pub(crate) epoch: u64,
     pub(crate) position: Option<u64>,
     pub(crate) until: Until,
     pub(crate) watermark: u64,
@@ -103,6 +106,7 @@ impl Reading {
         Self {
             topic: Arc::new(span.topic),
             group: span.group,
+            epoch: span.epoch,
             routing,
             deadline,
             position: span.position,
@@ -254,6 +258,9 @@ impl Reading {
                 let what = what.into();
                 return Err(SubscribeError::NotPermitted { topic, what });
             }
+            StreamEnd::Refused(Refusal::Recovered { epoch }) => {
+                return Err(SubscribeError::Recovered { topic, epoch });
+            }
             // It may not be one of the topic's replicas any more, or not have heard of it yet.
             StreamEnd::Refused(why) => self.leave(NoAnswer::new(why)),
         }
@@ -317,6 +324,7 @@ impl Reading {
         let subscribe = Subscribe {
             topic: (*self.topic).clone(),
             group: Some(self.group),
+            epoch: Some(self.epoch),
             from: self
                 .position
                 .map_or(From::Earliest, |position| From::Offset(Offset(position))),
@@ -355,6 +363,10 @@ impl Reading {
         if self.trouble.is_some() || self.replicas.is_empty() {
             let deadline = Instant::now() + OPEN_TIME_MAX;
             match self.routing.topic(&self.topic, deadline).await {
+                Ok(info) if info.epoch > self.epoch => {
+                    let (topic, epoch) = ((*self.topic).clone(), info.epoch);
+                    return Err(self.fail(SubscribeError::Recovered { topic, epoch }));
+                }
                 Ok(info) if info.group == self.group => self.replicas = info.replicas,
                 // Groups are numbered in the order in which they are made.
                 Ok(info) if info.group > self.group => {

@@ -75,6 +75,8 @@ struct Known {
     members: BTreeMap<String, Arc<Member>>,
     infos: Vec<MemberInfo>,
     auto_create: bool,
+    /// The latest life of the cluster that a member has told of.
+    epoch: Option<u64>,
     routes: HashMap<TopicName, Arc<Route>>,
 }
 
@@ -125,6 +127,16 @@ impl Routing {
 
     pub(crate) fn auto_create(&self) -> bool {
         lock(&self.known).auto_create
+    }
+
+    /// The latest life of the cluster that a member has told of.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        lock(&self.known).epoch
+    }
+
+    fn lives(&self, info: &TopicInfo) {
+        let mut known = lock(&self.known);
+        known.epoch = known.epoch.max(Some(info.epoch));
     }
 
     pub(crate) fn member(&self, name: &str) -> Option<Arc<Member>> {
@@ -364,7 +376,10 @@ impl Routing {
         let mut rounds = ROUNDS;
         loop {
             match self.ask_any(&request, deadline).await? {
-                Response::Topic(info) => return Ok(info),
+                Response::Topic(info) => {
+                    self.lives(&info);
+                    return Ok(info);
+                }
                 Response::Refused(Refusal::NoSuchTopic { .. }) => {
                     if let Some(info) = self.topic_of_most(&request).await {
                         return Ok(info);
@@ -527,6 +542,7 @@ impl Routing {
             .map_err(|unanswered| unanswered.why)?;
         match response {
             Response::Topic(info) | Response::Exists(info) => {
+                self.lives(&info);
                 if let Some(leader) = info.leader {
                     self.hint(name, &leader);
                 }

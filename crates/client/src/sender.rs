@@ -56,6 +56,8 @@ pub(crate) struct Sender {
     routing: Arc<Routing>,
     flight: Mutex<Flight>,
     vigil: Vigil,
+    /// Which life of the cluster it has found itself in: it appends to the topic in no other.
+    epoch: Option<u64>,
     /// Something was acknowledged since this was last looked at.
     progressed: AtomicBool,
     /// The last thing that went wrong, for people.
@@ -79,6 +81,7 @@ impl Sender {
             routing,
             flight: Mutex::new(flight),
             vigil: Vigil::new(SILENCE_MAX),
+            epoch: None,
             progressed: AtomicBool::new(false),
             trouble: "it was not tried yet".into(),
         }
@@ -98,6 +101,7 @@ impl Sender {
                     continue;
                 }
             };
+            self.epoch = self.epoch.or_else(|| self.routing.epoch());
             let ended = self.session(&member).await;
             if self.progressed.swap(false, Ordering::Relaxed) {
                 retry.reset();
@@ -212,8 +216,8 @@ impl Sender {
     /// Puts onto the stream whatever there is while the window is open.
     async fn write(&self, writer: &mut FrameWriter) -> Ended {
         let mut head = BytesMut::new();
-        let topic = self.topic.clone();
-        ClientStream::Produce { topic }.encode(&mut head);
+        let (topic, epoch) = (self.topic.clone(), self.epoch);
+        ClientStream::Produce { topic, epoch }.encode(&mut head);
         let mut pieces = vec![head.split().freeze()];
         loop {
             let lingers = self.fill(&mut head, &mut pieces);
@@ -449,6 +453,12 @@ impl Sender {
             // Asking for the leader settles whether there is one.
             Remedy::NoSuchTopic => self.doubt(member, "the topic is not known there".to_owned()),
             Remedy::NotPermitted(what) => self.not_permitted(what.into()),
+            Remedy::Recovered(epoch) => {
+                let topic = self.topic.clone();
+                self.routing.doubt(&topic, member.name());
+                let recovered = AppendError::Recovered { topic, epoch };
+                self.fail_all("the cluster was recovered", &recovered);
+            }
             Remedy::Reject(why) => {
                 let rejected = AppendError::Rejected {
                     topic: self.topic.clone(),

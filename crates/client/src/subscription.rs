@@ -85,6 +85,7 @@ impl SubscribeBuilder {
         let span = Span {
             topic: self.topic,
             group: info.group,
+            epoch: info.epoch,
             position: position.or_else(|| nothing.then_some(info.first.0)),
             until,
             watermark: info.next.0,

@@ -2,6 +2,7 @@
 //! list, and then what they say goes to the driver.
 
 use std::{
+    cmp::Ordering,
     collections::HashMap,
     sync::{Arc, Mutex},
 };
@@ -10,8 +11,8 @@ use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, Role};
 use kontiki_wire::{
-    ClusterId, Found, Frame, FrameKind, GroupId, Malformed, Member, Missing, PeerHello, PeerLane,
-    Relay, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Malformed, Member, Missing, PeerHello,
+    PeerLane, Relay, decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -22,13 +23,14 @@ use tracing::{debug, warn};
 
 use crate::{
     limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
-    links::{CLOSE_GONE, Callers},
+    links::{CLOSE_GONE, CLOSE_OUTDATED, Callers},
     member::{mark_of, node_ref},
 };
 
 /// Takes in the connections of one member's peers.
 pub(crate) struct Arrivals {
     pub(crate) cluster: ClusterId,
+    pub(crate) epoch: Epoch,
     pub(crate) me: NodeRef,
     /// Whom the cluster was born with: their incarnations are drawn, all others' follow from their keys.
     pub(crate) founders: Vec<NodeRef>,
@@ -103,6 +105,9 @@ impl Arrivals {
     /// they know.
     fn code_for(&self, hello: &PeerHello) -> u32 {
         let ours = hello.cluster == self.cluster && hello.to == self.me;
+        if ours && hello.epoch.number < self.epoch.number {
+            return CLOSE_OUTDATED;
+        }
         match ours && self.members.borrow().is_gone(hello.from.id.0) {
             true => CLOSE_GONE,
             false => REFUSED,
@@ -120,6 +125,9 @@ impl Arrivals {
                 "this is cluster {}, the link is meant for {}",
                 self.cluster, hello.cluster
             ));
+        }
+        if hello.epoch != self.epoch {
+            return Err(other_epoch(hello.epoch, self.epoch));
         }
         if hello.to != self.me {
             return Err(format!(
@@ -256,6 +264,24 @@ impl Arrivals {
             }
         }
     }
+}
+
+/// Why nobody of another life of the cluster is heard.
+fn other_epoch(theirs: Epoch, ours: Epoch) -> String {
+    let more = match theirs.number.cmp(&ours.number) {
+        Ordering::Less => {
+            "the cluster has been recovered since, and what is of the life before counts no more"
+        }
+        Ordering::Greater => {
+            "the cluster has been recovered without this member: stop it, and let it join with a new \
+             token and an empty directory"
+        }
+        Ordering::Equal => {
+            "two members were each made a cluster of its own: stop one of them, and let it join the \
+             other with a new token and an empty directory"
+        }
+    };
+    format!("the link is of epoch {theirs}, and this is epoch {ours}: {more}")
 }
 
 /// What a frame says; `None` if it is not of a kind that peers send.

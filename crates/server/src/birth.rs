@@ -8,7 +8,7 @@ use std::{
 
 use kontiki_transport::{Credentials, Identity, Issued, JoinKey, Role};
 use kontiki_wire::{
-    ClusterId, MemberInfo, Welcome,
+    ClusterId, Epoch, MemberInfo, Welcome,
     limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX},
 };
 
@@ -80,6 +80,7 @@ pub fn birth_cluster(
             name: member.name.clone(),
             auto_create,
             started: false,
+            epoch: Epoch::FIRST,
             members: infos.clone(),
             joined: None,
         };
@@ -157,6 +158,7 @@ pub fn birth_alone(
         name: member.name.clone(),
         auto_create,
         started: false,
+        epoch: Epoch::FIRST,
         members: vec![info.clone()],
         joined: None,
     };
@@ -247,6 +249,7 @@ pub fn settle(dir: &Path, welcome: &Welcome, node_roots_pem: &str) -> Result<(),
         name: me.name.clone(),
         auto_create: birth.auto_create,
         started: false,
+        epoch: birth.epoch,
         members: birth.founders.clone(),
         joined: Some(Joined { me, known }),
     };

@@ -150,6 +150,7 @@ fn broker(member: &MemberFile, recovered: Recovered, clock: &Clock) -> Result<Br
     let groups = recovered.into_boots(node_ref(member.me()), member.started);
     let settings = kontiki_broker::Settings {
         cluster: member.cluster,
+        epoch: member.epoch,
         me: node_ref(member.me()),
         raft: kontiki_raft::Settings::default(),
         birth: member.birth_state(),
@@ -319,7 +320,7 @@ pub(crate) const OWNER: &str = "owner";
 
 #[cfg(test)]
 mod tests {
-    use kontiki_wire::{ClusterId, MemberInfo};
+    use kontiki_wire::{ClusterId, Epoch, MemberInfo};
 
     use super::*;
 
@@ -329,6 +330,7 @@ mod tests {
             name: "n1".to_owned(),
             auto_create: false,
             started,
+            epoch: Epoch::FIRST,
             members: vec![MemberInfo {
                 id: 1,
                 incarnation: 5,

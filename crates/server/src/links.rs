@@ -13,8 +13,8 @@ use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
 use kontiki_storage::Log;
 use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
 use kontiki_wire::{
-    ClusterCommand, ClusterId, Found, GroupId, GroupMessage, Member, Missing, PeerHello, PeerLane,
-    Relay,
+    ClusterCommand, ClusterId, Epoch, Found, GroupId, GroupMessage, Member, Missing, PeerHello,
+    PeerLane, Relay,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -35,7 +35,7 @@ use crate::{
 
 /// All links of this member.
 pub(crate) struct Links {
-    cluster: ClusterId,
+    cluster: (ClusterId, Epoch),
     me: NodeRef,
     /// Where peers reach this member.
     peer_address: String,
@@ -81,7 +81,7 @@ struct Find {
 
 impl Links {
     pub(crate) fn new(
-        cluster: ClusterId,
+        cluster: (ClusterId, Epoch),
         (me, peer_address): (NodeRef, String),
         endpoint: Endpoint,
         inputs: mpsc::Sender<Input>,
@@ -179,7 +179,8 @@ impl Links {
         for lane in [PeerLane::Beats, PeerLane::Log] {
             let link = Link {
                 hello: PeerHello {
-                    cluster: self.cluster,
+                    cluster: self.cluster.0,
+                    epoch: self.cluster.1,
                     from: self.me,
                     to: node_ref(member),
                     lane,
@@ -284,15 +285,19 @@ impl Link {
         }
     }
 
-    /// The peer says that this member is one no more: it tells so by the code alone, whatever its words.
+    /// The peer says that this member is one no more, or of an earlier life of the cluster: it tells so by the
+    /// code alone, whatever its words.
     async fn hear_of_removal(&self, lost: &Error) {
-        if let Error::Closed { code, .. } = lost
-            && *code == u64::from(CLOSE_GONE)
-        {
-            let by = NodeId(self.member.id);
-            // Nobody hears it any more when the member is stopping.
-            let _ = self.inputs.send(Input::Disowned { by }).await;
-        }
+        let by = NodeId(self.member.id);
+        let told = match lost {
+            Error::Closed { code, .. } if *code == u64::from(CLOSE_GONE) => Input::Disowned { by },
+            Error::Closed { code, .. } if *code == u64::from(CLOSE_OUTDATED) => {
+                Input::Outdated { by }
+            }
+            _ => return,
+        };
+        // Nobody hears it any more when the member is stopping.
+        let _ = self.inputs.send(told).await;
     }
 
     async fn heard(&self) {
@@ -432,3 +437,5 @@ fn jittered(pause: Duration) -> Duration {
 const LANES: usize = 2;
 /// The code with which a link is closed that a member opens who is one no more.
 pub(crate) const CLOSE_GONE: u32 = 4;
+/// The code with which a link is closed that a member of an earlier epoch opens.
+pub(crate) const CLOSE_OUTDATED: u32 = 5;

@@ -1,5 +1,5 @@
 //! `member.toml`: who a member is and with whom its cluster was born. Written at its birth; after that only
-//! `started` changes, once.
+//! `started` changes, once, and `epoch`, when a recovery makes the member a cluster of its own.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
-use kontiki_wire::{ClusterId, ClusterState, MemberInfo, limits::MEMBERS_MAX};
+use kontiki_wire::{ClusterId, ClusterState, Epoch, MemberInfo, limits::MEMBERS_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
@@ -24,6 +24,8 @@ pub struct MemberFile {
     pub auto_create: bool,
     /// Whether this member ever started: from then on an empty data directory is a lost one.
     pub started: bool,
+    /// The life of the cluster that it is a member in.
+    pub epoch: Epoch,
     /// All members at the cluster's birth, by ascending id. The cluster's own log is read from there.
     pub members: Vec<MemberInfo>,
     /// How this member came, if it was none of them.
@@ -97,6 +99,10 @@ impl MemberFile {
             name: self.name.clone(),
             auto_create: self.auto_create,
             started: self.started,
+            epoch: (self.epoch != Epoch::FIRST).then(|| TextEpoch {
+                number: self.epoch.number,
+                mark: format!("{:016x}", self.epoch.mark),
+            }),
             members: self.members.iter().map(TextMember::from_info).collect(),
             joined: self.joined.as_ref().map(|joined| TextJoined {
                 me: TextMember::from_info(&joined.me),
@@ -142,6 +148,7 @@ impl MemberFile {
             name: text.name,
             auto_create: text.auto_create,
             started: text.started,
+            epoch: text.epoch.map_or(Ok(Epoch::FIRST), TextEpoch::into_epoch)?,
             members,
             joined,
         })
@@ -204,8 +211,28 @@ struct Text {
     auto_create: bool,
     #[serde(default)]
     started: bool,
+    epoch: Option<TextEpoch>,
     members: Vec<TextMember>,
     joined: Option<TextJoined>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TextEpoch {
+    number: u64,
+    mark: String,
+}
+
+impl TextEpoch {
+    fn into_epoch(self) -> Result<Epoch, String> {
+        let mark = u64::from_str_radix(&self.mark, 16);
+        let mark = mark.map_err(|_| {
+            let digits = &self.mark;
+            format!("an epoch's mark is 16 hexadecimal digits, not {digits:?}")
+        })?;
+        let number = self.number;
+        Ok(Epoch { number, mark })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -283,6 +310,7 @@ mod tests {
             name: "n2".to_owned(),
             auto_create: true,
             started: false,
+            epoch: Epoch::FIRST,
             members: vec![member(1), member(2)],
             joined: None,
         }
@@ -323,6 +351,10 @@ mod tests {
         member.save(dir.path()).unwrap();
         assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
         member.started = true;
+        member.epoch = Epoch {
+            number: 3,
+            mark: u64::MAX,
+        };
         member.save(dir.path()).unwrap();
         assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
         assert_eq!(member.me().id, 2);

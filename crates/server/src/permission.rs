@@ -40,7 +40,7 @@ impl Act {
             Request::OffsetAt { .. } => Self::FindOffset,
             Request::CreateTopic { .. } => Self::CreateTopic,
             Request::DeleteTopic { .. } => Self::DeleteTopic,
-            Request::Status => Self::SeeStatus,
+            Request::Status | Request::Recoveries => Self::SeeStatus,
             Request::TransferLeader { .. } => Self::TransferLeader,
             Request::Walk { .. } => Self::Verify,
             Request::EditTopic { .. } => Self::EditTopic,

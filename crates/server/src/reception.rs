@@ -239,6 +239,7 @@ impl Reception {
         Birth {
             founders: self.member.members.clone(),
             auto_create: self.member.auto_create,
+            epoch: self.member.epoch,
             me,
         }
     }

@@ -56,6 +56,7 @@ impl Server {
         let booted = boot(&config).await?;
         let known = known_members(&booted);
         let (cluster, auto_create) = (booted.member.cluster, booted.member.auto_create);
+        let epoch = booted.member.epoch;
         let (clients, peers) = (booted.clients, booted.peers);
         let (beats, from_beats) = mpsc::channel(PEER_INPUTS_MAX);
         let (log, from_log) = mpsc::channel(PEER_INPUTS_MAX);
@@ -77,11 +78,13 @@ impl Server {
             storage: booted.storage.clone(),
             unsent: Arc::new(Unsent::new(UNSENT_BYTES_MAX)),
             auto_create,
+            epoch: epoch.number,
             streams: Arc::default(),
             stopping: is_stopping,
         };
         let arrivals = Arrivals {
             cluster,
+            epoch,
             me: booted.me,
             founders: booted.member.members.iter().map(node_ref).collect(),
             members: members.subscribe(),
@@ -97,7 +100,7 @@ impl Server {
             authorities: booted.authorities.map(Arc::new),
         };
         let me = (booted.me, booted.member.me().peer_address.clone());
-        let mut links = Links::new(cluster, me, peers.clone(), beats, callers);
+        let mut links = Links::new((cluster, epoch), me, peers.clone(), beats, callers);
         links.set_members(&known.list);
         let driver = Driver {
             me: booted.me,

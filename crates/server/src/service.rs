@@ -40,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) unsent: Arc<Unsent>,
     /// Whether topics are made on first use.
     pub(crate) auto_create: bool,
+    /// How often the cluster was recovered.
+    pub(crate) epoch: u64,
     /// Streams of producers and subscribers under way.
     pub(crate) streams: Arc<watch::Sender<usize>>,
     /// Becomes true when the member is going away.
@@ -47,6 +49,20 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Refuses what is meant for another life of the cluster.
+    pub(crate) fn check_epoch(&self, meant: Option<u64>) -> Result<(), Refusal> {
+        match meant {
+            Some(meant) if meant < self.epoch => Err(Refusal::Recovered { epoch: self.epoch }),
+            Some(meant) if meant > self.epoch => Err(Refusal::Unavailable {
+                why: format!(
+                    "this member is of epoch {} of the cluster, which has been recovered since",
+                    self.epoch
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the driver answer a request.
     pub(crate) async fn ask(&self, request: Request) -> Response {
         let pending = self.answers.open_ticket();

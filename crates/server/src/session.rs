@@ -62,7 +62,7 @@ struct Stream {
 
 impl Stream {
     async fn serve(mut self, service: Service) {
-        let opened = self.open(service.auto_create).await;
+        let opened = self.open(&service).await;
         // A stream of requests may stay open for as long as its client, with nothing under way.
         let _guard = match &opened {
             Ok(ClientStream::Requests) | Err(_) => None,
@@ -85,7 +85,7 @@ impl Stream {
     }
 
     /// What the stream is for, once it is permitted.
-    async fn open(&mut self, auto_create: bool) -> Result<ClientStream, Ended> {
+    async fn open(&mut self, service: &Service) -> Result<ClientStream, Ended> {
         let frame = match timeout(OPENING_MAX, self.reader.next(REQUEST_BYTES_MAX)).await {
             Ok(frame) => frame?.ok_or(Ended::Silently)?,
             Err(_) => {
@@ -100,7 +100,12 @@ impl Stream {
             }));
         }
         let stream = ClientStream::decode(&frame)?;
-        permit(self.role, Act::of_stream(&stream), auto_create)?;
+        permit(self.role, Act::of_stream(&stream), service.auto_create)?;
+        match &stream {
+            ClientStream::Requests => {}
+            ClientStream::Produce { epoch, .. } => service.check_epoch(*epoch)?,
+            ClientStream::Subscribe(subscribe) => service.check_epoch(subscribe.epoch)?,
+        }
         Ok(stream)
     }
 
@@ -115,7 +120,7 @@ impl Stream {
             ClientStream::Requests => {
                 requests::serve(service, (asker, *role), writer, reader).await
             }
-            ClientStream::Produce { topic } => {
+            ClientStream::Produce { topic, .. } => {
                 production::serve(service, &topic, writer, reader).await
             }
             ClientStream::Subscribe(subscribe) => {

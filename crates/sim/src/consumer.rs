@@ -91,6 +91,7 @@ impl World {
         let subscribe = Subscribe {
             topic: it.name.clone(),
             group: Some(it.group),
+            epoch: None,
             from: From::Offset(Offset(it.next)),
             until: Until::Forever,
         };

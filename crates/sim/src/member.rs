@@ -9,7 +9,7 @@ use std::{
 use kontiki_broker::{Broker, GroupBoot, Input, Members, Settings, Ticket};
 use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
 use kontiki_storage::{Hands, SimDisk, Storage};
-use kontiki_wire::{ClusterId, ClusterState, GroupId, Member as Known, Offset, TopicName};
+use kontiki_wire::{ClusterId, ClusterState, Epoch, GroupId, Member as Known, Offset, TopicName};
 
 use crate::{
     chance::Chance,
@@ -186,6 +186,7 @@ impl Member {
         let damage = recovered.damage.clone();
         let settings = Settings {
             cluster: ClusterId(7),
+            epoch: Epoch::FIRST,
             me: self.me,
             raft: tuning.raft.clone(),
             birth: ClusterState {

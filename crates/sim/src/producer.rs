@@ -298,6 +298,10 @@ impl World {
                 self.find(|| format!("a producer is not permitted {what}"));
                 return;
             }
+            Remedy::Recovered(epoch) => {
+                self.find(|| format!("a producer is told of epoch {epoch}"));
+                return;
+            }
             Remedy::Reject(why) => {
                 let topic = it.name.clone();
                 let rejected = AppendError::Rejected {

@@ -224,6 +224,7 @@ mod tests {
                 leader: None,
                 first: Offset(0),
                 next: Offset(0),
+                epoch: 0,
             }));
             bytes[12..15].copy_from_slice(name.as_bytes());
             decode::<Response>("a response", &bytes, 1024)

@@ -3,6 +3,7 @@
 use crate::{
     codec::{Decode, Encode},
     control::TopicSettings,
+    epoch::Recovery,
     ids::{GroupId, Offset, ProducerId, TopicName},
     member::{MemberInfo, MemberRef, Standing},
     token::{Token, TokenId, TokenSpec},
@@ -85,6 +86,18 @@ pub enum ClusterCommand {
     DropMember {
         /// Its number, which nobody gets again.
         member: u64,
+    },
+    /// The first word of another epoch, written by nobody but a recovery: one member goes on, alone, with
+    /// what it has.
+    Recover {
+        /// What is remembered of it.
+        recovery: Recovery,
+        /// The member that goes on.
+        survivor: u64,
+        /// The groups of the topics that go on; all others are gone.
+        topics: Vec<GroupId>,
+        /// A number greater than that of every group on the survivor's disk.
+        next_group: u64,
     },
 }
 
@@ -178,6 +191,8 @@ pub struct ClusterState {
     pub next_group: u64,
     /// Whether an append to an unknown topic makes it.
     pub auto_create: bool,
+    /// How it was recovered, oldest first; the latest [`crate::limits::RECOVERIES_MAX`] times.
+    pub recoveries: Vec<Recovery>,
 }
 
 impl ClusterState {
@@ -195,6 +210,7 @@ impl Default for ClusterState {
             topics: Vec::new(),
             next_group: 1,
             auto_create: false,
+            recoveries: Vec::new(),
         }
     }
 }

@@ -4,11 +4,12 @@ use bytes::BytesMut;
 
 use crate::{
     codec::{self, Decode, Encode},
+    epoch::Recovery,
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, TopicName},
     limits::{
-        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, SENTENCES_MAX,
-        TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
+        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, RECOVERIES_MAX, REQUEST_BYTES_MAX,
+        SENTENCES_MAX, TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
     },
     malformed::Malformed,
     member::{MemberInfo, Standing},
@@ -116,6 +117,8 @@ pub enum Request {
     },
     /// The tokens there are, those that were spent and have not expired included.
     Tokens,
+    /// How the cluster was recovered after the loss of a majority, if it was.
+    Recoveries,
 }
 
 /// The answer to a request.
@@ -153,6 +156,8 @@ pub enum Response {
     Token(TokenInfo),
     /// To `Tokens`.
     Tokens(Vec<TokenInfo>),
+    /// To `Recoveries`: oldest first.
+    Recoveries(Vec<Recovery>),
 }
 
 impl Request {
@@ -246,6 +251,11 @@ impl Response {
                 within("the number of tokens", tokens.len() as u64, TOKENS_MAX)?;
                 tokens.iter().try_for_each(TokenInfo::check)?;
             }
+            Self::Recoveries(recoveries) => {
+                let count = recoveries.len() as u64;
+                within("the number of recoveries", count, RECOVERIES_MAX)?;
+                recoveries.iter().try_for_each(Recovery::check)?;
+            }
             Self::Done | Self::Offset(_) | Self::Member(_) => {}
         }
         Ok(())
@@ -312,6 +322,8 @@ pub struct TopicInfo {
     pub first: Offset,
     /// The watermark, as the answering member knows it.
     pub next: Offset,
+    /// How often the cluster was recovered: offsets of one life mean nothing in another.
+    pub epoch: u64,
 }
 
 /// One group, as its leader knows it (or any replica, if there is no leader).
@@ -380,6 +392,7 @@ mod tests {
             leader: None,
             first: Offset(0),
             next: Offset(0),
+            epoch: 0,
         };
         Response::Metadata {
             cluster: ClusterId(1),

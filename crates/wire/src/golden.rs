@@ -20,6 +20,7 @@ use crate::{
     },
     control::{Walked, WalkedDamage},
     deliver::{Deliver, DeliveredBatch},
+    epoch::{Epoch, Recovery},
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
     limits::PEER_FRAME_BYTES_MAX,
@@ -239,6 +240,7 @@ fn openings() -> Vec<Sample> {
         let subscribe = Subscribe {
             topic: topic(),
             group: Some(GroupId(3)),
+            epoch: Some(2),
             from: *from,
             until: Until::Forever,
         };
@@ -248,6 +250,7 @@ fn openings() -> Vec<Sample> {
         let subscribe = Subscribe {
             topic: topic(),
             group: Some(GroupId(3)),
+            epoch: Some(2),
             from: From::Earliest,
             until: *until,
         };
@@ -255,10 +258,14 @@ fn openings() -> Vec<Sample> {
     }
     let mut samples = every! { ClientStream, "open", encode;
         "requests" ClientStream::Requests => ClientStream::Requests;
-        "produce" ClientStream::Produce { .. } => ClientStream::Produce { topic: topic() };
+        "produce" ClientStream::Produce { .. } => ClientStream::Produce {
+            topic: topic(),
+            epoch: Some(2),
+        };
         "subscribe" ClientStream::Subscribe(_) => ClientStream::Subscribe(Subscribe {
             topic: topic(),
             group: Some(GroupId(3)),
+            epoch: Some(2),
             from: From::Offset(Offset(5)),
             until: Until::Offset(Offset(9)),
         });
@@ -325,6 +332,7 @@ fn requests() -> Vec<Sample> {
         "create-token" Request::CreateToken(_) => Request::CreateToken(token_spec());
         "revoke-token" Request::RevokeToken { .. } => Request::RevokeToken { id: TokenId(0x70) };
         "tokens" Request::Tokens => Request::Tokens;
+        "recoveries" Request::Recoveries => Request::Recoveries;
     }
 }
 
@@ -374,6 +382,27 @@ fn topic_info() -> TopicInfo {
         leader: Some("n2".to_owned()),
         first: Offset(10),
         next: Offset(20),
+        epoch: 2,
+    }
+}
+
+pub(crate) fn epoch() -> Epoch {
+    Epoch {
+        number: 2,
+        mark: 0xa5a5,
+    }
+}
+
+fn recovery() -> Recovery {
+    Recovery {
+        epoch: epoch(),
+        at: TIME,
+        by: "ada on ops1".to_owned(),
+        survivor: "n1".to_owned(),
+        given_up: vec!["n2".to_owned(), "n3".to_owned()],
+        kept: 7,
+        lost: 1,
+        lost_topics: vec!["orders/eu".to_owned()],
     }
 }
 
@@ -443,6 +472,7 @@ fn responses() -> Vec<Sample> {
             spent: None,
             ..token().info()
         }]);
+        "recoveries" Response::Recoveries(_) => Response::Recoveries(vec![recovery()]);
     }
 }
 
@@ -476,6 +506,7 @@ fn refusals() -> Vec<Sample> {
         "malformed" Refusal::Malformed { .. } => Refusal::Malformed { what: text() };
         "unavailable" Refusal::Unavailable { .. } => Refusal::Unavailable { why: text() };
         "unfit" Refusal::Unfit { .. } => Refusal::Unfit { why: text() };
+        "recovered" Refusal::Recovered { .. } => Refusal::Recovered { epoch: 2 };
     }
 }
 
@@ -555,6 +586,7 @@ fn hellos() -> Vec<Sample> {
         };
         let hello = PeerHello {
             cluster: ClusterId(0xc1),
+            epoch: epoch(),
             from: node(1, 0xabcd),
             to: node(2, 0xef),
             lane: *lane,
@@ -763,6 +795,12 @@ fn commands() -> Vec<Sample> {
             standing: Standing::Leaving,
         };
         "drop-member" ClusterCommand::DropMember { .. } => ClusterCommand::DropMember { member: 4 };
+        "recover" ClusterCommand::Recover { .. } => ClusterCommand::Recover {
+            recovery: recovery(),
+            survivor: 1,
+            topics: vec![GroupId(4)],
+            next_group: 6,
+        };
     }
 }
 
@@ -804,6 +842,7 @@ fn states() -> Vec<Sample> {
         }],
         next_group: 5,
         auto_create: true,
+        recoveries: vec![recovery()],
     };
     let topic = TopicState {
         next: Offset(20),

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use crate::{
     codec::{self, Decode, Encode},
+    epoch::Epoch,
     frame::{Frame, FrameKind, encode_frame},
     ids::ClusterId,
     limits::{
@@ -90,6 +91,8 @@ pub struct Birth {
     pub founders: Vec<MemberInfo>,
     /// Whether topics are made on first use.
     pub auto_create: bool,
+    /// Which life of the cluster it is.
+    pub epoch: Epoch,
     /// The member that this one is now.
     pub me: MemberInfo,
 }

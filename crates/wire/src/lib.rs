@@ -13,6 +13,7 @@ mod codec;
 mod command;
 mod control;
 mod deliver;
+mod epoch;
 mod frame;
 #[cfg(test)]
 mod golden;
@@ -44,6 +45,7 @@ pub use control::{
     WalkedDamage,
 };
 pub use deliver::{Deliver, DeliveredBatch};
+pub use epoch::{Epoch, Recovery};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame};
 pub use ids::{ClusterId, GroupId, Offset, ProducerId, TopicName, Watermark};
 pub use join::{Birth, Claim, Join, Joined, Seat, Welcome};

@@ -82,6 +82,10 @@ pub const TOKENS_MAX: usize = 1024;
 pub const TOKEN_TOPICS_MAX: usize = 32;
 /// Seconds for which a token may admit somebody: 30 days.
 pub const TOKEN_LIFE_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Recoveries that a cluster remembers, the latest ones.
+pub const RECOVERIES_MAX: usize = 16;
+/// Topics that a recovery names of those that it has lost; the others are counted.
+pub const LOST_LISTED_MAX: usize = 64;
 /// Sentences in one list of a status.
 pub const SENTENCES_MAX: usize = 64;
 

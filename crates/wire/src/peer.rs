@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kontiki_raft::{Body, Entry, Incarnation, Message, NodeId, NodeRef};
 
 use crate::{
+    epoch::Epoch,
     frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId},
     limits::{ADDRESS_BYTES_MAX, PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
@@ -35,6 +36,8 @@ pub enum PeerLane {
 pub struct PeerHello {
     /// The cluster.
     pub cluster: ClusterId,
+    /// Which life of it.
+    pub epoch: Epoch,
     /// Who speaks.
     pub from: NodeRef,
     /// Who is meant.
@@ -70,6 +73,8 @@ impl PeerHello {
         let length = u8::try_from(self.peer_address.len()).expect("an address is short");
         let mut payload = BytesMut::with_capacity(HELLO_BYTES + self.peer_address.len());
         payload.put_u128_le(self.cluster.0);
+        payload.put_u64_le(self.epoch.number);
+        payload.put_u64_le(self.epoch.mark);
         for node in [self.from, self.to] {
             payload.put_u64_le(node.id.0);
             payload.put_u64_le(node.incarnation.0);
@@ -86,6 +91,10 @@ impl PeerHello {
         let mut scan = Scan::new("a peer's hello", payload);
         let hello = Self {
             cluster: ClusterId(scan.u128()?),
+            epoch: Epoch {
+                number: scan.u64()?,
+                mark: scan.u64()?,
+            },
             from: read_node(&mut scan)?,
             to: read_node(&mut scan)?,
             lane: match scan.u8()? {
@@ -105,7 +114,7 @@ impl PeerHello {
     }
 }
 
-const HELLO_BYTES: usize = 50;
+const HELLO_BYTES: usize = 66;
 const _: () = assert!(ADDRESS_BYTES_MAX <= u8::MAX as usize);
 
 fn read_address(scan: &mut Scan<'_>) -> Result<String, Malformed> {

@@ -77,6 +77,13 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// The cluster was recovered after the loss of a majority, and what was asked was meant for the life
+    /// before: what was acknowledged then may be gone, and its offsets given anew. Certainly nothing
+    /// happened.
+    Recovered {
+        /// How often it was recovered.
+        epoch: u64,
+    },
 }
 
 impl Refusal {
@@ -96,7 +103,8 @@ impl Refusal {
             | Self::OffsetOutOfRange { .. }
             | Self::Malformed { .. }
             | Self::Unavailable { .. }
-            | Self::Unfit { .. } => true,
+            | Self::Unfit { .. }
+            | Self::Recovered { .. } => true,
         }
     }
 
@@ -115,7 +123,8 @@ impl Refusal {
             | Self::Fenced { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Malformed { .. }
-            | Self::Unfit { .. } => false,
+            | Self::Unfit { .. }
+            | Self::Recovered { .. } => false,
         }
     }
 
@@ -155,7 +164,8 @@ impl Refusal {
             | Self::Unknown
             | Self::SequenceGap { .. }
             | Self::Fenced { .. }
-            | Self::OffsetOutOfRange { .. } => None,
+            | Self::OffsetOutOfRange { .. }
+            | Self::Recovered { .. } => None,
         }
     }
 }
@@ -225,6 +235,12 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::Unfit { why } => Plain(why).fmt(f),
+            Self::Recovered { epoch } => write!(
+                f,
+                "the cluster was recovered after the loss of a majority, and this is epoch {epoch} of it: \
+                 what was acknowledged before may be gone, and its offsets given anew; look at what is \
+                 there, and begin anew"
+            ),
         }
     }
 }

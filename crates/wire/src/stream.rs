@@ -21,6 +21,8 @@ pub enum ClientStream {
     Produce {
         /// To which topic.
         topic: TopicName,
+        /// As for [`Subscribe::epoch`].
+        epoch: Option<u64>,
     },
     /// One subscription; the server sends `Deliver` frames until an `End`.
     Subscribe(Subscribe),
@@ -34,6 +36,9 @@ pub struct Subscribe {
     /// Only if the topic of that name is this group: one that was deleted and made anew has another,
     /// and offsets of one mean nothing in the other. `None` for whichever bears the name.
     pub group: Option<GroupId>,
+    /// Only in this life of the cluster ([`crate::TopicInfo::epoch`]): after the loss of a majority,
+    /// offsets may have been given anew. `None` for whichever it is.
+    pub epoch: Option<u64>,
     /// Where to begin.
     pub from: From,
     /// Where to end.

@@ -11,9 +11,9 @@ use kontiki_raft::{
 };
 use kontiki_wire::{
     Acknowledged, Admission, Answer, AppendRefused, Batch, BatchBuilder, ClientStream,
-    ClusterCommand, ClusterId, ClusterState, Deliver, DeliveredBatch, Frame, From, GroupId,
+    ClusterCommand, ClusterId, ClusterState, Deliver, DeliveredBatch, Epoch, Frame, From, GroupId,
     GroupMessage, Header, MemberInfo, MemberRef, Offset, PeerFrame, PeerHello, PeerLane, Produced,
-    ProducerId, ProducerState, Record, Refusal, Request, Response, Role, Spent, Standing,
+    ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response, Role, Spent, Standing,
     StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo, TopicName, TopicSettings,
     TopicState, Until, Walked, WalkedDamage, decode, decode_peer, encode, encode_peer,
     entry_checksum,
@@ -257,6 +257,7 @@ fn topic_info() -> impl Strategy<Value = TopicInfo> {
             leader,
             first: Offset(first),
             next: Offset(next),
+            epoch: first,
         },
     )
 }
@@ -351,10 +352,14 @@ fn opening() -> impl Strategy<Value = ClientStream> {
     let subscribe = (topic(), group, from, until);
     prop_oneof![
         Just(ClientStream::Requests),
-        topic().prop_map(|topic| ClientStream::Produce { topic }),
+        topic().prop_map(|topic| ClientStream::Produce {
+            topic,
+            epoch: Some(1)
+        }),
         subscribe.prop_map(
             |(topic, group, from, until)| ClientStream::Subscribe(Subscribe {
                 topic,
+                epoch: group.map(|group| group.0),
                 group,
                 from,
                 until
@@ -539,6 +544,7 @@ proptest! {
         };
         let hello = PeerHello {
             cluster: ClusterId(7),
+            epoch: Epoch { number: nodes[0], mark: nodes[1] },
             from: node(nodes[0], nodes[1]),
             to: node(nodes[2], nodes[3]),
             lane: PeerLane::Log,
@@ -577,6 +583,7 @@ proptest! {
             topics: vec![topic],
             next_group: next,
             auto_create: true,
+            recoveries: vec![Recovery { kept: next, ..Recovery::default() }],
         };
         let bytes = encode(&cluster);
         assert_state(&cluster, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));

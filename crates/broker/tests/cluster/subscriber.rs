@@ -66,6 +66,7 @@ impl Subscriber {
         let subscribe = Subscribe {
             topic: "t".parse().unwrap(),
             group: Some(self.group),
+            epoch: None,
             from: From::Offset(self.next),
             until: Until::Forever,
         };

@@ -11,8 +11,9 @@ use kontiki_raft::{
     Micros, NodeId, NodeRef, Session, Term,
 };
 use kontiki_wire::{
-    Answer, Batch, BatchBuilder, ClusterCommand, ClusterId, ClusterState, GroupId, GroupMessage,
-    Member, MemberStatus, ProducerId, Record, Refusal, Request, Response, Topic, TopicSettings,
+    Answer, Batch, BatchBuilder, ClusterCommand, ClusterId, ClusterState, Epoch, GroupId,
+    GroupMessage, Member, MemberStatus, ProducerId, Record, Refusal, Request, Response, Topic,
+    TopicSettings,
 };
 
 pub(crate) fn node(id: u64) -> NodeRef {
@@ -33,6 +34,7 @@ pub(crate) fn settings(members: u64) -> Settings {
     };
     Settings {
         cluster: ClusterId(1),
+        epoch: Epoch::FIRST,
         me: node(1),
         raft: kontiki_raft::Settings::default(),
         birth: ClusterState {

@@ -8,4 +8,5 @@ mod ends;
 mod hand;
 mod membership;
 mod mending;
+mod recovered;
 mod requests;

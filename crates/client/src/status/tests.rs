@@ -24,6 +24,7 @@ fn topic() -> TopicInfo {
         leader: Some("n2".to_owned()),
         first: Offset(0),
         next: Offset(90),
+        epoch: 0,
     }
 }
 

@@ -60,7 +60,7 @@ impl Member {
         match (stream, refused) {
             (ClientStream::Requests, _) => self.requests(&mut writer, &mut reader).await,
             (_, Some(refusal)) => end(&mut writer, StreamEnd::Refused(refusal)).await,
-            (ClientStream::Produce { topic }, None) => {
+            (ClientStream::Produce { topic, .. }, None) => {
                 self.produce(&topic, &mut writer, &mut reader).await;
             }
             (ClientStream::Subscribe(subscribe), None) => {

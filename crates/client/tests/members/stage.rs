@@ -161,6 +161,7 @@ impl State {
             leader: topic.leader.clone(),
             first: Offset(topic.first),
             next: Offset(topic.next),
+            epoch: 0,
         })
     }
 

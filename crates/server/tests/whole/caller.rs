@@ -40,7 +40,9 @@ impl Caller {
 
     pub(crate) async fn produce(&self, topic: &TopicName) -> Producing {
         let topic = topic.clone();
-        let (writer, reader) = self.open(&ClientStream::Produce { topic }).await;
+        let (writer, reader) = self
+            .open(&ClientStream::Produce { topic, epoch: None })
+            .await;
         Producing {
             writer,
             reader,
@@ -68,6 +70,7 @@ impl Caller {
         let subscribe = Subscribe {
             topic: topic.clone(),
             group,
+            epoch: None,
             from,
             until,
         };

@@ -13,9 +13,9 @@ use kontiki_transport::{
     Plane, PublicKey, Role, Token, authority_fingerprint,
 };
 use kontiki_wire::{
-    Birth, Claim, ClusterId, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame, PeerHello,
-    PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, Welcome, encode_peer,
-    limits::WELCOME_BYTES_MAX,
+    Birth, Claim, ClusterId, Epoch, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame,
+    PeerHello, PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, Welcome,
+    encode_peer, limits::WELCOME_BYTES_MAX,
 };
 use tokio::time::timeout;
 
@@ -46,6 +46,7 @@ async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String 
     let mut hello = PeerHello {
         peer_address: String::new(),
         cluster: birth.cluster,
+        epoch: Epoch::FIRST,
         from: node(&birth.members[1]),
         to: node(&birth.members[0]),
         lane: PeerLane::Log,
@@ -248,6 +249,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
         birth: Some(Birth {
             founders: birth.members.clone(),
             auto_create: false,
+            epoch: Epoch::FIRST,
             me: second.clone(),
         }),
     };
@@ -270,6 +272,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
     let hello = PeerHello {
         peer_address: third.peer_address.clone(),
         cluster: birth.cluster,
+        epoch: Epoch::FIRST,
         from: node(&third),
         to: node(&second),
         lane: PeerLane::Beats,

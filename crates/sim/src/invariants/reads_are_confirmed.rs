@@ -183,6 +183,7 @@ mod tests {
             leader: Some(leader.to_owned()),
             first: Offset(0),
             next: Offset(7),
+            epoch: 0,
         };
         let effect = Effect::Respond {
             ticket: ASKED,

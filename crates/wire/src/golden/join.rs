@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{Sample, frame, member, sample};
+use super::{Sample, epoch, frame, member, sample};
 use crate::{
     ids::ClusterId,
     join::{Birth, Claim, Join, Joined, Seat, Welcome},
@@ -56,6 +56,7 @@ fn answers() -> Vec<Sample> {
             birth: Some(Birth {
                 founders: vec![member()],
                 auto_create: true,
+                epoch: epoch(),
                 me: member(),
             }),
         });

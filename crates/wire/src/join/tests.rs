@@ -48,6 +48,7 @@ fn welcome() -> Welcome {
         birth: Some(Birth {
             founders: vec![member(ADDRESS_BYTES_MAX); MEMBERS_MAX],
             auto_create: false,
+            epoch: Epoch::FIRST,
             me: member(ADDRESS_BYTES_MAX),
         }),
     }

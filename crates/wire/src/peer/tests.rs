@@ -95,6 +95,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
     let hello = |lane| PeerHello {
         peer_address: "10.0.0.1:7401".to_owned(),
         cluster: ClusterId(1 << 100),
+        epoch: Epoch { number: 1, mark: 2 },
         from: node(1, 2),
         to: node(3, 4),
         lane,
@@ -107,7 +108,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         assert_eq!(PeerHello::decode(&frame), Ok(hello(lane)));
 
         let mut payload = frame.payload.to_vec();
-        payload[48] = 3;
+        payload[64] = 3;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
         let frame = Frame::take(&mut out, 128).unwrap().unwrap();
@@ -117,8 +118,8 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         ));
 
         let mut payload = frame.payload.to_vec();
-        payload[48] = 1;
-        payload[50] = 0xff;
+        payload[64] = 1;
+        payload[66] = 0xff;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
         let frame = Frame::take(&mut out, 128).unwrap().unwrap();

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kontiki_broker::{Broker, Effect, Input, Members, Now, Settings, StreamId, Ticket};
 use kontiki_raft::{Body, Index, Message, Micros, NodeRef, Role, SendLog};
 use kontiki_wire::{
-    ClusterCommand, ClusterId, ClusterState, DeliveredBatch, GroupId, GroupMessage, Member, Offset,
-    Request,
+    ClusterCommand, ClusterId, ClusterState, DeliveredBatch, Epoch, GroupId, GroupMessage, Member,
+    Offset, Request,
 };
 
 use crate::world::{Happening, Node, World, clients::SHOTS};
@@ -47,6 +47,7 @@ impl World {
         };
         Settings {
             cluster: ClusterId(7),
+            epoch: Epoch::FIRST,
             me: self.nodes[number].me,
             raft: kontiki_raft::Settings::default(),
             birth: ClusterState {
