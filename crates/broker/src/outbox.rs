@@ -17,8 +17,9 @@ use crate::{
     planted::{Planted, plants},
 };
 
-/// What is to be done, by kind. Leaves in one order: what begins, the disk, the peers, what was
-/// decided, who is a member, the answers, what ends. Whoever hears that it was done finds it done.
+/// What is to be done, by kind. Leaves in one order: what begins, the log to the peers, the disk, what was
+/// decided, who is a member, the answers, beats and what they tell of commits, what ends. Whoever hears that
+/// it was done finds it done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     made: Vec<Topic>,
@@ -172,12 +173,13 @@ impl Outbox {
     pub(crate) fn drain(&mut self, out: &mut Vec<Effect>) {
         out.extend(self.closed.drain(..).map(Effect::TopicClosed));
         out.extend(self.made.drain(..).map(Effect::TopicMade));
+        let mut beats = Vec::new();
+        for (to, lanes) in std::mem::take(&mut self.sends) {
+            lanes.log.drain(to, PeerLane::Log, out);
+            lanes.beats.drain(to, PeerLane::Beats, &mut beats);
+        }
         self.drain_writes(out);
         out.append(&mut self.mends);
-        for (to, lanes) in std::mem::take(&mut self.sends) {
-            lanes.beats.drain(to, PeerLane::Beats, out);
-            lanes.log.drain(to, PeerLane::Log, out);
-        }
         out.extend(
             self.reads
                 .drain(..)
@@ -204,6 +206,7 @@ impl Outbox {
                 .drain(..)
                 .map(|(ticket, response)| Effect::Respond { ticket, response }),
         );
+        out.append(&mut beats);
         out.append(&mut self.roles);
         out.extend(self.removed.drain(..).map(Effect::TopicRemoved));
         out.extend(self.expelled.take().map(|why| Effect::Expelled { why }));
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn beats_of_many_groups_to_a_peer_travel_as_one() {
+    fn beats_of_many_groups_to_a_peer_travel_as_one_and_after_the_log() {
         let mut outbox = Outbox::default();
         for group in 0..1000 {
             outbox.send(GroupId(group), peer(2), beat());
@@ -364,8 +367,8 @@ mod tests {
         assert_eq!(
             sent,
             [
-                (2, PeerLane::Beats, 1000),
                 (2, PeerLane::Log, 1),
+                (2, PeerLane::Beats, 1000),
                 (3, PeerLane::Beats, 1000)
             ]
         );

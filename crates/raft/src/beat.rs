@@ -7,6 +7,7 @@ use crate::{
     ids::{Index, Micros, NodeRef, ReadId},
     input::Planted,
     message::{Body, Message, Session},
+    progress::Progress,
     pulse::{Read, Reads},
     raft::Raft,
     role::{Leader, State},
@@ -24,7 +25,10 @@ impl Raft {
             .after(self.settings.election_timeout);
         let endless = self.is_alone() || self.settings.plants(Planted::LeadWithoutQuorum);
         let quorum_lost_at = (!endless).then_some(quorum_lost_at);
-        Some(quorum_lost_at.map_or(leader.beats.next_at, |at| at.min(leader.beats.next_at)))
+        let news = |peer: &Progress| peer.notice_at(self.commit, &self.settings);
+        let noticed_at = leader.peers.iter().filter_map(news);
+        let due = noticed_at.chain(quorum_lost_at);
+        Some(due.fold(leader.beats.next_at, Micros::min))
     }
 
     /// Steps down without a quorum's answers, and stops beating: a leader that only refused to work

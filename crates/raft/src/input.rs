@@ -50,6 +50,9 @@ pub struct Settings {
     /// Bytes of durable, applied entries kept in memory for followers; older ones are asked of the
     /// host with [`crate::Effect::SendLog`].
     pub tail_bytes_max: u64,
+    /// How long the news of a commit waits for the next append to carry it while appends follow each other
+    /// within that time; the first after a pause is told at once.
+    pub notice_delay: Micros,
     /// Reads that may wait for confirmation.
     pub reads_max: usize,
     /// A promise to break, for tests that must notice.
@@ -144,6 +147,7 @@ impl Default for Settings {
             uncommitted_bytes_max: 32 << 20,
             uncommitted_entries_max: 4096,
             tail_bytes_max: 8 << 20,
+            notice_delay: Micros(1_000),
             reads_max: 1024,
             #[cfg(feature = "planted")]
             planted: None,

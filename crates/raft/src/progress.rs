@@ -89,6 +89,10 @@ pub(crate) struct Progress {
     /// When the oldest unanswered append left, an answer last moved `matched`, or one that does not count
     /// was last asked whether that is so.
     moved_at: Micros,
+    /// When the last append left.
+    sent_at: Micros,
+    /// It followed the one before so soon that the next is likely to be near.
+    hurried: bool,
 }
 
 impl Progress {
@@ -111,11 +115,13 @@ impl Progress {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             moved_at: Micros(0),
+            sent_at: Micros(0),
+            hurried: false,
         }
     }
 
-    /// What to send now. `base` and `tail_first` are the leader's log's.
-    pub(crate) fn step(&self, log: Span, commit: Index, settings: &Settings) -> Step {
+    /// What to send now.
+    pub(crate) fn step(&self, log: Span, commit: Index, now: Micros, settings: &Settings) -> Step {
         if self.next <= log.base {
             return match self.pace {
                 Pace::Probe { asked: Some(_), .. } => Step::Rest,
@@ -143,10 +149,21 @@ impl Progress {
                     Step::Append
                 }
             }
-            // While answers are due, the next append or the last answer brings the occasion.
-            Pace::Stream if self.told_commit < commit && self.in_flight.is_empty() => Step::Notice,
-            Pace::Stream => Step::Rest,
+            Pace::Stream => match self.notice_at(commit, settings) {
+                Some(at) if at <= now => Step::Notice,
+                _ => Step::Rest,
+            },
         }
+    }
+
+    /// When the news that `commit` moved is due, if it is news. While answers are due, the next append or the
+    /// last answer brings the occasion.
+    pub(crate) fn notice_at(&self, commit: Index, settings: &Settings) -> Option<Micros> {
+        let news = self.pace == Pace::Stream && self.told_commit < commit;
+        (news && self.in_flight.is_empty()).then(|| match self.hurried {
+            true => self.moved_at.after(settings.notice_delay),
+            false => Micros(0),
+        })
     }
 
     /// A question about the entry before `next` was sent, perhaps with entries.
@@ -167,7 +184,16 @@ impl Progress {
     }
 
     /// An append of the entries from `next` up to `last` was sent.
-    pub(crate) fn sent(&mut self, last: Index, bytes: u64, commit: Index, now: Micros) {
+    pub(crate) fn sent(
+        &mut self,
+        last: Index,
+        bytes: u64,
+        commit: Index,
+        now: Micros,
+        settings: &Settings,
+    ) {
+        self.hurried = now.since(self.sent_at) < settings.notice_delay;
+        self.sent_at = now;
         if self.in_flight.is_empty() {
             self.moved_at = now;
         }
@@ -346,6 +372,7 @@ impl Progress {
     pub(crate) fn forget_time(&mut self) {
         self.heard_at = None;
         self.moved_at = Micros(0);
+        self.sent_at = Micros(0);
         if let Some(leaving) = &mut self.leaving {
             leaving.until = Micros(0);
         }
@@ -449,11 +476,11 @@ mod tests {
                 let full = flight.len() >= 3 || sum >= 1_000;
                 assert_eq!(peer.in_flight, flight);
                 assert_eq!(peer.room(&settings()), 1_000_u64.saturating_sub(sum));
-                let step = peer.step(LOG, Index(10), &settings());
+                let step = peer.step(LOG, Index(10), Micros(now), &settings());
                 assert_eq!(step, if full { Step::Rest } else { Step::Append });
                 if !full && random.up_to(2) == 1 {
                     let (last, bytes) = (peer.next.0 + random.up_to(3) - 1, random.up_to(600));
-                    peer.sent(Index(last), bytes, Index(10), Micros(now));
+                    peer.sent(Index(last), bytes, Index(10), Micros(now), &settings());
                     flight.push_back((Index(last), bytes));
                 } else {
                     let matched = 9 + random.up_to(peer.next.0 - 10);
@@ -469,30 +496,54 @@ mod tests {
     fn a_window_without_answers_is_given_up_and_one_bare_question_follows() {
         let (mut peer, settings) = (streaming(), settings());
         for last in [11, 12, 13] {
-            peer.sent(Index(last), 10, Index(10), Micros(5));
+            peer.sent(Index(last), 10, Index(10), Micros(5), &settings);
         }
         peer.on_beat(Micros(4).after(settings.election_timeout), &settings);
         assert!(peer.is_streaming(), "an answer may still come in time");
         peer.on_beat(Micros(5).after(settings.election_timeout), &settings);
-        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Ask);
+        assert_eq!(peer.step(LOG, Index(10), Micros(9), &settings), Step::Ask);
         assert_eq!((peer.next, peer.in_flight_bytes), (Index(11), 0));
         peer.asked(Micros(9));
-        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Rest);
+        assert_eq!(peer.step(LOG, Index(10), Micros(9), &settings), Step::Rest);
+    }
+
+    #[test]
+    fn news_of_a_commit_waits_for_the_next_append_only_while_appends_follow_each_other_closely() {
+        let (mut peer, settings) = (streaming(), settings());
+        let log = |last| Span {
+            last: Index(last),
+            ..LOG
+        };
+        // The first append, the answer, and the news of the commit that it made.
+        peer.sent(Index(11), 10, Index(10), Micros(5_000), &settings);
+        peer.appended(Index(11), true, Micros(5_200));
+        let step = peer.step(log(11), Index(11), Micros(5_200), &settings);
+        assert_eq!(step, Step::Notice);
+        peer.beaten(Index(11));
+        // The next one comes soon: so may the one after it, which would carry the news.
+        peer.sent(Index(12), 10, Index(11), Micros(5_400), &settings);
+        peer.appended(Index(12), true, Micros(5_600));
+        assert_eq!(peer.notice_at(Index(12), &settings), Some(Micros(6_600)));
+        let step = |now| peer.step(log(12), Index(12), Micros(now), &settings);
+        assert_eq!(step(6_599), Step::Rest);
+        assert_eq!(step(6_600), Step::Notice);
+        peer.sent(Index(13), 10, Index(12), Micros(6_000), &settings);
+        assert_eq!(peer.notice_at(Index(12), &settings), None);
     }
 
     #[test]
     fn a_reading_that_never_answers_is_given_up() {
         let (mut peer, settings) = (streaming(), settings());
         peer.reading(Micros(0));
-        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Rest);
+        assert_eq!(peer.step(LOG, Index(10), Micros(9), &settings), Step::Rest);
         peer.on_beat(settings.election_timeout, &settings);
-        assert_eq!(peer.step(LOG, Index(10), &settings), Step::Ask);
+        assert_eq!(peer.step(LOG, Index(10), Micros(9), &settings), Step::Ask);
     }
 
     #[test]
     fn only_an_idle_stream_begins_again_for_one_that_heard_nothing() {
         let mut peer = streaming();
-        peer.sent(Index(11), 10, Index(10), Micros(0));
+        peer.sent(Index(11), 10, Index(10), Micros(0), &settings());
         peer.unheard();
         assert!(peer.is_streaming(), "the append on its way is enough");
         peer.appended(Index(11), true, Micros(0));
@@ -504,7 +555,7 @@ mod tests {
     #[test]
     fn a_refusal_never_goes_below_what_is_matched() {
         let mut peer = streaming();
-        peer.sent(Index(20), 10, Index(10), Micros(0));
+        peer.sent(Index(20), 10, Index(10), Micros(0), &settings());
         assert!(peer.rejected(Index(10), Index(0)));
         assert!(peer.is_streaming(), "what is matched is on its disk");
         assert!(!peer.rejected(Index(15), Index(3)));

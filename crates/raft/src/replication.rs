@@ -193,7 +193,7 @@ impl Sender<'_> {
             last: self.log.last().index,
         };
         loop {
-            match peer.step(span, self.commit, self.settings) {
+            match peer.step(span, self.commit, self.now, self.settings) {
                 Step::Rest => return,
                 Step::Ask => {
                     self.append(peer, Vec::new());
@@ -204,7 +204,7 @@ impl Sender<'_> {
                     let last = Index(peer.next.prev().0 + entries.len() as u64);
                     self.append(peer, entries);
                     if peer.is_streaming() {
-                        peer.sent(last, bytes, self.commit, self.now);
+                        peer.sent(last, bytes, self.commit, self.now, self.settings);
                     } else {
                         peer.asked(self.now);
                     }

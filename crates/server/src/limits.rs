@@ -62,6 +62,10 @@ pub(crate) const PEER_INPUTS_MAX: usize = 128;
 /// Inputs of each kind that one turn takes.
 pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
 
+/// Bytes of entries in a write for which latency counts, not throughput: it waits until the appends of the
+/// same turn have left.
+pub(crate) const SMALL_WRITE_BYTES_MAX: usize = 16 << 10;
+
 /// Messages that wait for one link.
 pub(crate) const LINK_MESSAGES_MAX: usize = 8192;
 /// Messages kept for a link of beats while it is down, so that a vote asked for meanwhile arrives.

@@ -83,6 +83,7 @@ impl Member {
         let settings = Settings {
             planted: bounds.planted,
             append_bytes_max: bounds.append_bytes_max,
+            notice_delay: Micros(0),
             ..Settings::default()
         };
         // As if newly founded: what a restart must sit out is time, and time is not looked at.

@@ -313,7 +313,11 @@ impl<'a> Words<'a> {
             learners,
         };
         let seed = self.named("seed")?.unwrap_or(1);
-        let mut bounds = Settings::default();
+        let mut bounds = Settings {
+            // Most stories stand still: nothing is worth waiting for.
+            notice_delay: Micros(self.named("notice_delay")?.unwrap_or(0)),
+            ..Settings::default()
+        };
         let set = |bound: &mut u64, value: Option<u64>| *bound = value.unwrap_or(*bound);
         set(
             &mut bounds.append_bytes_max,

@@ -104,6 +104,7 @@ impl World {
             uncommitted_entries_max: dice.pick(&[4, 30, 4096]),
             tail_bytes_max: dice.pick(&[0, 300, 8 << 20]),
             reads_max: dice.pick(&[2, 1024]),
+            notice_delay: Micros(seed % 2 * 1_000),
             ..Settings::default()
         };
         let config = Membership::of((1..=count).map(node));
