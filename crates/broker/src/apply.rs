@@ -20,6 +20,7 @@ pub(crate) struct TopicLog {
     applied: LogId,
     first: Offset,
     next: Offset,
+    bytes: u64,
     producers: Producers,
     offsets: Offsets,
     since_checkpoint: Since,
@@ -95,7 +96,8 @@ impl TopicLog {
             first: state.first,
             next: state.next,
             producers: Producers::restore(state.producers)?,
-            offsets: Offsets::new(applied.index, state.next),
+            bytes: state.bytes,
+            offsets: Offsets::new(applied.index, state.next, state.bytes),
             since_checkpoint: Since::default(),
             every,
         })
@@ -116,7 +118,8 @@ impl TopicLog {
             }
         };
         self.applied = entry.id;
-        self.offsets.push(entry.id.index, self.next);
+        self.bytes = self.bytes.saturating_add(entry.body.len() as u64);
+        self.offsets.push(entry.id.index, self.next, self.bytes);
         self.since_checkpoint.entries += 1;
         self.since_checkpoint.bytes += entry.body.len() as u64;
         let index = entry.id.index;
@@ -198,6 +201,7 @@ impl TopicLog {
         let state = TopicState {
             next: self.next,
             first: self.first,
+            bytes: self.bytes,
             producers: match plants(Planted::ProducersNotKept) {
                 true => Vec::new(),
                 false => self.producers.state(),
@@ -231,6 +235,16 @@ impl TopicLog {
     /// An offset below which everything is in the entries up to `index`; never promises too much.
     pub(crate) fn offset_at(&self, index: Index) -> Offset {
         self.offsets.at(index).unwrap_or(self.first)
+    }
+
+    /// About how many bytes the applied entries up to `index` have.
+    pub(crate) fn bytes_at(&self, index: Index) -> u64 {
+        self.offsets.bytes_at(index)
+    }
+
+    /// About how many bytes of applied entries follow after `index`.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        self.bytes.saturating_sub(self.bytes_at(index))
     }
 }
 
@@ -345,7 +359,7 @@ mod tests {
         let state = TopicState {
             first: Offset(2),
             next: Offset(1),
-            producers: Vec::new(),
+            ..TopicState::default()
         };
         let upside_down = kontiki_wire::encode(&state).into();
         assert!(TopicLog::restore(Some(&(at, upside_down)), CheckpointEvery::default()).is_err());

@@ -27,7 +27,7 @@ impl Cluster {
         if self.state.topics.len() >= TOPICS_MAX {
             return Change::Void(too_many_topics());
         }
-        let stays = |id: u64| self.standing(id).is_some_and(|is| is != Standing::Leaving);
+        let stays = |id: u64| self.standing(id).is_some_and(Standing::votes);
         if let Err(refused) = self.placeable(&name, replicas, preferred, stays) {
             return Change::Void(refused);
         }
@@ -112,20 +112,22 @@ impl Cluster {
             None => false,
             // Its disk says that the group is gone for good.
             Some(_) if topic.parted.contains(&id) => false,
-            Some(Standing::Leaving) => topic.replicas.contains(&id),
-            Some(Standing::Active | Standing::Draining) => true,
+            Some(standing) => standing.votes() || topic.replicas.contains(&id),
         };
         if let Err(refused) = self.placeable(&topic.name, &replicas, preferred, may_keep) {
             return Change::Void(refused);
         }
         let before = topic.clone();
         let leaving = before.keepers().filter(|id| !replicas.contains(id));
+        let stays = replicas.len() == before.replicas.len()
+            && replicas.iter().all(|id| before.replicas.contains(id));
         let after = Topic {
             leaving: leaving.collect(),
+            // Whom it is led by first is nothing that its group has to come to.
+            settled: before.settled && stays,
             replicas,
             preferred,
             placement: expect + 1,
-            settled: false,
             ..before.clone()
         };
         self.replace(at, &before, after.clone());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kontiki_raft::{Entry, Fate, Index, Kind, LogId, NodeId, NodeRef, Refused};
+use kontiki_raft::{Entry, Fate, Index, Kind, LogId, Membership, NodeId, NodeRef, Refused};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Spent, Standing, Token, Topic,
     TopicName,
@@ -75,6 +75,8 @@ pub(crate) enum Change {
         /// The topics of which it has nothing.
         lost: Vec<Topic>,
     },
+    /// Whether topics and leaderships are spread evenly was said.
+    Balance,
     /// It was void.
     Void(Refusal),
 }
@@ -99,6 +101,7 @@ impl Cluster {
         if checkpoint.is_none() {
             let given = state.members.last().map_or(0, |member| member.id);
             state.next_member = state.next_member.max(given.saturating_add(1));
+            state.named = state.members.iter().map(|member| member.id).collect();
         }
         check(&state)?;
         let mut cluster = Self {
@@ -133,7 +136,11 @@ impl Cluster {
     /// one that proposed the entry do not speak the same language.
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<Option<Change>, String> {
         let change = match entry.kind {
-            Kind::Noop | Kind::Config => None,
+            Kind::Noop => None,
+            Kind::Config => {
+                self.rename(entry)?;
+                None
+            }
             Kind::Command => {
                 let command =
                     kontiki_wire::decode("a cluster command", &entry.body, CONTROL_BYTES_MAX)
@@ -185,6 +192,10 @@ impl Cluster {
                 topics,
                 next_group,
             } => self.recover(recovery, survivor, &topics, next_group)?,
+            Command::SetBalance { on } => {
+                self.state.balance = on;
+                Change::Balance
+            }
             _ => {
                 return Err(format!(
                     "entry {} is a command of a newer version",
@@ -192,6 +203,15 @@ impl Cluster {
                 ));
             }
         })
+    }
+
+    /// The cluster's own group is made of others from here on.
+    fn rename(&mut self, entry: &Entry) -> Result<(), String> {
+        let config = Membership::decode(&entry.body)
+            .ok_or_else(|| format!("entry {} is no configuration", entry.id))?;
+        let named = config.members().into_iter().map(|node| node.id.0);
+        self.state.named = named.collect();
+        Ok(())
     }
 
     pub(crate) fn count(&mut self, topic: &Topic) {
@@ -290,6 +310,11 @@ impl Cluster {
             true => of(Standing::Draining),
             false => active,
         }
+    }
+
+    /// Whether the cluster's own group is made of this member too.
+    pub(crate) fn names(&self, id: u64) -> bool {
+        self.state.named.binary_search(&id).is_ok()
     }
 
     /// How many topics the member keeps, or may be counted by still.

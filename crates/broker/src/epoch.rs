@@ -30,6 +30,7 @@ impl Cluster {
             standing: Standing::Active,
             ..member
         }];
+        state.named = vec![survivor];
         // Whom they were spent by may be among what is lost.
         state.tokens.clear();
         let (topics, lost): (Vec<Topic>, _) = std::mem::take(&mut state.topics)

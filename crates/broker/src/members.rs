@@ -102,7 +102,7 @@ impl Cluster {
         let Some(at) = self.member_at(id) else {
             return Change::Void(self.no_such_member(&id.to_string()));
         };
-        if standing == Standing::Leaving
+        if !standing.votes()
             && let Err(why) = self.spares(id)
         {
             return unfit(why);
@@ -112,16 +112,16 @@ impl Cluster {
         Change::Member(member.clone())
     }
 
-    /// Whether there would be a member left without this one; if not, why nobody leaves.
+    /// Whether there would be a member left that stays and votes without this one; if not, why it is not spared.
     pub(crate) fn spares(&self, id: u64) -> Result<(), String> {
         let mut others = self.state.members.iter().filter(|one| one.id != id);
-        if others.any(|other| other.standing != Standing::Leaving) {
+        if others.any(|other| other.standing.votes()) {
             return Ok(());
         }
         let name = self.member(id).map_or("it", |member| &member.name);
         Err(format!(
-            "{name} is the last member that stays, and without it there would be no cluster: let \
-             another join first"
+            "{name} is the last member that stays and votes, and without it there would be no cluster: let \
+             another join first, or promote one"
         ))
     }
 
@@ -142,6 +142,9 @@ impl Cluster {
         let kept = self.kept_by(id);
         if kept > 0 {
             return unfit(format!("{name} keeps {kept} topics still"));
+        }
+        if self.names(id) {
+            return unfit(format!("the cluster's own group is made of {name} too"));
         }
         let member = self.state.members.remove(at);
         for topic in &mut self.state.topics {

@@ -36,18 +36,19 @@ impl Loads {
     }
 
     /// Where a topic is to be kept by so many of these homes, if not where it is kept now: who keeps it
-    /// already stays if it is at home, the emptiest come in, and the fullest go. As many as there are,
-    /// never none.
+    /// already stays if it is at home, of those who are ready the emptiest come in, and the fullest go. As
+    /// many as there are, never none.
     pub(crate) fn replace(
         &self,
         (replicas, preferred): (&[u64], u64),
         homes: &[u64],
+        ready: &[u64],
         wanted: usize,
     ) -> Option<Placement> {
         let fullness = |member: &u64| (of(&self.kept, *member), of(&self.led, *member), *member);
         let (mut keep, _): (Vec<u64>, Vec<u64>) =
             replicas.iter().partition(|id| homes.contains(id));
-        let mut others: Vec<u64> = homes.to_vec();
+        let mut others: Vec<u64> = ready.to_vec();
         others.retain(|id| !replicas.contains(id));
         others.sort_by_key(fullness);
         let wanted = wanted.max(1);
@@ -143,7 +144,7 @@ mod tests {
         let mut loads = Loads::default();
         loads.add(&[1, 2, 3], 1);
         loads.add(&[1, 2], 2);
-        let placement = loads.replace((replicas, replicas[0]), homes, wanted)?;
+        let placement = loads.replace((replicas, replicas[0]), homes, homes, wanted)?;
         assert!(placement.replicas.contains(&placement.preferred));
         Some(placement.replicas)
     }
@@ -167,6 +168,16 @@ mod tests {
         assert_eq!(moved(&[1, 2, 3], &[1, 3, 4], 3), Some(vec![1, 3, 4]));
         assert_eq!(moved(&[1, 2, 3], &[1, 3], 3), Some(vec![1, 3]));
         assert_eq!(moved(&[2], &[1, 3], 1), Some(vec![3]));
+    }
+
+    #[test]
+    fn who_is_not_ready_gets_nothing_and_keeps_what_it_has() {
+        let loads = Loads::default();
+        let replace =
+            |replicas: &[u64], ready: &[u64]| loads.replace((replicas, 1), &[1, 2, 3], ready, 3);
+        assert_eq!(replace(&[1, 2], &[1, 2]), None);
+        assert_eq!(replace(&[1, 2, 3], &[1]), None);
+        assert_eq!(replace(&[1, 2], &[1, 3]).unwrap().replicas, [1, 2, 3]);
     }
 
     #[test]

@@ -5,9 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_raft::{Micros, NodeId};
-use kontiki_wire::{ClusterCommand, GroupId, Standing, Topic, limits::SENTENCES_MAX};
+use kontiki_wire::{ClusterCommand, GroupId, Member, Standing, Topic, limits::SENTENCES_MAX};
 
-use crate::{broker::Broker, chores::Chore, input::Now, placement::Loads};
+use crate::{
+    broker::Broker,
+    chores::Chore,
+    homes::Homes,
+    input::Now,
+    placement::{Loads, Placement},
+};
 
 /// What the leader of the cluster's own group has in mind; nothing on any other node.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +24,8 @@ pub(crate) struct Placing {
     proposed: BTreeMap<GroupId, (u64, Micros)>,
     /// Since when topics have been unsettled, as far as this node has seen it.
     since: BTreeMap<GroupId, Micros>,
+    /// Who could get topics when that was last looked at.
+    ready: Vec<u64>,
 }
 
 impl Broker {
@@ -52,7 +60,11 @@ impl Broker {
         let mut room = self.room(now.monotonic);
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
-        let homes = self.cluster.homes();
+        let homes = self.homes(now.monotonic);
+        if homes.ready != self.placing.ready {
+            self.placing.ready.clone_from(&homes.ready);
+            self.review_all(now);
+        }
         let mut after = None;
         while let Some(id) = self.next_in_queue(after) {
             after = Some(id);
@@ -85,7 +97,7 @@ impl Broker {
             };
             self.propose_for_nobody(now, &command);
         }
-        if !self.placing.queue.is_empty() {
+        if !self.placing.queue.is_empty() || homes.awaits_somebody() {
             self.later(now, Chore::Place, PLACE_AGAIN);
         }
     }
@@ -120,29 +132,14 @@ impl Broker {
     }
 
     /// What is not as it is to be, a sentence for each, where the cluster's own group is led.
-    pub(crate) fn placing_sentences(&self) -> Vec<String> {
+    pub(crate) fn placing_sentences(&self, now: Micros) -> Vec<String> {
         if !self.leads_cluster() {
             return Vec::new();
         }
+        let homes = self.homes(now);
         let members = self.cluster.state().members.iter();
         let mut said: Vec<String> = members
-            .filter_map(|member| {
-                let kept = self.cluster.kept_by(member.id);
-                let name = &member.name;
-                let left = match (self.cluster.homes().is_empty(), kept) {
-                    (true, _) => format!("nobody is active who could take its {kept} topics"),
-                    (_, 1) => "1 topic is still counted on it".to_owned(),
-                    _ => format!("{kept} topics are still counted on it"),
-                };
-                match (member.standing, kept) {
-                    (Standing::Draining, 1..) => Some(format!("{name} drains: {left}")),
-                    (Standing::Leaving, 1..) => Some(format!("{name} leaves: {left}")),
-                    (Standing::Leaving, 0) => Some(format!(
-                        "{name} leaves: the cluster's own group is to go on without it"
-                    )),
-                    (Standing::Active | Standing::Draining, _) => None,
-                }
-            })
+            .filter_map(|member| self.unfinished(member, &homes))
             .collect();
         let unsettled = self.cluster.unsettled().iter();
         let unsettled = unsettled.filter_map(|id| self.cluster.topic_of(*id));
@@ -156,11 +153,38 @@ impl Broker {
         if few > 0 {
             said.push(format!(
                 "{few} of the topics are kept by fewer members than they are to be: too few are \
-                 active that have not dropped them before"
+                 active and up that have not dropped them before"
             ));
         }
         said.truncate(SENTENCES_MAX);
         said
+    }
+
+    /// What is still to be done about a member, if anything is.
+    fn unfinished(&self, member: &Member, homes: &Homes) -> Option<String> {
+        let (kept, name) = (self.cluster.kept_by(member.id), &member.name);
+        let nobody = !homes.ready.iter().any(|id| *id != member.id);
+        let left = match (nobody, kept) {
+            (true, _) => {
+                format!(
+                    "nobody else is active and up who could take the {kept} topics that it keeps"
+                )
+            }
+            (_, 1) => "1 topic is still counted on it".to_owned(),
+            _ => format!("{kept} topics are still counted on it"),
+        };
+        match (member.standing, kept) {
+            (Standing::Draining, 1..) => Some(format!("{name} drains: {left}")),
+            (Standing::Demoted, 1..) => Some(format!("{name} is demoted: {left}")),
+            (Standing::Leaving, 1..) => Some(format!("{name} leaves: {left}")),
+            (Standing::Leaving, 0) => Some(format!(
+                "{name} leaves: the cluster's own group is to go on without it"
+            )),
+            (Standing::Active, _) if !homes.ready.contains(&member.id) => Some(format!(
+                "{name} gets topics when it has caught up with the cluster's own group"
+            )),
+            (Standing::Active | Standing::Draining | Standing::Demoted, _) => None,
+        }
     }
 
     fn moves(&self, topic: &Topic) -> String {
@@ -191,12 +215,13 @@ impl Placing {
 
 impl Loads {
     /// Where a topic is to be kept, if not where it is.
-    fn improve(&self, topic: &Topic, homes: &[u64]) -> Option<crate::placement::Placement> {
-        let may_get = |id: &u64| !topic.parted.contains(id);
-        let homes: Vec<u64> = homes.iter().copied().filter(may_get).collect();
+    fn improve(&self, topic: &Topic, homes: &Homes) -> Option<Placement> {
+        let ready = homes.ready.iter().copied();
+        let ready = ready.filter(|id| !topic.parted.contains(id));
         self.replace(
             (&topic.replicas, topic.preferred),
-            &homes,
+            &homes.standing,
+            &ready.collect::<Vec<_>>(),
             topic.settings.replicas.into(),
         )
     }

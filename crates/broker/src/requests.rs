@@ -11,6 +11,7 @@ use crate::{
     broker::Broker,
     catalogue::{check_settings, too_many_topics},
     cluster::no_such_topic,
+    homes::answers,
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
@@ -39,7 +40,14 @@ impl Broker {
             Request::TransferLeader { topic, to } => self.transfer(now, ticket, topic, &to),
             Request::EditTopic { name, settings } => self.edit(now, ticket, &name, settings),
             Request::RemoveMember { name, force } => self.remove_member(now, ticket, &name, force),
-            Request::SetStanding { name, standing } => self.stand(now, ticket, &name, standing),
+            Request::SetStanding {
+                name,
+                standing,
+                force,
+            } => self.stand(now, ticket, &name, standing, force),
+            Request::SetBalance { on } => {
+                self.command(now, ticket, &ClusterCommand::SetBalance { on }, None)
+            }
             Request::CreateToken(spec) => {
                 self.command(now, ticket, &ClusterCommand::CreateToken(spec), None)
             }
@@ -131,12 +139,14 @@ impl Broker {
                 limit: LISTED_BYTES_MAX as u64,
             });
         }
-        let members = self.cluster.homes();
+        self.lead(GroupId::CLUSTER)?;
+        let replicas = usize::from(settings.replicas);
+        let members = self.homes(now.monotonic).for_newborn(replicas);
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
-        let placement = loads.place(&members, usize::from(settings.replicas));
+        let placement = loads.place(&members, replicas);
         let placement = placement.ok_or_else(|| Refusal::Unavailable {
-            why: "the cluster has no members".to_owned(),
+            why: "the cluster has no member yet that keeps topics and has its own log".to_owned(),
         })?;
         let command = ClusterCommand::CreateTopic {
             name,
@@ -198,12 +208,7 @@ impl Broker {
         };
         let status = group.status(now.monotonic);
         let timeout = self.settings.raft.election_timeout;
-        let heard = |id: NodeId| {
-            let mut peers = status.peers.iter();
-            let peer = peers.find(|peer| peer.peer.id == id);
-            id == self.settings.me.id
-                || peer.is_some_and(|peer| peer.heard.is_some_and(|ago| ago <= timeout))
-        };
+        let heard = |id: NodeId| answers(&status, id.0, timeout);
         let voters = status.config.voters.iter().map(|voter| voter.id);
         let left: Vec<NodeId> = voters.filter(|id| id.0 != leaver).collect();
         let silent: Vec<String> = left
@@ -216,7 +221,9 @@ impl Broker {
         }
         Err(Refusal::Unfit {
             why: format!(
-                "without {} a majority of {} members would have to answer, and {} do not: bring                  them back first, or remove those that do not come back; to go on in spite of it is                  to risk that nothing can be agreed on until they do",
+                "without {} a majority of {} members would have to answer, and {} do not: bring \
+                 them back first, or remove those that do not come back; to go on in spite of it is \
+                 to risk that nothing can be agreed on until they do",
                 self.cluster.name(NodeId(leaver)),
                 left.len(),
                 silent.join(", ")
@@ -230,15 +237,46 @@ impl Broker {
         ticket: Ticket,
         name: &str,
         standing: Standing,
+        force: bool,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
         let member = self.member_named(name)?;
+        let unfit = |why| Refusal::Unfit { why };
         if standing == Standing::Leaving {
-            let why = "a member is removed, not told to leave".to_owned();
-            return Err(Refusal::Unfit { why });
+            return Err(unfit("a member is removed, not told to leave".to_owned()));
+        }
+        if !standing.votes() {
+            self.cluster.spares(member).map_err(unfit)?;
+        }
+        if !force {
+            match standing {
+                Standing::Active | Standing::Leaving => {}
+                Standing::Draining => self.has_homes_without(now, member)?,
+                Standing::Demoted => {
+                    self.answers_without(now, member)?;
+                    self.has_homes_without(now, member)?;
+                }
+            }
         }
         let command = ClusterCommand::SetStanding { member, standing };
         self.command(now, ticket, &command, None)
+    }
+
+    /// Refuses if nobody could take the topics of this member.
+    fn has_homes_without(&self, now: Now, member: u64) -> Result<(), Refusal> {
+        let kept = self.cluster.kept_by(member);
+        let homes = self.homes(now.monotonic);
+        if kept == 0 || homes.answering.iter().any(|home| *home != member) {
+            return Ok(());
+        }
+        let name = self.cluster.name(NodeId(member));
+        Err(Refusal::Unfit {
+            why: format!(
+                "nobody else is active and answers who could take the topics that {name} keeps: bring another \
+                 back or let one join first; to go on in spite of it is to have it wait until somebody comes, \
+                 and topics stay where they are until then"
+            ),
+        })
     }
 
     fn member_named(&self, name: &str) -> Result<u64, Refusal> {

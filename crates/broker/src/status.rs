@@ -49,7 +49,7 @@ impl Broker {
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
                 .chain(self.mending.keys().map(|id| self.mending_status(*id)))
                 .collect(),
-            placing: self.placing_sentences(),
+            placing: self.placing_sentences(now.monotonic),
             up_seconds: up / 1_000_000,
         }
     }
@@ -64,7 +64,9 @@ impl Broker {
                 name: self.cluster.name(node),
                 match_offset,
                 lag: next.0 - match_offset.0,
+                lag_bytes: group.log().map_or(0, |log| log.bytes_after(durable)),
                 state: state.to_owned(),
+                ..ReplicaStatus::default()
             }
         };
         let own = |state| replica(status.me.id, status.durable, state);
@@ -73,7 +75,11 @@ impl Broker {
             let timeout = self.settings.raft.election_timeout;
             let peers = peers.map(|peer| {
                 let state = peer_state(peer, &status, timeout);
-                replica(peer.peer.id, peer.matched, state)
+                ReplicaStatus {
+                    bytes_per_second: self.speed(id, peer.peer),
+                    silent_ms: peer.heard.map(|ago| ago.0 / 1_000),
+                    ..replica(peer.peer.id, peer.has(), state)
+                }
             });
             std::iter::once(own("leader")).chain(peers).collect()
         } else if status.recovering {
@@ -106,8 +112,8 @@ impl Broker {
         let own = ReplicaStatus {
             name: self.cluster.name(self.settings.me.id),
             match_offset: next,
-            lag: 0,
             state: "recovering".to_owned(),
+            ..ReplicaStatus::default()
         };
         GroupStatus {
             group: id,

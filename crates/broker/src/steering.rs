@@ -3,7 +3,7 @@
 //! configuration, one after the other. What is wanted is looked up in the cluster's state each time, so
 //! that nothing need be remembered over a change of leaders.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_raft::{
     ChangeEnd, ChangeRefused, Input, Membership, Micros, NodeId, NodeRef, PeerStatus, ProposalId,
@@ -11,7 +11,9 @@ use kontiki_raft::{
 };
 use kontiki_wire::{ClusterCommand, GroupId, Member, Standing};
 
-use crate::{broker::Broker, chores::Chore, input::Now, tickets::Sought};
+use crate::{
+    broker::Broker, chores::Chore, group::Group, input::Now, meter::Meter, tickets::Sought,
+};
 
 /// A group led here that is not made of those who are to keep it yet.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ pub(crate) struct Steering {
     proposed: Option<ProposalId>,
     /// Why the last one was not taken.
     refused: Option<ChangeRefused>,
+    /// How fast those who copy do so.
+    meters: BTreeMap<NodeRef, Meter>,
 }
 
 impl Broker {
@@ -36,6 +40,8 @@ impl Broker {
             return self.reached(now, id, &status);
         }
         self.later(now, Chore::Steer(id), STEER_AGAIN);
+        self.steering.entry(id).or_default();
+        self.measure(now.monotonic, id, &status);
         if id != GroupId::CLUSTER && !self.is_abreast(now, id) {
             return;
         }
@@ -56,6 +62,28 @@ impl Broker {
             force: false,
         };
         self.feed(now, id, input);
+    }
+
+    /// Looks how far those have come who copy a group.
+    fn measure(&mut self, now: Micros, id: GroupId, status: &Status) {
+        let log = self.groups.get(&id).and_then(Group::log);
+        let (Some(log), Some(steering)) = (log, self.steering.get_mut(&id)) else {
+            return;
+        };
+        let copies = |peer: &&PeerStatus| !status.config.is_voter(peer.peer);
+        let lacks = status.peers.iter().filter(copies).map(|peer| {
+            let meter = steering.meters.get(&peer.peer).copied();
+            let has = log.bytes_at(peer.has());
+            let meter = meter.map_or_else(|| Meter::new(now, has), |meter| meter.read(now, has));
+            (peer.peer, meter)
+        });
+        steering.meters = lacks.collect();
+    }
+
+    /// How fast a peer copies a group that is led here, in bytes a second; 0 if that is not looked at.
+    pub(crate) fn speed(&self, id: GroupId, peer: NodeRef) -> u64 {
+        let meter = self.steering.get(&id).and_then(|it| it.meters.get(&peer));
+        meter.map_or(0, |meter| meter.bytes_per_second)
     }
 
     /// Whether the cluster's state, as applied here, is one that knows of every placement on which another
@@ -168,15 +196,18 @@ impl Broker {
     }
 
     /// Everybody but those who leave and keep nothing any more: the first few as voters, those who stay
-    /// before those who leave, and the others as learners.
+    /// before those who leave, and the others as learners, those who are demoted among them.
     fn wanted_of_cluster(&self) -> Membership {
         let leaves = |member: &&Member| member.standing == Standing::Leaving;
+        let votes = |member: &&&Member| member.standing != Standing::Demoted;
         let members = self.cluster.state().members.iter();
         let mut members: Vec<&Member> = members
             .filter(|member| !leaves(member) || self.cluster.kept_by(member.id) > 0)
             .collect();
-        members.sort_by_key(leaves);
-        let (voters, learners) = members.split_at(members.len().min(CLUSTER_VOTERS_MAX));
+        members.sort_by_key(|member| (!votes(&member), leaves(member)));
+        let may_vote = members.iter().filter(votes).count().max(1);
+        let most = CLUSTER_VOTERS_MAX.min(members.len());
+        let (voters, learners) = members.split_at(may_vote.min(most));
         Membership {
             learners: learners.iter().map(|member| member.node()).collect(),
             ..Membership::of(voters.iter().map(|member| member.node()))

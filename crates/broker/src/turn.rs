@@ -81,6 +81,10 @@ impl Broker {
             Asked::ChangeEnded { id: change, end } => self.change_ended(now, id, change, end),
             Asked::ConfigChanged { .. } if self.groups.get(&id).is_some_and(Group::leads) => {
                 self.soon(now, Chore::Steer(id));
+                if id == GroupId::CLUSTER {
+                    // Who counts now may get topics.
+                    self.soon(now, Chore::Place);
+                }
             }
             Asked::ConfigChanged { .. } => {}
             // An old word says so, too: the cluster's state tells who is a member and who keeps what.
@@ -148,6 +152,7 @@ impl Broker {
                 }
                 self.members_changed(now);
             }
+            Change::Balance => self.review_all(now),
             Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
         }
         Ok(())
@@ -217,6 +222,7 @@ impl Broker {
             Change::Removed(_)
             | Change::Dropped(_)
             | Change::TokenGone
+            | Change::Balance
             | Change::Recovered { .. } => Response::Done,
             Change::Void(refusal) => Response::Refused(refusal),
         }

@@ -30,17 +30,28 @@ impl Admin {
         self.member(&request).await
     }
 
-    /// Says whether a member is to keep topics: those of one that drains are moved to others.
+    /// Says whether a member is to keep topics, and to vote: those of one that drains or is demoted are
+    /// moved to others. Unless forced, it is refused where the others could not go on without it.
     pub async fn set_standing(
         &self,
         name: &str,
         standing: Standing,
+        force: bool,
     ) -> Result<MemberInfo, AdminError> {
         let request = Request::SetStanding {
             name: name.to_owned(),
             standing,
+            force,
         };
         self.member(&request).await
+    }
+
+    /// Says whether the cluster moves topics and leaderships by itself to spread them evenly.
+    pub async fn set_balance(&self, on: bool) -> Result<(), AdminError> {
+        match self.ask_leader(None, &Request::SetBalance { on }).await? {
+            (Response::Done, _) => Ok(()),
+            (other, _) => Err(refused(other)),
+        }
     }
 
     async fn member(&self, request: &Request) -> Result<MemberInfo, AdminError> {

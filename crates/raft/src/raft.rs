@@ -129,6 +129,14 @@ pub struct PeerStatus {
     pub fetched: Option<Index>,
 }
 
+impl PeerStatus {
+    /// How far it has come, with what it fetches.
+    #[must_use]
+    pub fn has(&self) -> Index {
+        self.matched.max(self.fetched.unwrap_or_default())
+    }
+}
+
 /// What makes a log unfit to start from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BootError {

@@ -106,6 +106,7 @@ mod tests {
             match_offset: Offset(match_offset),
             lag: 0,
             state: state.to_owned(),
+            ..ReplicaStatus::default()
         }
     }
 

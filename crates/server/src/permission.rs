@@ -44,7 +44,9 @@ impl Act {
             Request::TransferLeader { .. } => Self::TransferLeader,
             Request::Walk { .. } => Self::Verify,
             Request::EditTopic { .. } => Self::EditTopic,
-            Request::RemoveMember { .. } | Request::SetStanding { .. } => Self::ChangeMembers,
+            Request::RemoveMember { .. }
+            | Request::SetStanding { .. }
+            | Request::SetBalance { .. } => Self::ChangeMembers,
             Request::CreateToken(_) | Request::RevokeToken { .. } | Request::Tokens => {
                 Self::ManageTokens
             }

@@ -82,7 +82,8 @@ pub enum ClusterCommand {
         /// What it is to do.
         standing: Standing,
     },
-    /// A member that leaves is a member no more. Void while a topic is kept by it, or counts it still.
+    /// A member that leaves is a member no more. Void while a topic is kept by it, or counts it still, or
+    /// the cluster's own group names it.
     DropMember {
         /// Its number, which nobody gets again.
         member: u64,
@@ -98,6 +99,11 @@ pub enum ClusterCommand {
         topics: Vec<GroupId>,
         /// A number greater than that of every group on the survivor's disk.
         next_group: u64,
+    },
+    /// Say whether topics and leaderships are moved to spread them evenly.
+    SetBalance {
+        /// Whether they are.
+        on: bool,
     },
 }
 
@@ -193,6 +199,11 @@ pub struct ClusterState {
     pub auto_create: bool,
     /// How it was recovered, oldest first; the latest [`crate::limits::RECOVERIES_MAX`] times.
     pub recoveries: Vec<Recovery>,
+    /// Members that the cluster's own group is made of, by ascending number: voters, those that were until
+    /// the joint configuration is left, and learners.
+    pub named: Vec<u64>,
+    /// Whether topics and leaderships are moved to spread them evenly.
+    pub balance: bool,
 }
 
 impl ClusterState {
@@ -211,6 +222,8 @@ impl Default for ClusterState {
             next_group: 1,
             auto_create: false,
             recoveries: Vec::new(),
+            named: Vec::new(),
+            balance: true,
         }
     }
 }
@@ -222,6 +235,8 @@ pub struct TopicState {
     pub next: Offset,
     /// The first offset there is.
     pub first: Offset,
+    /// Bytes of the bodies of all entries from the origin of the log.
+    pub bytes: u64,
     /// Producers, longest silent first.
     pub producers: Vec<ProducerState>,
 }

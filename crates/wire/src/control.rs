@@ -101,12 +101,15 @@ pub enum Request {
         /// Whether to do so though too few of the others answer for the cluster to go on at once.
         force: bool,
     },
-    /// Have the topics of a member moved to others, or let it keep topics again.
+    /// Have the topics of a member moved to others, or its vote taken, or let it keep topics and vote again.
     SetStanding {
         /// Its name.
         name: String,
         /// What it is to be; not `Leaving`.
         standing: Standing,
+        /// Whether to do so though too few of the others answer for the cluster to go on at once, or nobody
+        /// could take its topics.
+        force: bool,
     },
     /// Make a token. Who asks again for the same one gets the same.
     CreateToken(TokenSpec),
@@ -119,6 +122,11 @@ pub enum Request {
     Tokens,
     /// How the cluster was recovered after the loss of a majority, if it was.
     Recoveries,
+    /// Say whether the cluster moves topics and leaderships by itself to spread them evenly.
+    SetBalance {
+        /// Whether it does.
+        on: bool,
+    },
 }
 
 /// The answer to a request.
@@ -140,7 +148,7 @@ pub enum Response {
     Topic(TopicInfo),
     /// To `CreateTopic` when it was there already.
     Exists(TopicInfo),
-    /// To `DeleteTopic`, `TransferLeader` and `RevokeToken`.
+    /// To `DeleteTopic`, `TransferLeader`, `RevokeToken` and `SetBalance`.
     Done,
     /// To `Status`.
     Status(MemberStatus),
@@ -349,7 +357,7 @@ pub struct GroupStatus {
 }
 
 /// One replica of a group.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct ReplicaStatus {
     /// The member's name.
     pub name: String,
@@ -357,6 +365,12 @@ pub struct ReplicaStatus {
     pub match_offset: Offset,
     /// Records it is behind the leader.
     pub lag: u64,
+    /// About how many bytes of entries it lacks; exact for the latest ones.
+    pub lag_bytes: u64,
+    /// About how many bytes of entries it takes in a second, while it copies what it lacks.
+    pub bytes_per_second: u64,
+    /// Milliseconds since it last answered the leader, if it ever did.
+    pub silent_ms: Option<u64>,
     /// `leader`, `follower`, `learner`, `catching-up`, `unreachable` or `recovering`.
     pub state: String,
 }

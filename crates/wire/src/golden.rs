@@ -328,11 +328,13 @@ fn requests() -> Vec<Sample> {
         "set-standing" Request::SetStanding { .. } => Request::SetStanding {
             name: "n2".to_owned(),
             standing: Standing::Draining,
+            force: false,
         };
         "create-token" Request::CreateToken(_) => Request::CreateToken(token_spec());
         "revoke-token" Request::RevokeToken { .. } => Request::RevokeToken { id: TokenId(0x70) };
         "tokens" Request::Tokens => Request::Tokens;
         "recoveries" Request::Recoveries => Request::Recoveries;
+        "set-balance" Request::SetBalance { .. } => Request::SetBalance { on: true };
     }
 }
 
@@ -420,6 +422,9 @@ fn status() -> MemberStatus {
                 name: "n2".to_owned(),
                 match_offset: Offset(19),
                 lag: 1,
+                lag_bytes: 4096,
+                bytes_per_second: 1 << 20,
+                silent_ms: Some(12),
                 state: "follower".to_owned(),
             }],
             wanted: vec!["n2".to_owned(), "n3".to_owned()],
@@ -801,6 +806,7 @@ fn commands() -> Vec<Sample> {
             topics: vec![GroupId(4)],
             next_group: 6,
         };
+        "set-balance" ClusterCommand::SetBalance { .. } => ClusterCommand::SetBalance { on: false };
     }
 }
 
@@ -843,10 +849,13 @@ fn states() -> Vec<Sample> {
         next_group: 5,
         auto_create: true,
         recoveries: vec![recovery()],
+        named: vec![1, 4],
+        balance: true,
     };
     let topic = TopicState {
         next: Offset(20),
         first: Offset(10),
+        bytes: 5000,
         producers: vec![ProducerState {
             producer: ProducerId(0xff),
             epoch: 3,

@@ -46,9 +46,18 @@ pub enum Standing {
     Draining,
     /// Its topics are moved to others, and then it is a member no more.
     Leaving,
+    /// Its topics are moved to others, and it stays a member that copies the cluster's own log and votes
+    /// nowhere.
+    Demoted,
 }
 
 impl Standing {
+    /// Whether it is to stay a member and to vote where it keeps anything.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        matches!(self, Self::Active | Self::Draining)
+    }
+
     /// The standing as people write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,6 +65,7 @@ impl Standing {
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Leaving => "leaving",
+            Self::Demoted => "demoted",
         }
     }
 }

@@ -162,6 +162,7 @@ fn member() -> impl Strategy<Value = MemberInfo> {
         Standing::Active,
         Standing::Draining,
         Standing::Leaving,
+        Standing::Demoted,
     ]);
     let numbers = any::<(u64, u64, bool)>();
     (numbers, name(), text(), text(), standing).prop_map(
@@ -242,6 +243,7 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
             })
         }),
         any::<u64>().prop_map(|member| ClusterCommand::DropMember { member }),
+        any::<bool>().prop_map(|on| ClusterCommand::SetBalance { on }),
     ]
 }
 
@@ -282,11 +284,13 @@ fn request() -> impl Strategy<Value = Request> {
         (name(), any::<bool>()).prop_map(|(name, force)| Request::RemoveMember { name, force }),
         name().prop_map(|name| Request::SetStanding {
             name,
-            standing: Standing::Draining
+            standing: Standing::Draining,
+            force: true,
         }),
         token_spec().prop_map(Request::CreateToken),
         any::<u64>().prop_map(|id| Request::RevokeToken { id: TokenId(id) }),
         Just(Request::Tokens),
+        any::<bool>().prop_map(|on| Request::SetBalance { on }),
     ]
 }
 
@@ -584,11 +588,18 @@ proptest! {
             next_group: next,
             auto_create: true,
             recoveries: vec![Recovery { kept: next, ..Recovery::default() }],
+            named: replicas.clone(),
+            balance: false,
         };
         let bytes = encode(&cluster);
         assert_state(&cluster, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));
 
-        let state = TopicState { next: Offset(next), first: Offset(first), producers };
+        let state = TopicState {
+            next: Offset(next),
+            first: Offset(first),
+            bytes: group,
+            producers,
+        };
         let bytes = encode(&state);
         assert_state(&state, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));
 

@@ -56,6 +56,16 @@ fn entry(index: u64, command: &ClusterCommand) -> Entry {
     }
 }
 
+/// The cluster's own group is made of these from here on.
+fn made_of(cluster: &mut Cluster, members: &[u64]) {
+    let nodes = members.iter().map(|id| cluster.member(*id).unwrap().node());
+    let config = Membership::of(nodes.collect::<Vec<_>>());
+    let mut entry = entry(cluster.applied().index.0 + 1, &delete("none", 0));
+    entry.kind = Kind::Config;
+    entry.body = config.encode();
+    assert_eq!(cluster.apply(&entry), Ok(None));
+}
+
 fn create(name: &str, replicas: &[u64]) -> ClusterCommand {
     ClusterCommand::CreateTopic {
         name: name.parse().unwrap(),
@@ -262,14 +272,53 @@ fn who_leaves_the_cluster_gets_no_topic_and_is_dropped_when_none_names_it() {
             place(1, &[1, 2], 0),
             drop.clone(),
             settled(1, 1),
-            drop,
+            drop.clone(),
         ],
     );
     let void = |at: usize| matches!(changes[at], Change::Void(_));
     let voids: Vec<_> = (0..changes.len()).filter(|at| void(*at)).collect();
-    assert_eq!(voids, [3, 4, 5, 7], "{changes:#?}");
-    assert!(matches!(changes[9], Change::Dropped(_)));
+    assert_eq!(voids, [3, 4, 5, 7, 9], "{changes:#?}");
+    // The last word is that of the cluster's own group, which is in its log too.
+    made_of(&mut cluster, &[1, 2]);
+    let dropped = after(&mut cluster, &[drop]);
+    assert!(matches!(dropped[..], [Change::Dropped(_)]), "{dropped:?}");
     assert_eq!(cluster.topic_of(GroupId(1)).unwrap().parted, [] as [u64; 0]);
+}
+
+#[test]
+fn who_is_demoted_gets_no_topic_and_may_keep_what_it_has_until_that_is_moved() {
+    let mut cluster = new();
+    let demote = ClusterCommand::SetStanding {
+        member: 3,
+        standing: Standing::Demoted,
+    };
+    let changes = after(
+        &mut cluster,
+        &[
+            create("a", &[1, 3]),
+            demote,
+            create("b", &[1, 3]),
+            place(1, &[3, 1, 2], 0),
+            place(1, &[1, 2], 1),
+            place(1, &[1, 3], 2),
+        ],
+    );
+    let void = |at: usize| matches!(changes[at], Change::Void(_));
+    let voids: Vec<_> = (0..changes.len()).filter(|at| void(*at)).collect();
+    assert_eq!(voids, [2, 5], "{changes:#?}");
+}
+
+#[test]
+fn who_is_to_lead_changes_without_unsettling_a_topic() {
+    let mut cluster = new();
+    after(&mut cluster, &[create("a", &[1, 2]), place(1, &[2, 1], 0)]);
+    let topic = cluster.topic_of(GroupId(1)).unwrap();
+    assert_eq!((topic.preferred, topic.placement), (2, 1));
+    assert!(topic.settled && topic.leaving.is_empty());
+    // What has not settled yet is not settled by that.
+    after(&mut cluster, &[place(1, &[2, 3], 1), place(1, &[3, 2], 2)]);
+    let topic = cluster.topic_of(GroupId(1)).unwrap();
+    assert_eq!((topic.settled, &topic.leaving[..]), (false, &[1][..]));
 }
 
 #[test]

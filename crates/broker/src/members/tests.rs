@@ -66,6 +66,7 @@ fn why(change: Change) -> String {
 fn leave(cluster: &mut Cluster, id: u64) {
     let change = cluster.set_standing(id, Standing::Leaving);
     assert!(matches!(change, Change::Member(_)), "{change:?}");
+    cluster.state.named.retain(|named| *named != id);
     let change = cluster.drop_member(id);
     assert!(matches!(change, Change::Dropped(_)), "{change:?}");
 }
@@ -149,10 +150,33 @@ fn the_last_member_that_stays_does_not_leave() {
 }
 
 #[test]
-fn only_who_leaves_is_dropped() {
+fn the_last_member_that_votes_is_not_demoted_and_the_others_may_be() {
+    let mut cluster = cluster(3);
+    for id in [2, 3] {
+        let demoted = cluster.set_standing(id, Standing::Demoted);
+        assert!(matches!(demoted, Change::Member(_)), "{demoted:?}");
+    }
+    for standing in [Standing::Demoted, Standing::Leaving] {
+        let refused = why(cluster.set_standing(1, standing));
+        assert!(
+            refused.contains("the last member that stays and votes"),
+            "{refused}"
+        );
+    }
+    let promoted = cluster.set_standing(2, Standing::Active);
+    assert!(matches!(promoted, Change::Member(_)), "{promoted:?}");
+    let demoted = cluster.set_standing(1, Standing::Demoted);
+    assert!(matches!(demoted, Change::Member(_)), "{demoted:?}");
+}
+
+#[test]
+fn only_who_leaves_is_dropped_and_only_when_the_cluster_s_own_group_does_without_it() {
     let mut cluster = cluster(3);
     let refused = why(cluster.drop_member(2));
     assert!(refused.contains("n2 is active"), "{refused}");
+    cluster.set_standing(2, Standing::Leaving);
+    let refused = why(cluster.drop_member(2));
+    assert!(refused.contains("made of n2 too"), "{refused}");
     leave(&mut cluster, 2);
     assert!(why(cluster.drop_member(2)).contains("no member"));
 }

@@ -19,7 +19,7 @@ const ROUGH: Faults = Faults {
 
 impl World {
     /// Asks whoever leads the cluster until it is answered with something else than to ask again.
-    fn ask(&mut self, request: &Request) -> Response {
+    pub(crate) fn ask(&mut self, request: &Request) -> Response {
         for attempt in 0..400 {
             let number = self.leader(GroupId::CLUSTER);
             let number = number.unwrap_or(attempt % self.nodes.len());
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Somebody brings back what is down or parted, sooner or later.
-    fn restart_some(&mut self) {
+    pub(crate) fn restart_some(&mut self) {
         if self.chance.permille(20) {
             self.cut.clear();
         }
@@ -49,7 +49,14 @@ impl World {
     }
 
     /// A new member of this name comes.
-    fn join(&mut self, name: &str) -> usize {
+    pub(crate) fn join(&mut self, name: &str) -> usize {
+        let number = self.admit(name);
+        self.start(number);
+        number
+    }
+
+    /// A new member of this name is admitted, and does not run.
+    pub(crate) fn admit(&mut self, name: &str) -> usize {
         let number = self.nodes.len();
         let token = TokenId(number as u64);
         let made = self.ask(&Request::CreateToken(TokenSpec {
@@ -78,7 +85,6 @@ impl World {
                 Some(Response::Member(member)) => {
                     assert_eq!(member.id, node.me.id.0);
                     self.nodes.push(node);
-                    self.start(number);
                     return number;
                 }
                 Some(Response::Refused(refusal)) if !refusal.is_retryable() => {
@@ -90,7 +96,7 @@ impl World {
         panic!("{name} was never admitted");
     }
 
-    fn submit(
+    pub(crate) fn submit(
         &mut self,
         number: usize,
         command: &ClusterCommand,
@@ -101,12 +107,12 @@ impl World {
         Some(ticket)
     }
 
-    fn remove(&mut self, number: usize, force: bool) -> Response {
+    pub(crate) fn remove(&mut self, number: usize, force: bool) -> Response {
         let name = self.nodes[number].name.clone();
         self.ask(&Request::RemoveMember { name, force })
     }
 
-    fn edit(&mut self, name: &str, replicas: u8) {
+    pub(crate) fn edit(&mut self, name: &str, replicas: u8) {
         let edited = self.ask(&Request::EditTopic {
             name: name.parse().unwrap(),
             settings: TopicSettings { replicas },
@@ -115,14 +121,14 @@ impl World {
     }
 
     /// The cluster as somebody knows it who knows the most.
-    fn cluster(&self) -> &ClusterState {
+    pub(crate) fn cluster(&self) -> &ClusterState {
         let brokers = self.nodes.iter().filter_map(|node| node.broker.as_ref());
         let latest = brokers.max_by_key(|broker| broker.state(GroupId::CLUSTER).map(|(at, _)| at));
         latest.unwrap().cluster()
     }
 
     /// Whether everything is as it was asked to be.
-    fn is_placed(&self) -> bool {
+    pub(crate) fn is_placed(&self) -> bool {
         let state = self.cluster();
         let stays = state
             .members
@@ -145,7 +151,7 @@ impl World {
     }
 
     /// What groups wait for, as their leaders say.
-    fn waits(&self) -> Vec<String> {
+    pub(crate) fn waits(&self) -> Vec<String> {
         let brokers = self.nodes.iter().enumerate();
         let told = brokers.filter_map(|(number, node)| {
             let status = node.broker.as_ref()?.status(self.now_at(number));
@@ -168,12 +174,12 @@ impl World {
         });
     }
 
-    fn placed(&mut self) {
+    pub(crate) fn placed(&mut self) {
         self.until("all is placed", 60_000_000, Self::is_placed);
     }
 
     /// Waits until everything is as it was asked to be, and checks every promise.
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.heal();
         self.placed();
         self.until("leavers know it", 20_000_000, |world| {
@@ -194,7 +200,7 @@ impl World {
         }
     }
 
-    fn members(&self) -> Vec<String> {
+    pub(crate) fn members(&self) -> Vec<String> {
         let members = self.cluster().members.iter();
         members.map(|member| member.name.clone()).collect()
     }
@@ -356,6 +362,7 @@ fn a_drained_member_keeps_nothing_and_stays_a_member() {
     let drained = world.ask(&Request::SetStanding {
         name: "n2".to_owned(),
         standing: Standing::Draining,
+        force: false,
     });
     assert!(matches!(drained, Response::Member(_)), "{drained:?}");
     world.until("it keeps nothing", 30_000_000, |world| {

@@ -10,5 +10,6 @@ mod grow;
 mod oracle;
 mod producer;
 mod quiet;
+mod standing;
 mod subscriber;
 mod world;

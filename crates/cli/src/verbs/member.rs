@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use kontiki_client::{Client, ClusterStatus, Context, MemberInfo, Standing, TopicHealth};
+use kontiki_transport::Role;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::{Invocation, leave},
+    invocation::{Invocation, leave, parse_duration},
     output::{Cell, Counted, Output, Paint, Table},
     signals::Signals,
+    verbs::token,
 };
 
 /// How long a change is watched unless told otherwise.
@@ -27,6 +29,15 @@ const DRAW_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Verb {
     /// List the members; `kontiki join` makes a new one
     List,
+    /// Make a token for a machine that is to become a member, and say what to run there
+    Add {
+        /// Its name
+        name: String,
+
+        /// For how long the token may be used; 30 days at most
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+        ttl: Duration,
+    },
     /// Have a member leave for good, alive or dead: what it keeps is moved to others first
     Remove {
         /// Its name
@@ -53,6 +64,29 @@ pub(crate) enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Take a member's vote, and its topics: it stays a member that has the cluster's own log
+    Demote {
+        /// Its name
+        name: String,
+
+        /// Go on though the members that vote then could not agree on anything until some of them come back, or
+        /// nobody could take its topics
+        #[arg(long)]
+        force: bool,
+
+        /// Do not wait until it keeps no topic and votes nowhere
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a demoted member vote and keep topics again
+    Promote {
+        /// Its name
+        name: String,
+
+        /// Do not wait until it votes
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Show what each member keeps, what moves, and what it waits for
     Status {
         /// Show it anew every second, until Ctrl-C
@@ -68,6 +102,10 @@ pub(crate) enum NodeVerb {
     Drain {
         /// Its name
         name: String,
+
+        /// Go on though nobody could take its topics yet
+        #[arg(long)]
+        force: bool,
 
         /// Do not wait until it keeps none
         #[arg(long)]
@@ -133,6 +171,13 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
             check_replacement(&client, &name, &with).await?;
             remove(&client, &name, force, true, invocation).await
         }
+        Verb::Add { name, ttl } => add(&client, &name, ttl, invocation).await,
+        Verb::Demote {
+            name,
+            force,
+            no_wait,
+        } => demote(&client, &name, force, !no_wait, invocation).await,
+        Verb::Promote { name, no_wait } => promote(&client, &name, !no_wait, invocation).await,
         Verb::Status { watch: false } => status(&client, invocation).await,
         Verb::Status { watch: true } => watch(&client, invocation).await,
     }?;
@@ -144,9 +189,13 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
 pub(crate) async fn run_node(verb: NodeVerb, invocation: &Invocation) -> Result<Exit, Failure> {
     let client = invocation.connect().await?;
     match verb {
-        NodeVerb::Drain { name, no_wait } => {
+        NodeVerb::Drain {
+            name,
+            force,
+            no_wait,
+        } => {
             let standing = Standing::Draining;
-            let member = client.admin().set_standing(&name, standing).await?;
+            let member = client.admin().set_standing(&name, standing, force).await?;
             let done =
                 !no_wait && until(&client, invocation, |status| is_empty(status, &name)).await?;
             say(&member, done, invocation, || match done {
@@ -156,7 +205,7 @@ pub(crate) async fn run_node(verb: NodeVerb, invocation: &Invocation) -> Result<
         }
         NodeVerb::Undrain { name } => {
             let standing = Standing::Active;
-            let member = client.admin().set_standing(&name, standing).await?;
+            let member = client.admin().set_standing(&name, standing, false).await?;
             say(&member, true, invocation, || {
                 format!("{name} keeps topics again, as the cluster places them")
             })
@@ -227,6 +276,76 @@ async fn remove(
         true => format!("{name} is a member no more; its folder can be removed"),
         false => format!("{name} leaves; `kontiki member status --watch` shows how far it is"),
     })
+}
+
+/// A token, and the words that use it.
+async fn add(
+    client: &Client,
+    name: &str,
+    ttl: Duration,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let members = client.admin().members().await?;
+    if members.iter().any(|member| member.name == name) {
+        return Err(Failure::new(format!("there is a member {name} already"))
+            .advise("choose another name, or remove that one first"));
+    }
+    token::check(ttl, &[])?;
+    let how = format!("kontiki join --data {name} --name {name} --listen HOST:PORT");
+    token::create(client, Role::Node, ttl, Some(&how), invocation).await
+}
+
+async fn demote(
+    client: &Client,
+    name: &str,
+    force: bool,
+    wait: bool,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let standing = Standing::Demoted;
+    let member = client.admin().set_standing(name, standing, force).await?;
+    let is_done = |status: &ClusterStatus| is_empty(status, name) && !votes(status, name);
+    let done = wait && until(client, invocation, is_done).await?;
+    say(&member, done, invocation, || match done {
+        true => format!(
+            "{name} has no vote and keeps no topic any more; `kontiki member promote {name}` undoes it"
+        ),
+        false => format!("the topics of {name} are moved to others, and its vote is taken"),
+    })
+}
+
+async fn promote(
+    client: &Client,
+    name: &str,
+    wait: bool,
+    invocation: &Invocation,
+) -> Result<(), Failure> {
+    let members = client.admin().members().await?;
+    let known = members.iter().find(|member| member.name == name);
+    if let Some(Standing::Draining | Standing::Leaving) = known.map(|member| member.standing) {
+        let standing = known.map_or_else(String::new, |member| member.standing.to_string());
+        return Err(
+            Failure::new(format!("{name} is {standing}, not demoted")).advise(format!(
+                "`kontiki node undrain {name}` lets it keep topics again"
+            )),
+        );
+    }
+    let member = client
+        .admin()
+        .set_standing(name, Standing::Active, false)
+        .await?;
+    // Of very many only some vote, and it may be one of the others.
+    let has_turn = |status: &ClusterStatus| votes(status, name) || status.placing.is_empty();
+    let done = wait && until(client, invocation, has_turn).await?;
+    say(&member, done, invocation, || match done {
+        true => format!("{name} votes, and keeps topics as the cluster places them"),
+        false => format!("{name} is to vote again"),
+    })
+}
+
+fn votes(status: &ClusterStatus, name: &str) -> bool {
+    let mut members = status.members.iter();
+    members.any(|member| member.name == name && member.voter)
 }
 
 /// Nobody joins a cluster in which nobody signs.

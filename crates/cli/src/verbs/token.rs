@@ -93,7 +93,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     }
     let client = invocation.connect().await?;
     match verb {
-        Verb::Create { role, ttl, .. } => create(&client, role, ttl, invocation).await,
+        Verb::Create { role, ttl, .. } => create(&client, role, ttl, None, invocation).await,
         Verb::List => list(&client, invocation).await,
         Verb::Revoke { id } => revoke(&client, id, invocation).await,
     }?;
@@ -101,7 +101,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
+pub(crate) fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
     if !topics.is_empty() {
         return Err(Failure::usage(
             "members do not hold clients to patterns of topics yet, so a token cannot either",
@@ -116,10 +116,12 @@ fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn create(
+/// Makes a token and prints it; `how` are the words that use it, before the token itself.
+pub(crate) async fn create(
     client: &Client,
     role: Role,
     ttl: Duration,
+    how: Option<&str>,
     invocation: &Invocation,
 ) -> Result<(), Failure> {
     refresh_context(client, invocation).await;
@@ -145,13 +147,13 @@ async fn create(
         shown: info.into(),
     };
     invocation.output.say(&created, |_| created.token.clone())?;
-    let how = match role {
-        Role::Node => "kontiki join --data DIR --name NAME --listen HOST:PORT TOKEN",
-        _ => "kontiki login TOKEN",
-    };
+    let how = how.unwrap_or(match role {
+        Role::Node => "kontiki join --data DIR --name NAME --listen HOST:PORT",
+        _ => "kontiki login",
+    });
     if !invocation.output.json() {
         invocation.output.note(format_args!(
-            "good once, until {}: {how}",
+            "good once, until {}: {how} TOKEN",
             created.shown.expires_at
         ));
     }

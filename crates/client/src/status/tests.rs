@@ -35,6 +35,7 @@ fn led(group: u64, leader: &str, term: u64, states: [&str; 3]) -> GroupStatus {
         match_offset: Offset(100),
         lag: 3,
         state: (*state).to_owned(),
+        ..ReplicaStatus::default()
     });
     GroupStatus {
         group: GroupId(group),

@@ -180,6 +180,7 @@ impl Member {
                     "follower"
                 }
                 .to_owned(),
+                ..ReplicaStatus::default()
             };
             let names = state.infos.iter().map(|info| &info.name);
             if leads {

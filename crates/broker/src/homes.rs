@@ -1,0 +1,100 @@
+//! Who may get a topic: members that are to keep topics, that have the cluster's own log, so that they
+//! know what they are given, and, rather than others, those that answer.
+
+use kontiki_raft::{Micros, Status};
+use kontiki_wire::GroupId;
+
+use crate::broker::Broker;
+
+/// Members by how fit they are to keep topics, as the leader of the cluster's own group sees them. Each list
+/// ascends and is part of the one before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Homes {
+    /// Who is to keep topics.
+    pub(crate) standing: Vec<u64>,
+    /// Who has the cluster's own log, or had it: whoever was admitted and has never run has nothing.
+    pub(crate) ready: Vec<u64>,
+    /// Who has answered lately.
+    pub(crate) answering: Vec<u64>,
+}
+
+impl Homes {
+    /// Among whom a topic that is made now is to be placed: those who answer, and only if they are too few
+    /// some of the others.
+    pub(crate) fn for_newborn(&self, replicas: usize) -> Vec<u64> {
+        let silent = self.ready.iter();
+        let silent = silent.filter(|id| !self.answering.contains(id));
+        let lack = replicas.saturating_sub(self.answering.len());
+        let answering = self.answering.iter();
+        answering.chain(silent.take(lack)).copied().collect()
+    }
+
+    /// Whether somebody is to keep topics and cannot yet.
+    pub(crate) fn awaits_somebody(&self) -> bool {
+        self.ready != self.standing
+    }
+}
+
+impl Broker {
+    /// Who may get a topic now; nobody, unless this node leads the cluster's own group.
+    pub(crate) fn homes(&self, now: Micros) -> Homes {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        let Some(own) = own.filter(|own| own.leads()) else {
+            return Homes::default();
+        };
+        let status = own.status(now);
+        let patience = self.settings.raft.election_timeout;
+        let part = |of: &[u64], is: &dyn Fn(u64) -> bool| {
+            let some = of.iter().copied().filter(|id| is(*id));
+            some.collect::<Vec<_>>()
+        };
+        let standing = self.cluster.homes();
+        let ready = part(&standing, &|id| is_ready(&status, id, patience));
+        let answering = part(&ready, &|id| answers(&status, id, patience));
+        Homes {
+            standing,
+            ready,
+            answering,
+        }
+    }
+}
+
+/// Whether a member counts in the cluster's own group, or could.
+fn is_ready(status: &Status, id: u64, patience: Micros) -> bool {
+    let mut voters = status.config.voters.iter();
+    let caught_up = |status: &Status| {
+        let mut peers = status.peers.iter();
+        peers.any(|peer| peer.peer.id.0 == id && peer.caught_up)
+    };
+    voters.any(|voter| voter.id.0 == id) || (caught_up(status) && answers(status, id, patience))
+}
+
+/// Whether a member has answered within this time.
+pub(crate) fn answers(status: &Status, id: u64, patience: Micros) -> bool {
+    let mut peers = status.peers.iter();
+    status.me.id.0 == id
+        || peers.any(|peer| {
+            let heard = peer.heard.is_some_and(|ago| ago <= patience);
+            peer.peer.id.0 == id && heard
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_made_where_somebody_answers_as_far_as_there_are_such() {
+        let homes = Homes {
+            standing: vec![1, 2, 3, 4, 5],
+            ready: vec![1, 2, 3, 4],
+            answering: vec![2, 4],
+        };
+        assert_eq!(homes.for_newborn(1), [2, 4]);
+        assert_eq!(homes.for_newborn(2), [2, 4]);
+        assert_eq!(homes.for_newborn(3), [2, 4, 1]);
+        assert_eq!(homes.for_newborn(9), [2, 4, 1, 3]);
+        assert!(homes.awaits_somebody());
+        assert_eq!(Homes::default().for_newborn(3), []);
+    }
+}

@@ -1,0 +1,125 @@
+//! Members that are to vote no more, or have never begun to.
+
+use kontiki_wire::{GroupId, MemberStatus, Request, Response, Standing};
+
+use crate::world::World;
+
+impl World {
+    fn stand(&mut self, number: usize, standing: Standing, force: bool) -> Response {
+        let name = self.nodes[number].name.clone();
+        self.ask(&Request::SetStanding {
+            name,
+            standing,
+            force,
+        })
+    }
+
+    fn demote(&mut self, number: usize) {
+        let demoted = self.stand(number, Standing::Demoted, false);
+        assert!(matches!(demoted, Response::Member(_)), "{demoted:?}");
+    }
+
+    /// What whoever leads the cluster's own group knows.
+    pub(crate) fn council(&self) -> MemberStatus {
+        let number = self.leader(GroupId::CLUSTER).unwrap();
+        let broker = self.nodes[number].broker.as_ref().unwrap();
+        broker.status(self.now_at(number))
+    }
+
+    /// The voters of the cluster's own group, by name.
+    fn voters(&self) -> Vec<String> {
+        let own = self.council().groups.swap_remove(0);
+        let voters = own.replicas.into_iter();
+        let voters = voters.filter(|one| one.state != "learner" && one.state != "unreachable");
+        let mut names: Vec<String> = voters.map(|one| one.name).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_demoted_member_votes_nowhere_and_keeps_nothing_until_it_is_promoted() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 4);
+        for name in ["a", "b"] {
+            let group = world.create(name, 3);
+            world.produce(group, 50);
+        }
+        world.run(1_000_000);
+        // Whoever leads hands over, too.
+        let leader = world.leader(GroupId::CLUSTER).unwrap();
+        world.demote(leader);
+        world.placed();
+        let name = world.nodes[leader].name.clone();
+        world.until("it has no vote", 10_000_000, |world| {
+            world.leader(GroupId::CLUSTER).is_some() && world.voters().len() == 3
+        });
+        assert!(!world.voters().contains(&name));
+        assert_ne!(world.leader(GroupId::CLUSTER), Some(leader));
+        assert!(world.nodes[leader].topics.is_empty());
+        assert_eq!(world.nodes[leader].expelled, None);
+        assert_eq!(world.members().len(), 4);
+
+        let promoted = world.stand(leader, Standing::Active, false);
+        assert!(matches!(promoted, Response::Member(_)), "{promoted:?}");
+        world.until("it votes", 10_000_000, |world| {
+            world.leader(GroupId::CLUSTER).is_some() && world.voters().len() == 4
+        });
+        world.finish();
+    }
+}
+
+#[test]
+fn a_demotion_that_leaves_no_majority_that_answers_takes_force_and_the_last_vote_stays() {
+    let mut world = World::new(3, 3);
+    world.run(2_000_000);
+    let leader = world.leader(GroupId::CLUSTER).unwrap();
+    let (dead, healthy) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.crash(dead);
+    world.nodes[dead].is_dead = true;
+    world.run(1_000_000);
+    let refused = world.stand(healthy, Standing::Demoted, false);
+    let Response::Refused(refusal) = refused else {
+        panic!("{refused:?}");
+    };
+    let why = refusal.to_string();
+    assert!(why.contains(&format!("n{}", dead + 1)), "{why}");
+    world.demote(dead);
+    world.demote(healthy);
+    let refused = world.stand(leader, Standing::Demoted, true);
+    let Response::Refused(refusal) = refused else {
+        panic!("{refused:?}");
+    };
+    let why = refusal.to_string();
+    assert!(
+        why.contains("the last member that stays and votes"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_member_that_was_admitted_and_never_ran_gets_no_topic() {
+    let mut world = World::new(4, 1);
+    let before = world.create("before", 3);
+    world.produce(before, 50);
+    world.run(1_000_000);
+    let absent = world.admit("n2");
+    world.run(3_000_000);
+    let after = world.create("after", 3);
+    world.produce(after, 50);
+    world.run(3_000_000);
+    for topic in &world.cluster().topics {
+        assert_eq!(topic.replicas, [1], "{}", topic.name);
+        assert!(topic.settled, "{}", topic.name);
+    }
+    let said = world.council().placing;
+    let waits = said
+        .iter()
+        .any(|why| why.starts_with("n2 gets topics when"));
+    assert!(waits, "{said:?}");
+    world.start(absent);
+    world.finish();
+    for topic in &world.cluster().topics {
+        assert_eq!(topic.replicas, [1, 2], "{}", topic.name);
+    }
+}
