@@ -100,15 +100,18 @@ fn trouble(stage: &mut Stage, router: &Router, random: &mut Random, report: &mut
 }
 
 /// Cuts a member off from the others, not from clients.
-fn alone(router: &Router, at: usize) {
-    for other in (0..SIZE).filter(|other| *other != at) {
+pub(crate) fn alone(router: &Router, at: usize) {
+    for other in (0..router.size()).filter(|other| *other != at) {
         router.set_both(End::Member(at), End::Member(other), &Weather::CUT);
     }
 }
 
 /// Weather of its own for each direction of each link.
-fn bad_lines(router: &Router, random: &mut Random) {
-    let ends: Vec<End> = (0..SIZE).map(End::Member).chain([End::Clients]).collect();
+pub(crate) fn bad_lines(router: &Router, random: &mut Random) {
+    let ends: Vec<End> = (0..router.size())
+        .map(End::Member)
+        .chain([End::Clients])
+        .collect();
     for from in &ends {
         for to in ends.iter().filter(|to| *to != from) {
             let least = random.below(20);

@@ -81,19 +81,19 @@ struct Plane {
 impl Router {
     /// Births a cluster that is known by this router's sockets.
     pub(crate) fn around(size: usize, hands: &Hands, random: &mut Random) -> (Self, Cluster) {
+        let router = Self::new(size, hands, random);
+        let known = (0..size).map(|at| router.known(at));
+        let mut cluster = Cluster::born_at(&known.collect::<Vec<_>>(), &[]);
+        for (at, member) in cluster.members.iter_mut().enumerate() {
+            member.options = router.options(at);
+        }
+        (router, cluster)
+    }
+
+    /// One between clients and so many members.
+    pub(crate) fn new(size: usize, hands: &Hands, random: &mut Random) -> Self {
         let at = address();
         let planes = [(); 2].map(|()| Plane::new(at, size, hands));
-        let known = |at: usize| {
-            let of = |plane: &Plane| plane.fronts[at].local_addr().expect("a bound socket");
-            (of(&planes[0]), of(&planes[1]))
-        };
-        let mut cluster = Cluster::born_at(&(0..size).map(known).collect::<Vec<_>>(), &[]);
-        for (at, member) in cluster.members.iter_mut().enumerate() {
-            for (option, plane) in ["--listen", "--listen-peers"].into_iter().zip(&planes) {
-                member.options.push(option.to_owned());
-                member.options.push(plane.members[at].to_string());
-            }
-        }
         let shared = Arc::new(Shared {
             weather: Mutex::default(),
             random: Mutex::new(random.branch()),
@@ -104,7 +104,27 @@ impl Router {
                 hands.handle.spawn(front(shared.clone(), plane, at));
             }
         }
-        (Self { shared }, cluster)
+        Self { shared }
+    }
+
+    /// For how many members there is room.
+    pub(crate) fn size(&self) -> usize {
+        self.shared.planes[0].fronts.len()
+    }
+
+    /// Where clients reach a member, and where peers do: here.
+    pub(crate) fn known(&self, at: usize) -> (SocketAddr, SocketAddr) {
+        let of = |plane: &Plane| plane.fronts[at].local_addr().expect("a bound socket");
+        let [clients, peers] = &self.shared.planes;
+        (of(clients), of(peers))
+    }
+
+    /// What makes a member listen where this hands on what is for it.
+    pub(crate) fn options(&self, at: usize) -> Vec<String> {
+        let options = ["--listen", "--listen-peers"].into_iter();
+        let options = options.zip(&self.shared.planes);
+        let words = options.map(|(option, plane)| [option.into(), plane.members[at].to_string()]);
+        words.flatten().collect()
     }
 
     /// Changes what one direction of a link does.

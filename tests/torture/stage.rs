@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// Files so small that there are many of them within seconds.
-const SETTINGS: &str = "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
+pub(crate) const SETTINGS: &str =
+    "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
 /// How many members a cluster has here.
 pub(crate) const SIZE: usize = 3;
 
@@ -30,19 +31,21 @@ pub(crate) const SIZE: usize = 3;
 pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) hands: Hands,
-    /// What each member is started with: the binary, perhaps with words before it that run it.
+    /// What each member is started with, if that is not the bare binary: words that run it.
     pub(crate) programs: Vec<Vec<String>>,
+    /// What every member's `kontiki.toml` says.
+    pub(crate) settings: String,
     pub(crate) style: Style,
 }
 
 impl From<Cluster> for Scene {
     /// A cluster that was born and not started.
     fn from(cluster: Cluster) -> Self {
-        let binary = kontiki().to_str().expect("a path in words").to_owned();
         Self {
             cluster,
             hands: Hands::new(),
-            programs: vec![vec![binary]; SIZE],
+            programs: Vec::new(),
+            settings: SETTINGS.to_owned(),
             style: Style::default(),
         }
     }
@@ -67,14 +70,15 @@ impl Stage {
             mut cluster,
             hands,
             programs,
+            settings,
             style,
         } = scene.into();
-        for (at, program) in programs.iter().enumerate() {
+        for at in 0..cluster.members.len() {
             let file = cluster.members[at].data.join("kontiki.toml");
-            std::fs::write(file, SETTINGS).expect("a member's folder");
-            cluster.launch(at, command(program));
+            std::fs::write(file, &settings).expect("a member's folder");
+            cluster.launch(at, command(programs.get(at)));
         }
-        for at in 0..SIZE {
+        for at in 0..cluster.members.len() {
             cluster.ready(at).expect("a new member serves");
         }
         let topic: TopicName = "orders".parse().expect("a name");
@@ -108,7 +112,7 @@ impl Stage {
     /// Starts members and waits until they serve.
     pub(crate) fn start(&mut self, members: &[usize]) {
         for at in members {
-            self.cluster.launch(*at, command(&self.programs[*at]));
+            self.cluster.launch(*at, command(self.programs.get(*at)));
         }
         for at in members {
             if let Err(status) = self.cluster.ready(*at) {
@@ -147,7 +151,7 @@ impl Stage {
                 Ok(status) => status.reasons.join("; "),
                 Err(error) => error.to_string(),
             };
-            for at in 0..SIZE {
+            for at in 0..self.cluster.members.len() {
                 if self.cluster.is_up(at)
                     && let Some(status) = self.cluster.ends_within(at, Duration::ZERO)
                 {
@@ -189,16 +193,22 @@ impl Stage {
 
     /// Ends the load, waits until all is well, and compares what everybody has with all that was told,
     /// and with what is on the disks.
-    pub(crate) fn finish(mut self, report: &mut Report) -> checker::Report {
+    pub(crate) fn finish(self, report: &mut Report) -> checker::Report {
+        let everybody: Vec<usize> = (0..self.cluster.members.len()).collect();
+        self.finish_with(&everybody, report)
+    }
+
+    /// The same, where only these have the topic.
+    pub(crate) fn finish_with(mut self, keepers: &[usize], report: &mut Report) -> checker::Report {
         self.heal();
         let (hands, client, topic) = (&self.hands, &self.client, &self.topic);
         let end = self.load.end(hands, || end_of(hands, client, topic));
         self.load.told.history().settled = true;
-        let figures = self.judge(&[0, 1, 2], end, true);
+        let figures = self.judge(keepers, end, true);
         report.figures.merge(&figures);
         let verified = self.verifies_by(Instant::now() + PATIENCE);
         verified.unwrap_or_else(|why| panic!("what members have is not sound: {why}"));
-        for at in 0..SIZE {
+        for at in 0..self.cluster.members.len() {
             self.cluster.stop(at);
             let mut verify = Command::new(kontiki());
             verify.arg("verify").arg("--data");
@@ -266,9 +276,11 @@ impl Stage {
     }
 }
 
-/// These words as a command.
-fn command(words: &[String]) -> Command {
-    let (program, arguments) = words.split_first().expect("a program");
+/// These words as a command, or the bare binary.
+fn command(words: Option<&Vec<String>>) -> Command {
+    let Some((program, arguments)) = words.and_then(|words| words.split_first()) else {
+        return Command::new(kontiki());
+    };
     let mut command = Command::new(program);
     command.args(arguments);
     command

@@ -43,6 +43,15 @@ pub(crate) fn kontiki() -> &'static Path {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
+        // What cargo tells this test of its own package, some build scripts would take for theirs, and what
+        // they make would be built anew, here and in the next build that is not from here.
+        for (name, _) in std::env::vars_os() {
+            let of_this = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+            let is_of_this = |name: &str| of_this.iter().any(|start| name.starts_with(start));
+            if name.to_str().is_some_and(is_of_this) {
+                build.env_remove(name);
+            }
+        }
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         assert!(
             build.status().expect("cargo runs").success(),
@@ -69,6 +78,21 @@ pub(crate) struct Member {
     heard: Option<mpsc::Receiver<()>>,
     /// Where in the file of all that it ever said the latest start begins.
     said_from: u64,
+}
+
+impl Member {
+    /// One that does not run yet.
+    pub(crate) fn new(name: String, data: PathBuf, address: SocketAddr) -> Self {
+        Self {
+            name,
+            data,
+            address,
+            options: Vec::new(),
+            process: None,
+            heard: None,
+            said_from: 0,
+        }
+    }
 }
 
 /// The cluster. Its processes die with it.
@@ -156,17 +180,11 @@ impl Cluster {
             String::from_utf8_lossy(&output.stderr)
         );
         let members = addresses.iter().zip(1..);
-        let members = members
-            .map(|((address, _), n)| Member {
-                name: format!("n{n}"),
-                data: dir.path().join("cluster").join(format!("n{n}")),
-                address: *address,
-                options: Vec::new(),
-                process: None,
-                heard: None,
-                said_from: 0,
-            })
-            .collect();
+        let members = members.map(|((address, _), n)| {
+            let data = dir.path().join("cluster").join(format!("n{n}"));
+            Member::new(format!("n{n}"), data, *address)
+        });
+        let members = members.collect();
         Self { dir, members }
     }
 

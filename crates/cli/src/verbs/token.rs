@@ -160,12 +160,12 @@ pub(crate) async fn create(
     Ok(())
 }
 
-/// Where those are reached who sign; all, if nobody was born to.
+/// Where those are reached who sign, as far as that is known, and then the others: one may have been configured
+/// to since, and whoever does not says who does.
 async fn signers(client: &Client) -> Result<Vec<String>, Failure> {
-    let members = client.admin().members().await?;
-    let born_to = members.iter().any(|member| member.signs);
-    let signers = members.into_iter().filter(|one| one.signs || !born_to);
-    let addresses = signers.map(|member| member.address);
+    let mut members = client.admin().members().await?;
+    members.sort_by_key(|member| !member.signs);
+    let addresses = members.into_iter().map(|member| member.address);
     Ok(addresses.take(TOKEN_ADDRESSES_MAX).collect())
 }
 
