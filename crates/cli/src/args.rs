@@ -11,7 +11,7 @@ use crate::{
     output::Output,
     verbs::{
         append, bench, cert, cluster, completion, context, dev, init, join, leader, login, member,
-        read, serve, sim, token, topic, verify,
+        read, recover, serve, sim, token, topic, verify,
     },
 };
 
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Cluster(cluster::Verb),
     /// Check that what is on the disks is what was written
     Verify(verify::Args),
+    /// Go on with what one member has when a majority is lost for good
+    Recover(recover::Args),
     /// Say who leads
     #[command(subcommand)]
     Leader(leader::Verb),
@@ -154,6 +156,7 @@ pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exi
         Command::Read(args) => read::run(args, invocation).await,
         Command::Cluster(verb) => cluster::run(verb, invocation).await,
         Command::Verify(args) => verify::run(args, invocation).await,
+        Command::Recover(args) => recover::run(args, invocation).await,
         Command::Leader(verb) => leader::run(verb, invocation).await,
         Command::Cert(verb) => cert::run(verb, invocation),
         Command::Context(verb) => context::run(verb, invocation),

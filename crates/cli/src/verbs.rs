@@ -13,6 +13,7 @@ pub(crate) mod leader;
 pub(crate) mod login;
 pub(crate) mod member;
 pub(crate) mod read;
+pub(crate) mod recover;
 pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod token;

@@ -53,8 +53,8 @@ mod verify;
 mod vigil;
 
 pub use kontiki_wire::{
-    ClusterId, From, GroupId, Header, MemberInfo, Offset, Record, Standing, TokenId, TokenInfo,
-    TokenSpec, TopicInfo, TopicName, TopicSettings, Until,
+    ClusterId, From, GroupId, Header, MemberInfo, Offset, Record, Recovery, Standing, TokenId,
+    TokenInfo, TokenSpec, TopicInfo, TopicName, TopicSettings, Until,
 };
 
 /// What decides about a producer's batches, without the shell that carries them: for the simulator,

@@ -1,8 +1,8 @@
 //! Administration of who is a member, who may become one, and who keeps what.
 
 use kontiki_wire::{
-    MemberInfo, Refusal, Request, Response, Standing, TokenId, TokenInfo, TokenSpec, TopicInfo,
-    TopicName, TopicSettings,
+    MemberInfo, Recovery, Refusal, Request, Response, Standing, TokenId, TokenInfo, TokenSpec,
+    TopicInfo, TopicName, TopicSettings,
 };
 
 use crate::{
@@ -90,6 +90,14 @@ impl Admin {
     pub async fn tokens(&self) -> Result<Vec<TokenInfo>, AdminError> {
         match self.ask_leader(None, &Request::Tokens).await? {
             (Response::Tokens(tokens), _) => Ok(tokens),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// How the cluster was recovered after the loss of a majority, oldest first; empty if it never was.
+    pub async fn recoveries(&self) -> Result<Vec<Recovery>, AdminError> {
+        match self.ask_leader(None, &Request::Recoveries).await? {
+            (Response::Recoveries(recoveries), _) => Ok(recoveries),
             (other, _) => Err(refused(other)),
         }
     }

@@ -1,11 +1,6 @@
 //! From files to a broker: who this member is, whether its disk is its own, and what that disk held.
 
-use std::{
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use kontiki_broker::Broker;
 use kontiki_raft::NodeRef;
@@ -18,8 +13,10 @@ use crate::{
     authorities::Authorities,
     clock::Clock,
     config::Config,
+    data::DataDir,
     error::StartError,
-    member::{MemberFile, node_ref, sync, write_durably},
+    member::{MemberFile, node_ref},
+    recovery,
 };
 
 /// All that a member is made of before it is wired together.
@@ -46,6 +43,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let authorities = Authorities::of_member(&config.dir, config.ca.as_deref(), &credentials)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
     let data = DataDir::of(&config.dir, &member)?;
+    let data = finish_recovery(config, &member, data).await?;
     let (storage, recovered, events) = open_storage(config, &data, member.started).await?;
     data.claim()?;
     let clock = Clock::start();
@@ -69,6 +67,22 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
         broker,
         authorities,
     })
+}
+
+/// A recovery that was interrupted is finished before anything else.
+async fn finish_recovery(
+    config: &Config,
+    member: &MemberFile,
+    data: DataDir,
+) -> Result<DataDir, StartError> {
+    if !data.is_behind {
+        return Ok(data);
+    }
+    let (of, by) = (config.clone(), member.clone());
+    let finished = spawn_blocking(move || recovery::finish(&of, &by, &data)).await;
+    finished
+        .map_err(|error| StartError::Log(format!("finishing the recovery failed: {error}")))??;
+    DataDir::of(&config.dir, member)
 }
 
 fn listen(
@@ -115,14 +129,7 @@ async fn open_storage(
         // Nobody listens any more when the member is stopping.
         let _ = sender.send(event);
     });
-    let settings = kontiki_storage::Settings {
-        journal_file_bytes: config.storage.journal_file_bytes,
-        segment_bytes: config.storage.segment_bytes,
-        cached_bytes_max: config.storage.cached_bytes_max,
-        begun,
-        lost: data.lost(begun),
-        ..Default::default()
-    };
+    let settings = data.settings(config, begun);
     let path = data.path.clone();
     let open = move || Storage::open(&path, settings, tell);
     let opened = spawn_blocking(open).await;
@@ -205,69 +212,6 @@ pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials
     Ok(credentials)
 }
 
-/// The data directory, and whose it is.
-struct DataDir {
-    path: PathBuf,
-    /// What its owner's file is to say.
-    owner: String,
-    owned: bool,
-}
-
-impl DataDir {
-    /// Makes it if it is to be. It must not be another's.
-    fn of(dir: &Path, member: &MemberFile) -> Result<Self, StartError> {
-        let data = dir.join("data");
-        if !data.is_dir() {
-            fs::create_dir_all(&data).map_err(failed("cannot make", &data))?;
-            // What is promised from within it is to be there after a power cut.
-            sync(dir).map_err(failed("cannot sync", dir))?;
-        }
-        let path = data.join(OWNER);
-        let me = owner_of(member);
-        let owned = match fs::read_to_string(&path) {
-            Ok(owner) if owner == me => true,
-            Ok(owner) => {
-                return Err(StartError::Foreign {
-                    dir: data,
-                    owner: owner.trim_end().to_owned(),
-                    me: me.trim_end().to_owned(),
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(source) => return Err(failed("cannot read", &path)(source)),
-        };
-        Ok(Self {
-            path: data,
-            owner: me,
-            owned,
-        })
-    }
-
-    /// What storage is to take for lost, in a member that has started before.
-    fn lost(&self, started: bool) -> Option<String> {
-        (started && !self.owned)
-            .then(|| format!("{} was lost since the last start", self.path.display()))
-    }
-
-    /// From now on it is this member's: storage has taken down what was lost.
-    fn claim(&self) -> Result<(), StartError> {
-        if self.owned {
-            return Ok(());
-        }
-        let written = write_durably(&self.path, OWNER, self.owner.as_bytes());
-        written.map_err(failed("cannot write", &self.path.join(OWNER)))
-    }
-}
-
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {
-    let path = path.to_owned();
-    move |source| StartError::Io {
-        doing,
-        path,
-        source,
-    }
-}
-
 /// The address to listen on: as configured, as born, or the born port on all interfaces where the
 /// address is a host's name.
 fn listen_address(configured: Option<SocketAddr>, born: &str) -> Result<SocketAddr, StartError> {
@@ -305,72 +249,9 @@ fn check_advertised(config: &Config, member: &MemberFile) -> Result<(), StartErr
     Ok(())
 }
 
-/// What a member writes into its data directory, so that it is nobody else's.
-pub(crate) fn owner_of(member: &MemberFile) -> String {
-    format!(
-        "{} in incarnation {:016x} of cluster {}\n",
-        member.name,
-        member.me().incarnation,
-        member.cluster
-    )
-}
-
-/// Whose the data directory is.
-pub(crate) const OWNER: &str = "owner";
-
 #[cfg(test)]
 mod tests {
-    use kontiki_wire::{ClusterId, Epoch, MemberInfo};
-
     use super::*;
-
-    fn member(started: bool) -> MemberFile {
-        MemberFile {
-            cluster: ClusterId(7),
-            name: "n1".to_owned(),
-            auto_create: false,
-            started,
-            epoch: Epoch::FIRST,
-            members: vec![MemberInfo {
-                id: 1,
-                incarnation: 5,
-                name: "n1".to_owned(),
-                address: "n1.example:7400".to_owned(),
-                peer_address: "10.0.0.1:7401".to_owned(),
-                ..MemberInfo::default()
-            }],
-            joined: None,
-        }
-    }
-
-    #[test]
-    fn data_directory_is_its_first_members_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        DataDir::of(dir.path(), &member(false))
-            .unwrap()
-            .claim()
-            .unwrap();
-        assert!(DataDir::of(dir.path(), &member(true)).unwrap().owned);
-        let mut replaced = member(true);
-        replaced.members[0].incarnation = 6;
-        let refused = DataDir::of(dir.path(), &replaced).err().unwrap();
-        assert!(matches!(refused, StartError::Foreign { .. }), "{refused}");
-    }
-
-    #[test]
-    fn data_without_an_owner_was_lost_unless_nothing_has_started() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::of(dir.path(), &member(true)).unwrap();
-        assert_eq!(data.lost(false), None);
-        let lost = data.lost(true).unwrap();
-        assert!(
-            lost.ends_with("data was lost since the last start"),
-            "{lost}"
-        );
-        data.claim().unwrap();
-        let data = DataDir::of(dir.path(), &member(true)).unwrap();
-        assert_eq!(data.lost(true), None, "what was lost is storage's to keep");
-    }
 
     #[test]
     fn address_is_the_configured_the_born_or_the_born_port() {

@@ -14,8 +14,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    boot::{OWNER, credentials, owner_of},
+    boot::credentials,
     config::Config,
+    data::{OWNER, owner_of},
     error::StartError,
     member::{MEMBER_FILE, MemberFile},
 };

@@ -21,6 +21,7 @@ mod os_disk;
 mod planted;
 mod recover;
 mod recovered;
+mod rehearsal;
 mod segment;
 mod settings;
 mod settler;
@@ -40,6 +41,7 @@ pub use log::Log;
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
 pub use recovered::{Recovered, RecoveredGroup};
+pub use rehearsal::{rehearse, rehearse_on};
 pub use settings::Settings;
 pub use sim_disk::{Fault, SECTOR_BYTES, SimDisk, Unsynced};
 pub use storage::Storage;

@@ -30,6 +30,7 @@ use crate::{
 pub use finding::{Finding, Outlook, Verified, VerifiedGroup};
 use frames::is_plausible;
 use read_only::{Progress, ReadOnly};
+pub(crate) use state::Copy;
 
 /// Walks a data directory and tells what is damaged. Refuses one that a process has open. `progress` is
 /// told now and then how many bytes of how many have been read. A small part is copied to the directory

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use kontiki_client::{AdminError, Client, ClusterStatus, ReplicaHealth, TopicHealth};
+use kontiki_client::{AdminError, Client, ClusterStatus, Recovery, ReplicaHealth, TopicHealth};
+use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
     exit::{Exit, Failure},
     invocation::{Invocation, leave},
+    moment::format_micros,
     output::{Cell, Output, Paint, Table},
 };
 
@@ -25,11 +27,48 @@ pub(crate) enum Verb {
         #[arg(long)]
         wait_healthy: bool,
     },
+    /// List how the cluster was recovered after the loss of a majority: when, by whom, and what was given up
+    Recoveries,
+}
+
+#[derive(Serialize)]
+struct Recoveries {
+    recoveries: Vec<Recovered>,
+}
+
+#[derive(Serialize)]
+struct Recovered {
+    epoch: u64,
+    at: String,
+    by: String,
+    survivor: String,
+    given_up: Vec<String>,
+    topics_kept: u64,
+    topics_lost: u64,
+    lost_topics: Vec<String>,
+}
+
+impl From<Recovery> for Recovered {
+    fn from(recovery: Recovery) -> Self {
+        Self {
+            epoch: recovery.epoch.number,
+            at: format_micros(recovery.at),
+            by: recovery.by,
+            survivor: recovery.survivor,
+            given_up: recovery.given_up,
+            topics_kept: recovery.kept,
+            topics_lost: recovery.lost,
+            lost_topics: recovery.lost_topics,
+        }
+    }
 }
 
 /// Does it.
 pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
-    let Verb::Status { wait_healthy } = verb;
+    let wait_healthy = match verb {
+        Verb::Status { wait_healthy } => wait_healthy,
+        Verb::Recoveries => return recoveries(invocation).await,
+    };
     let status = if wait_healthy {
         wait(invocation).await?
     } else {
@@ -46,6 +85,41 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     } else {
         Exit::Unhealthy
     })
+}
+
+async fn recoveries(invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = invocation.connect().await?;
+    let listed = client.admin().recoveries().await?;
+    leave(&client).await;
+    let listed = Recoveries {
+        recoveries: listed.into_iter().map(Recovered::from).collect(),
+    };
+    invocation.output.say(&listed, |output| {
+        if listed.recoveries.is_empty() {
+            return "this cluster has never lost its majority for good".to_owned();
+        }
+        let mut table = Table::new(["EPOCH", "AT", "BY", "WENT ON", "GIVEN UP", "TOPICS LOST"]);
+        for one in &listed.recoveries {
+            table.row([
+                one.epoch.into(),
+                one.at.as_str().into(),
+                one.by.as_str().into(),
+                one.survivor.as_str().into(),
+                one.given_up.join(", ").into(),
+                lost(one).into(),
+            ]);
+        }
+        table.render(output)
+    })?;
+    Ok(Exit::Done)
+}
+
+/// How many topics, and the first of their names.
+fn lost(recovered: &Recovered) -> String {
+    match &recovered.lost_topics[..] {
+        [] => recovered.topics_lost.to_string(),
+        names => format!("{}: {}", recovered.topics_lost, names.join(", ")),
+    }
 }
 
 /// The first healthy status, or the last one there was when the time is over.

@@ -383,6 +383,30 @@ async fn topic_that_is_deleted_ends_its_subscriptions_with_an_error() {
 }
 
 #[tokio::test]
+async fn subscription_of_an_epoch_before_does_not_go_on_in_the_next() {
+    let stage = Stage::start(1);
+    ten(&stage);
+    let topic = topic(&stage).await;
+    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    stage.shared.with(|state| {
+        let recovered = Refusal::Recovered { epoch: 3 };
+        state.refusing.insert("n1".to_owned(), recovered);
+        state
+            .readers
+            .insert("n1".to_owned(), Reader::HangUpAfter(0));
+        state.topic("t").fill(&["more"]);
+    });
+    let error = error_of(next(&mut subscription).await);
+    assert!(
+        matches!(error, SubscribeError::Recovered { epoch: 3, .. }),
+        "{error}"
+    );
+    assert!(!error.is_retryable());
+    assert!(next(&mut subscription).await.is_none());
+}
+
+#[tokio::test]
 async fn topic_that_is_made_anew_while_nobody_looks_is_not_taken_for_the_same() {
     let stage = Stage::start(1);
     ten(&stage);

@@ -221,6 +221,29 @@ async fn bearer_of_the_wrong_certificate_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn producer_of_an_epoch_before_appends_nothing_in_the_next() {
+    let stage = Stage::start(1);
+    let producer = producer(&stage, single()).await;
+    soon(producer.append(record("a"))).await.unwrap();
+    stage.shared.with(|state| {
+        let recovered = Refusal::Recovered { epoch: 1 };
+        state.refusing.insert("n1".to_owned(), recovered);
+        state.script = [Act::HangUp].into();
+    });
+    for _ in 0..2 {
+        let error = soon(producer.append(record("b"))).await.unwrap_err();
+        match &error {
+            AppendError::Recovered { epoch: 1, .. } => assert!(error.has_no_side_effects()),
+            // What was on its way when the stream ended may be there.
+            AppendError::Ambiguous { .. } => {}
+            _ => panic!("{error}"),
+        }
+        assert!(!error.is_retryable() || !error.has_no_side_effects());
+    }
+    assert_eq!(stage.values(), ["a"]);
+}
+
+#[tokio::test]
 async fn batch_that_the_cluster_rejects_fails_and_those_behind_it_do_not() {
     let stage = Stage::start(1);
     let what = "a batch".to_owned();

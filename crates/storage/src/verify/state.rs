@@ -108,12 +108,13 @@ fn files(disk: &dyn Disk, said: &mut Said, out: &mut Verified) -> Result<(), Err
 }
 
 /// A copy of a directory of files, elsewhere; gone when it is dropped.
-struct Copy {
-    dir: PathBuf,
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub(crate) dir: PathBuf,
 }
 
 impl Copy {
-    fn of(from: &Path) -> Result<Self, Error> {
+    pub(crate) fn of(from: &Path) -> Result<Self, Error> {
         let name = format!(
             "kontiki-verify-{}-{:016x}",
             process::id(),
