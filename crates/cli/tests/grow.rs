@@ -4,34 +4,15 @@
 
 mod shell;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread, time::Duration};
 
+use jiff::Timestamp;
 use kontiki_transport::{Role, Token};
-use serde_json::Value;
-use shell::{Said, Shell, own_address, serving::Serving};
-
-/// A cluster of one that serves, whose context is the default.
-fn alone(shell: &Shell) -> (Serving, String) {
-    let address = own_address();
-    let words = ["init", "--data", "n1", "--name", "n1", "--listen", &address];
-    shell.run(&words).ends(0, &[]);
-    let n1 = Serving::start(shell, &["serve", "--data", "n1"], "n1 is ready");
-    (n1, address)
-}
-
-fn token(shell: &Shell, role: &str, ttl: &str) -> String {
-    let words = ["token", "create", "--role", role, "--ttl", ttl];
-    let said = shell.run(&words).ends(0, &["good once, until"]);
-    assert_eq!(said.out.lines().count(), 1, "{said:?}");
-    said.out.trim().to_owned()
-}
+use shell::{
+    Said, Shell,
+    growing::{alone, joins, kept_by, members, token, until, voters},
+    own_address,
+};
 
 /// Joins without serving.
 fn join(shell: &Shell, name: &str, address: &str, token: &str) -> Said {
@@ -52,58 +33,22 @@ fn join(shell: &Shell, name: &str, address: &str, token: &str) -> Said {
     shell.run(&words)
 }
 
-fn members(shell: &Shell) -> Vec<String> {
-    let json = shell.run(&["member", "list", "--json"]).ends(0, &[]).json();
-    let members = json["members"].as_array().unwrap().iter();
-    members
-        .map(|one| one["name"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-/// Waits until the cluster's status is as wanted, for as long as the load of the machine may make it take.
-fn until(shell: &Shell, what: &str, is_so: impl Fn(&Value) -> bool) {
-    let late = Instant::now() + Duration::from_secs(60);
-    let mut last = Value::Null;
-    while Instant::now() < late {
-        let said = shell.run(&["member", "status", "--json"]);
-        if said.code == Some(0) {
-            last = said.json();
-            if is_so(&last) {
-                return;
-            }
-        }
-    }
-    panic!("{what} does not come about: {last}");
-}
-
-/// Members that count in the cluster's own group.
-fn voters(status: &Value) -> usize {
-    let members = status["members"].as_array().unwrap().iter();
-    members.filter(|member| member["voter"] == true).count()
-}
-
-/// Whether the first topic is kept by so many, and by those who are to.
-fn kept_by(status: &Value, count: usize) -> bool {
-    let topic = &status["topics"][0];
-    let replicas = topic["replicas"].as_array().unwrap();
-    let keeps = |one: &&Value| one["state"] == "leader" || one["state"] == "follower";
-    topic["wanted"] == Value::Array(Vec::new())
-        && replicas.len() == count
-        && replicas.iter().filter(keeps).count() == count
+/// For how long a token is good still.
+fn left(shell: &Shell, id: &str) -> Duration {
+    let json = shell.run(&["token", "list", "--json"]).ends(0, &[]).json();
+    let mut tokens = json["tokens"].as_array().unwrap().iter();
+    // One that is not on the list any more has expired.
+    let token = tokens.find(|one| one["id"] == id);
+    let left = token.map(|token| {
+        let expires: Timestamp = token["expires_at"].as_str().unwrap().parse().unwrap();
+        expires.duration_since(Timestamp::now())
+    });
+    left.and_then(|left| left.try_into().ok())
+        .unwrap_or_default()
 }
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-/// A member that joins and serves.
-fn joins(shell: &Shell, name: &str) -> Serving {
-    let leave = token(shell, "node", "1h");
-    let address = own_address();
-    let words = [
-        "join", "--data", name, "--name", name, "--listen", &address, &leave,
-    ];
-    Serving::start(shell, &words, "has caught up")
 }
 
 #[test]
@@ -217,7 +162,7 @@ fn tokens_that_are_not_good_admit_nobody_and_are_not_shown() {
     let brief = token(&shell, "node", "1s");
     let revoked = token(&shell, "node", "1h");
     shell.run(&["token", "revoke", &id(&revoked)]).ends(0, &[]);
-    thread::sleep(Duration::from_millis(1_100));
+    thread::sleep(left(&shell, &id(&brief)));
     for (spoiled, says) in [(&brief, "expired"), (&revoked, "admits nobody")] {
         let said = join(&shell, "n2", &own_address(), spoiled).ends(1, &[says]);
         assert!(!said.err.contains(&**spoiled), "{said:?}");

@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod dev;
+pub(crate) mod growing;
 pub(crate) mod serving;
 
 use std::{
