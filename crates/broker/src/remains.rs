@@ -221,14 +221,16 @@ impl Remains {
     }
 
     /// What is to be appended to every group here, at this time, for the member to go on alone. To append it
-    /// twice does no harm while nobody else has heard of the first time.
+    /// twice does no harm while nobody else has heard of the first time. The cluster's own group, which tells
+    /// that it was done, comes last: what is written may be cut short anywhere.
     ///
     /// # Panics
     /// If there are obstacles.
     #[must_use]
     pub fn takeover(&self, recovery: &Recovery, now: Micros) -> Vec<GroupWrite> {
         assert!(self.obstacles.is_empty(), "{:?}", self.obstacles);
-        let writes = self.groups.iter().map(|group| {
+        let topics_first = self.groups.iter().rev();
+        let writes = topics_first.map(|group| {
             let mut bodies = vec![(Kind::Config, Membership::of([self.me]).encode())];
             if group.topic.is_none() {
                 let command = kontiki_wire::encode(&self.command(recovery));
