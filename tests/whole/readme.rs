@@ -135,6 +135,48 @@ fn a_cluster_grows_as_typed() {
     assert!(!members.contains("n2"), "it was removed: {members}");
 }
 
+/// The section's commands in their order, after two of three members are gone with their folders.
+#[test]
+fn a_member_goes_on_alone_as_typed() {
+    let mut cluster = Cluster::start(3);
+    let context = cluster.context();
+    let with = |line: &str| typed(line, |shell| shell.env("KONTIKI_CONTEXT", &context));
+    with("kontiki --timeout 60s cluster status --wait-healthy");
+    with("kontiki topic create orders");
+    with("echo one | kontiki append orders");
+    // What n1 does not have is lost: who leads has all of it.
+    with("kontiki leader transfer orders --to n1");
+    cluster.kill_all();
+    for gone in &cluster.members[1..] {
+        fs::remove_dir_all(&gone.data).expect("a folder");
+    }
+    let mut served = Served::default();
+    let n1 = cluster.members[0].data.display().to_string();
+    let folder = cluster.dir.path().to_owned();
+    let mut ran = 0;
+    for line in blocks("When a majority is lost for good", "")
+        .join("")
+        .lines()
+    {
+        let line = line.replace("cluster/n1", &n1);
+        let line = line.replace("cluster/context.toml", &context.display().to_string());
+        ran += 1;
+        if line.contains(" serve ") {
+            served.start(&line, |shell| {
+                shell.current_dir(&folder);
+            });
+            with("kontiki --timeout 60s cluster status --wait-healthy");
+            assert_eq!(with("kontiki read orders --from earliest"), "one\n");
+            continue;
+        }
+        let printed = with(&line);
+        if line.contains("recoveries") {
+            assert!(printed.contains("n2, n3"), "{printed}");
+        }
+    }
+    assert_eq!(ran, 4);
+}
+
 /// An address that nothing else uses: the ports of this process's own part of the loopback network.
 fn own_address() -> String {
     let [a, b] = (std::process::id() as u16).to_be_bytes();
