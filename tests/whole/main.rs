@@ -4,5 +4,6 @@
 mod cluster;
 mod damage;
 mod disk;
+mod examples;
 mod readme;
 mod subscribers;

@@ -28,6 +28,8 @@ struct Inner {
     routing: Arc<Routing>,
     deadline: Duration,
     producer: ProducerConfig,
+    /// Who signs members' certificates.
+    node_roots_pem: String,
     runtime: Handle,
 }
 
@@ -99,6 +101,7 @@ impl Client {
                 routing: Arc::new(routing),
                 deadline: options.deadline,
                 producer: options.producer,
+                node_roots_pem: options.ca_pem,
                 runtime,
             }),
         })
@@ -130,6 +133,11 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.inner.routing), self.inner.deadline)
+    }
+
+    /// The authorities that members' certificates chain to, as PEM.
+    pub(crate) fn node_roots_pem(&self) -> &str {
+        &self.inner.node_roots_pem
     }
 
     /// Closes all connections, telling the members; for all clones. Close producers before: what they

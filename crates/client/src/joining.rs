@@ -7,12 +7,10 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kontiki_transport::{
-    Applicant, Certificate, Error, JoinKey, Role, Token, authority_fingerprint,
-};
+use kontiki_transport::{Applicant, Certificate, Error, authority_fingerprint};
 use kontiki_wire::{
-    Claim, Join, Joined, Seat, Welcome,
-    limits::{MEMBERS_MAX, WELCOME_BYTES_MAX},
+    Claim, Join, Joined, TokenId, TokenSpec, Welcome,
+    limits::{MEMBERS_MAX, TOKEN_ADDRESSES_MAX, WELCOME_BYTES_MAX},
 };
 use thiserror::Error;
 use tokio::{
@@ -20,7 +18,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, client::Client, error::AdminError};
+
+pub use kontiki_transport::{JoinKey, Role, Token};
+pub use kontiki_wire::Seat;
 
 /// Addresses of one host that are dialled.
 const ADDRESSES_MAX: usize = 4;
@@ -28,6 +29,33 @@ const ADDRESSES_MAX: usize = 4;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
 /// Between two rounds of asking all.
 const PAUSE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+
+impl Client {
+    /// Makes a token: whoever has it gets a certificate in this role, once, within `life` (30 days at most) of
+    /// now. It is for operators. Its text, made by `to_string`, is the secret: the cluster keeps only what
+    /// recognises it.
+    pub async fn invite(&self, role: Role, life: Duration) -> Result<Token, AdminError> {
+        let unmade = |error: Error| AdminError::Refused {
+            why: error.to_string().into(),
+        };
+        let authority = authority_fingerprint(self.node_roots_pem()).map_err(unmade)?;
+        let mut members = self.admin().members().await?;
+        // Whoever does not sign says who does.
+        members.sort_by_key(|member| !member.signs);
+        let addresses = members.into_iter().map(|member| member.address);
+        let addresses = addresses.take(TOKEN_ADDRESSES_MAX).collect();
+        let token = Token::new(self.cluster_id(), authority, role, addresses).map_err(unmade)?;
+        let spec = TokenSpec {
+            id: TokenId(token.id),
+            hash: token.hash(),
+            role,
+            topics: Vec::new(),
+            life_seconds: life.as_secs(),
+        };
+        self.admin().create_token(spec).await?;
+        Ok(token)
+    }
+}
 
 /// What a token was exchanged for.
 #[derive(Clone, PartialEq, Eq, Debug)]
