@@ -20,6 +20,7 @@ mod power;
 mod replica;
 mod report;
 mod router;
+mod sizes;
 mod stage;
 mod stops;
 mod wounds;

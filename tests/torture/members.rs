@@ -52,11 +52,14 @@ enum Change {
     Return,
     /// One is away while another joins.
     Absence,
+    /// Its topics go elsewhere, and may come again.
     Drain,
+    /// So does its vote.
+    Demote,
     Edit,
 }
 
-const CHANGES: [Change; 13] = [
+const CHANGES: [Change; 14] = [
     Change::Join,
     Change::Join,
     Change::Remove,
@@ -69,6 +72,7 @@ const CHANGES: [Change; 13] = [
     Change::Return,
     Change::Absence,
     Change::Drain,
+    Change::Demote,
     Change::Edit,
 ];
 
@@ -224,7 +228,8 @@ impl Town {
             Change::Swap => self.swap(victim, blow),
             Change::Return => self.come_back(victim, blow),
             Change::Absence => self.miss_a_change(victim, blow),
-            Change::Drain => self.drain(victim, blow),
+            Change::Drain => self.step_back(victim, ["node drain", "node undrain"], blow),
+            Change::Demote => self.step_back(victim, ["member demote", "member promote"], blow),
             Change::Edit => self.edit(blow),
         }
         change
@@ -308,13 +313,17 @@ impl Town {
         self.stage.start(&[at]);
     }
 
-    fn drain(&mut self, at: usize, blow: Blow) {
+    /// A member keeps nothing for a moment.
+    fn step_back(&mut self, at: usize, verbs: [&'static str; 2], blow: Blow) {
         let name = self.members()[at].name.clone();
-        let drained = name.clone();
-        self.meanwhile(blow, None, move |operator| {
-            operator.insist(&["node", "drain", &drained], None);
-        });
-        self.operator.insist(&["node", "undrain", &name], None);
+        let insist = |operator: &Operator, verb: &str, name: &str| {
+            let words: Vec<&str> = verb.split(' ').chain([name]).collect();
+            operator.insist(&words, None);
+        };
+        let [back, again] = verbs;
+        let who = name.clone();
+        self.meanwhile(blow, None, move |operator| insist(operator, back, &who));
+        insist(&self.operator, again, &name);
     }
 
     fn edit(&mut self, blow: Blow) {

@@ -24,7 +24,9 @@ use shell::{
 /// Who keeps the first topic, by name.
 fn keepers(status: &Value) -> Vec<&str> {
     let replicas = status["topics"][0]["replicas"].as_array().unwrap().iter();
-    replicas.map(|one| one["name"].as_str().unwrap()).collect()
+    let mut names: Vec<&str> = replicas.map(|one| one["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Begins to join without serving.
