@@ -88,51 +88,67 @@ fn the_commands_of_the_tour_work_as_typed() {
     assert!(ran >= 5, "the tour has only {ran} commands");
 }
 
-/// The section's commands in their order, at ports of this test's own. What serves goes on in the background,
-/// and `TOKEN` is what was printed last.
+/// The commands of two sections in their order, at ports of this test's own. What serves goes on in the
+/// background, `TOKEN` is what was printed last, and who is replaced has died.
 #[test]
-fn a_cluster_grows_as_typed() {
+fn a_cluster_grows_and_is_looked_after_as_typed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut served = Served::default();
     let mut token = String::new();
-    let ports = ["127.0.0.1:7511", "127.0.0.1:7521"].map(|port| (port, own_address()));
+    let ports = ["127.0.0.1:7511", "127.0.0.1:7521", "127.0.0.1:7531"];
+    let ports = ports.map(|port| (port, own_address()));
+    let set = |shell: &mut Command| {
+        shell.current_dir(folder.path());
+        shell.env("XDG_CONFIG_HOME", folder.path().join("config"));
+    };
+    let run = |line: &str| typed(line, |shell| (set(shell), shell).1);
+    let mut members = Vec::new();
     let mut ran = 0;
-    for line in blocks("Grow a cluster", "").join("").lines() {
+    let sections = ["Grow a cluster", "Look after a cluster"].map(|section| blocks(section, ""));
+    for line in sections.concat().join("").lines() {
         let mut line = line.replace("TOKEN", &token);
         for (port, own) in &ports {
             line = line.replace(port, own);
         }
-        let set = |shell: &mut Command| {
-            shell.current_dir(folder.path());
-            shell.env("XDG_CONFIG_HOME", folder.path().join("config"));
-        };
         ran += 1;
         if line.contains(" serve ") || line.contains(" join ") {
             served.start(&line, set);
-            let ready = "kontiki --timeout 60s cluster status --wait-healthy";
-            typed(ready, |shell| (set(shell), shell).1);
+            run("kontiki --timeout 60s cluster status --wait-healthy");
             if line.contains(" serve ") {
-                let make = "kontiki topic create orders";
-                typed(make, |shell| (set(shell), shell).1);
+                run("kontiki topic create orders");
             }
+            members.push(format!("n{}", members.len() + 1));
+            let newest = members.last().expect("one");
+            while !is_home(&run("kontiki member status --json"), newest) {}
             continue;
         }
-        let printed = typed(&line, |shell| (set(shell), shell).1);
+        if line.contains("member replace") {
+            served.kill(1);
+        }
+        let printed = run(&line);
         if line.contains("token create") {
             token = printed.trim().to_owned();
         }
         if line.contains("member list") {
-            assert!(
-                printed.contains("n1") && printed.contains("n2"),
-                "{printed}"
-            );
+            let named = members.iter().all(|name| printed.contains(name));
+            assert!(named, "{members:?}: {printed}");
         }
     }
-    assert!(ran >= 10, "the section has only {ran} commands");
-    let members = typed("kontiki member list", |shell| {
-        shell.env("XDG_CONFIG_HOME", folder.path().join("config"))
-    });
-    assert!(!members.contains("n2"), "it was removed: {members}");
+    assert!(ran >= 16, "the sections have only {ran} commands");
+    let left = run("kontiki member list --json");
+    assert!(left.contains("n1"), "{left}");
+    assert!(!left.contains("n2") && !left.contains("n3"), "{left}");
+}
+
+/// Whether a member votes, keeps the topic, and nothing moves any more.
+fn is_home(status: &str, name: &str) -> bool {
+    let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
+    let (members, topic) = (&status["members"], &status["topics"][0]);
+    let mut members = members.as_array().expect("members").iter();
+    let mut replicas = topic["replicas"].as_array().expect("replicas").iter();
+    members.any(|one| one["name"] == name && one["voter"] == true)
+        && replicas.any(|one| one["name"] == name)
+        && topic["wanted"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// The section's commands in their order, after two of three members are gone with their folders.
@@ -195,6 +211,12 @@ impl Served {
         set(command.args(&mut words));
         let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
         self.0.push(quiet.spawn().expect("kontiki starts"));
+    }
+
+    /// Kills the one that was started as this.
+    fn kill(&mut self, at: usize) {
+        self.0[at].kill().expect("a process to kill");
+        self.0[at].wait().expect("a process to wait for");
     }
 }
 
