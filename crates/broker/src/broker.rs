@@ -176,8 +176,8 @@ impl Broker {
             Input::Command { ticket, command } => self.relay(now, ticket, command),
             Input::Relayed { from, command } => self.relayed(now, from, command),
             Input::Introduced { member } => self.introduced(member),
-            Input::Disowned { by } => self.disowned(by),
-            Input::Outdated { by } => self.outdated(by),
+            Input::Disowned { by } => self.disowned(now, by),
+            Input::Outdated { by } => self.outdated(now, by),
             Input::Asked { from, missing } => self.outbox.find(from, missing),
             Input::Found { from, found } => self.found(now, from, found),
             Input::Damaged {
@@ -398,11 +398,21 @@ impl Broker {
     }
 
     /// A member that has seen this one go says so: its number was given and is on no list any more.
-    fn disowned(&mut self, by: NodeId) {
+    fn disowned(&mut self, now: Now, by: NodeId) {
+        if self.is_led(now) {
+            return;
+        }
         let by = self.cluster.name(by);
         self.expelled(&format!(
             "{by} says that it is a member of the cluster no more"
         ));
+    }
+
+    /// Whether the cluster goes on here. Then nobody's word alone is believed that it goes on without this node:
+    /// who is left out hears no leader, and is told again.
+    pub(crate) fn is_led(&self, now: Now) -> bool {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        own.is_some_and(|own| own.hears_leader(now.monotonic))
     }
 
     /// Nothing that this node has counts any longer.

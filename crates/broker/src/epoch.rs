@@ -7,6 +7,7 @@ use kontiki_wire::{GroupId, Member, Recovery, Response, Standing, Topic, limits:
 use crate::{
     broker::Broker,
     cluster::{Change, Cluster, unfit},
+    input::Now,
 };
 
 impl Cluster {
@@ -61,7 +62,10 @@ fn alone(topic: Topic, survivor: u64) -> Topic {
 
 impl Broker {
     /// A peer says that the cluster has gone on in a later epoch, without this node.
-    pub(crate) fn outdated(&mut self, by: NodeId) {
+    pub(crate) fn outdated(&mut self, now: Now, by: NodeId) {
+        if self.is_led(now) {
+            return;
+        }
         let (me, by) = (self.settings.me.id, self.cluster.name(by));
         let me = self.cluster.name(me);
         self.outbox.expelled(format!(

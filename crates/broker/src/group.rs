@@ -212,6 +212,11 @@ impl Group {
         }
     }
 
+    /// Whether it is led at this moment, by this member with its quorum or by one that was just heard.
+    pub(crate) fn hears_leader(&self, now: Micros) -> bool {
+        self.raft.hears_leader(now)
+    }
+
     pub(crate) fn status(&self, now: Micros) -> Status {
         self.raft.status(now)
     }

@@ -236,13 +236,19 @@ impl Raft {
     /// this member itself with its quorum, which may be nobody else, or, after a restart, one that may
     /// have been heard.
     fn has_live_leader(&self) -> bool {
+        self.hears_leader(self.now)
+    }
+
+    /// The same, for a host that has heard otherwise.
+    #[must_use]
+    pub fn hears_leader(&self, now: Micros) -> bool {
         let timeout = self.settings.election_timeout;
         let heard = match &self.state {
             State::Leader(_) if self.is_alone() => return true,
             State::Leader(leader) => Some(leader.beats.quorum_sent_at),
             _ => self.heard_at,
         };
-        self.now < self.silent_until || heard.is_some_and(|at| self.now.since(at) < timeout)
+        now < self.silent_until || heard.is_some_and(|at| now.since(at) < timeout)
     }
 
     /// Whether a log that ends so lacks what this one may have committed (§5.4.1).

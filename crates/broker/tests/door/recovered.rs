@@ -4,7 +4,7 @@ use kontiki_broker::{Effect, GroupBoot, Input, remains};
 use kontiki_raft::{Index, Kind, Micros, NodeId};
 use kontiki_wire::{Epoch, GroupId, Offset, Recovery, Request, Response};
 
-use crate::hand::{Hand, batch, boot, command, create_command, entry, settings};
+use crate::hand::{Hand, appended, batch, boot, command, create_command, entry, settings};
 
 const EPOCH: Epoch = Epoch { number: 1, mark: 9 };
 
@@ -74,15 +74,37 @@ fn survivor_leads_all_that_it_has_and_takes_what_comes() {
 #[test]
 fn who_is_told_of_a_later_epoch_stops_and_says_what_to_do() {
     let mut hand = Hand::new(settings(3), left()).unwrap();
-    let effects = hand.give(Input::Outdated { by: NodeId(2) });
-    let told = effects.into_iter().find_map(|effect| match effect {
-        Effect::Expelled { why } => Some(why),
-        _ => None,
-    });
-    let why = told.unwrap();
+    hand.now += A_WHILE;
+    let why = expelled(hand.give(Input::Outdated { by: NodeId(2) })).unwrap();
     assert!(
         why.contains("n2 says that the cluster was recovered"),
         "{why}"
     );
     assert!(why.contains("a new token and an empty directory"), "{why}");
+}
+
+#[test]
+fn nobody_s_word_alone_stops_a_member_of_a_cluster_that_goes_on() {
+    for told in [
+        || Input::Outdated { by: NodeId(2) },
+        || Input::Disowned { by: NodeId(2) },
+    ] {
+        let mut follower = Hand::new(settings(3), left()).unwrap();
+        follower.now += A_WHILE;
+        follower.give(appended(0, 0, Vec::new()));
+        assert_eq!(expelled(follower.give(told())), None, "one says so");
+        follower.now += A_WHILE;
+        let why = expelled(follower.give(told()));
+        assert!(why.is_some(), "it hears no leader any more");
+    }
+}
+
+/// Longer than a leader is believed to live that is not heard.
+const A_WHILE: u64 = 10_000_000;
+
+fn expelled(effects: Vec<Effect>) -> Option<String> {
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Expelled { why } => Some(why),
+        _ => None,
+    })
 }
