@@ -286,13 +286,12 @@ impl Town {
     fn swap(&mut self, at: usize, blow: Blow) {
         let newcomer = self.newcomer(None);
         let (joining, words) = (newcomer.clone(), removal(&self.members()[at].name, None));
-        self.meanwhile(blow, Some(at), move |operator| {
-            let other = operator.clone();
-            let joins = thread::spawn(move || other.join(&joining, &[]));
-            words.insist(operator);
-            joins.join().unwrap_or_else(|panic| resume_unwind(panic));
-        });
+        let operator = self.operator.clone();
+        let removes = thread::spawn(move || words.insist(&operator));
+        self.meanwhile(blow, Some(at), move |operator| operator.join(&joining, &[]));
+        // The removal may have to wait until it runs.
         self.begin(newcomer);
+        removes.join().unwrap_or_else(|panic| resume_unwind(panic));
         self.part(at);
     }
 
