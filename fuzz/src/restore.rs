@@ -54,6 +54,7 @@ pub(crate) fn settings() -> Settings {
             ..ClusterState::default()
         },
         checkpoints: kontiki_broker::CheckpointEvery::default(),
+        fetch_bytes_min: u64::MAX,
         damage: None,
         seed: 1,
     }

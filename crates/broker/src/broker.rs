@@ -1,7 +1,7 @@
 //! The door: starts a node from its disk, takes inputs to the groups they are for, and says what is to
 //! be done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, Micros, NodeId, NodeRef, ProposalId};
@@ -13,9 +13,10 @@ use kontiki_wire::{
 use crate::{
     apply::CheckpointEvery,
     chores::Chore,
-    cluster::{Cluster, let_go_by},
+    cluster::{Cluster, let_go_by, placed_on},
     early::Early,
     effect::{Effect, Members},
+    fetching::Fetching,
     group::Group,
     input::{GroupBoot, Input, Now, StreamId},
     mend::Mending,
@@ -42,6 +43,9 @@ pub struct Settings {
     pub birth: ClusterState,
     /// How often a topic's state is kept.
     pub checkpoints: CheckpointEvery,
+    /// Bytes from which on a log of which this node has nothing is fetched as it lies in files, and not sent
+    /// by its leader: [`crate::FETCH_BYTES_MIN`]. None is, with the greatest number there is.
+    pub fetch_bytes_min: u64,
     /// Why this node may have forgotten what it promised, if it may have; for people.
     pub damage: Option<String>,
     /// All the chance it will ever see.
@@ -61,6 +65,13 @@ pub struct Broker {
     pub(crate) groups: BTreeMap<GroupId, Group>,
     /// Groups of which the disk has lost something; none of them is among `groups`.
     pub(crate) mending: BTreeMap<GroupId, Mending>,
+    /// Groups of which the log is fetched before they begin; none of them is among `groups`.
+    pub(crate) fetching: BTreeMap<GroupId, Fetching>,
+    /// Groups whose files are to go, and may be here still.
+    pub(crate) going: BTreeSet<GroupId>,
+    /// Groups that the log on the disk places here beyond the state on the disk, each with the last entry that
+    /// does.
+    pub(crate) returning: BTreeMap<GroupId, Index>,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
     /// Groups whose files the log on the disk lets this node remove beyond the state on the disk, each
@@ -75,10 +86,6 @@ pub struct Broker {
     /// Groups led here that are not made of those who are to keep them.
     pub(crate) steering: BTreeMap<GroupId, Steering>,
     pub(crate) placing: Placing,
-    /// Topics that were handed over to whom is to lead them, and when that was last tried.
-    pub(crate) reluctant: BTreeMap<GroupId, Micros>,
-    /// Since when there are links to peers.
-    pub(crate) open_since: BTreeMap<NodeId, Micros>,
     /// Members that have come since this node's state, by what they say of themselves.
     strangers: BTreeMap<String, Member>,
     pub(crate) tickets: Tickets,
@@ -132,6 +139,9 @@ impl Broker {
             cluster,
             groups: BTreeMap::new(),
             mending: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            going: BTreeSet::new(),
+            returning: placed_on(settings.me.id, &own.boot.tail),
             parked: BTreeMap::new(),
             doomed: let_go_by(&own.boot.tail),
             leaving: VecDeque::new(),
@@ -141,8 +151,6 @@ impl Broker {
             chores: Timers::new(grain),
             steering: BTreeMap::new(),
             placing: Placing::default(),
-            reluctant: BTreeMap::new(),
-            open_since: BTreeMap::new(),
             strangers: BTreeMap::new(),
             tickets: Tickets::default(),
             touched: VecDeque::new(),
@@ -169,9 +177,7 @@ impl Broker {
             Input::Peer { from, messages } => self.hear(now, from, messages),
             Input::Reachable { peer, open } => {
                 self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
-                self.open_since.remove(&peer);
                 if open {
-                    self.open_since.insert(peer, now.monotonic);
                     self.ask_again(now, peer);
                 }
             }
@@ -199,6 +205,18 @@ impl Broker {
                 refused,
             } => self.taken_in(now, group, missing, refused),
             Input::Mended(boot) => self.mended(now, *boot),
+            Input::Removed { group } => self.check(|broker| broker.gone(now, group)),
+            Input::Inquired { from, inquiry } => {
+                let to = from;
+                self.outbox.fetch(Effect::Stocktake { to, inquiry });
+            }
+            Input::Stock { from, stock } => self.stocked(now, from, stock),
+            Input::Fetching { group, bytes, of } => self.fetching(group, bytes, of),
+            Input::Fetched {
+                group,
+                from,
+                failed,
+            } => self.fetched(now, group, from, failed),
             Input::Persisted { upto } => self.persisted(now, upto),
             Input::Retire => self.retire(now),
             Input::PersistFailed => self.persist_failed(now),
@@ -314,6 +332,7 @@ impl Broker {
         while let Some(id) = self.timers.take_due(now.monotonic) {
             let Some(group) = self.groups.get_mut(&id) else {
                 self.wake_mending(now, id);
+                self.wake_fetching(now, id);
                 continue;
             };
             match group.next_deadline() {
@@ -330,6 +349,8 @@ impl Broker {
             if self.groups.contains_key(&group) {
                 let input = kontiki_raft::Input::Message { from, message };
                 self.feed(now, group, input);
+            } else if let Some(fetching) = self.fetching.get_mut(&group) {
+                fetching.hear(from, &message);
             } else if self.cluster.is_to_come(group) {
                 self.early.keep(group, from, message);
             }
@@ -361,7 +382,7 @@ impl Broker {
             leader: Some(self.cluster.name(member)),
         };
         let preferred = NodeId(topic.preferred);
-        if self.mending.contains_key(&id) {
+        if self.mending.contains_key(&id) || self.fetching.contains_key(&id) {
             return Err(Refusal::NotLeader { leader: None });
         }
         let Some(group) = self.groups.get_mut(&id) else {

@@ -110,8 +110,6 @@ impl Cluster {
         }
         let may_keep = |id| match self.standing(id) {
             None => false,
-            // Its disk says that the group is gone for good.
-            Some(_) if topic.parted.contains(&id) => false,
             Some(standing) => standing.votes() || topic.replicas.contains(&id),
         };
         if let Err(refused) = self.placeable(&topic.name, &replicas, preferred, may_keep) {

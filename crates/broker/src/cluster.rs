@@ -371,6 +371,21 @@ pub(crate) fn let_go_by(entries: &[Entry]) -> BTreeMap<GroupId, Index> {
     let_go.collect()
 }
 
+/// The groups that these entries place on a member, each with the last entry that does.
+pub(crate) fn placed_on(member: NodeId, entries: &[Entry]) -> BTreeMap<GroupId, Index> {
+    let commands = entries.iter().filter(|entry| entry.kind == Kind::Command);
+    let placed = commands.filter_map(|entry| {
+        match kontiki_wire::decode("a cluster command", &entry.body, CONTROL_BYTES_MAX) {
+            Ok(ClusterCommand::Place {
+                group, replicas, ..
+            }) if replicas.contains(&member.0) => Some((group, entry.id.index)),
+            // What cannot be read stops the node when it is applied.
+            _ => None,
+        }
+    });
+    placed.collect()
+}
+
 pub(crate) fn no_such_topic(name: &TopicName) -> Refusal {
     Refusal::NoSuchTopic {
         name: name.to_string(),

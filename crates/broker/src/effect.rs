@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
 use kontiki_wire::{
-    Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Member, Missing, Offset, PeerLane,
-    PlacedEntry, Response, Topic,
+    Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Inquiry, Member, Missing, Offset,
+    PeerLane, PlacedEntry, Response, Topic,
 };
 
 use crate::input::{StreamId, Ticket};
@@ -167,6 +167,38 @@ pub enum Effect {
         /// A sentence.
         note: String,
     },
+    /// Ask a peer how much of a group's log it has to be fetched. What is lost on the way is done without.
+    Inquire {
+        /// Whom.
+        to: NodeRef,
+        /// For what.
+        inquiry: Inquiry,
+    },
+    /// Answer that question, with what there is in files that do not change any more.
+    Stocktake {
+        /// Whom.
+        to: NodeRef,
+        /// What was asked.
+        inquiry: Inquiry,
+    },
+    /// Fetch a group's log from a peer as it lies there, going on where an earlier fetch came to. Tell of it
+    /// with [`crate::Input::Fetching`], and at last with one [`crate::Input::Fetched`], unless
+    /// [`Effect::TopicRemoved`] comes. At most one is under way.
+    Fetch {
+        /// The group.
+        group: GroupId,
+        /// Whom from.
+        from: NodeRef,
+    },
+    /// Have the group begin with what was fetched, durably, and give it back as [`crate::Input::Mended`].
+    Adopt {
+        /// The group.
+        group: GroupId,
+        /// Whether this member may have forgotten what it promised in it.
+        forgot: bool,
+    },
+    /// Remove what was fetched of a group, which begins without it.
+    Forgo(GroupId),
     /// Hand a command over to a peer that is thought to lead the cluster's own group. What is lost on the
     /// way is sent again.
     Relay {

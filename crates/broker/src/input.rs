@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Boot, Index, LogId, Micros, NodeId, NodeRef};
-use kontiki_wire::{Batch, ClusterCommand, Found, GroupId, GroupMessage, Member, Missing, Request};
+use kontiki_wire::{
+    Batch, ClusterCommand, Found, GroupId, GroupMessage, Inquiry, Member, Missing, Request, Stock,
+};
 
 /// The two clocks of the host, read once for each turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -148,6 +150,44 @@ pub enum Input {
     /// The disk has all of a group again. Comes after every [`Input::Persisted`] of what was written of
     /// it before.
     Mended(Box<GroupBoot>),
+    /// Everything that [`crate::Effect::TopicRemoved`] had removed of a group is gone.
+    Removed {
+        /// The group.
+        group: GroupId,
+    },
+    /// A peer, verified as for [`Input::Peer`], asks how much there is of a log. Answered by exactly one
+    /// [`crate::Effect::Stocktake`].
+    Inquired {
+        /// The peer.
+        from: NodeRef,
+        /// What it asks.
+        inquiry: Inquiry,
+    },
+    /// A peer, verified as for [`Input::Peer`], answers to [`crate::Effect::Inquire`].
+    Stock {
+        /// The peer.
+        from: NodeRef,
+        /// What it has.
+        stock: Stock,
+    },
+    /// What [`crate::Effect::Fetch`] has come to.
+    Fetching {
+        /// The group.
+        group: GroupId,
+        /// Bytes that are on the disk, those of earlier fetches included.
+        bytes: u64,
+        /// Bytes that there are.
+        of: u64,
+    },
+    /// A fetch has ended.
+    Fetched {
+        /// The group.
+        group: GroupId,
+        /// Whom it was from.
+        from: NodeRef,
+        /// Why it has not come to the end of what there is, if it has not.
+        failed: Option<String>,
+    },
     /// The node is about to stop: it stands for no election from now on, and leads on what it leads
     /// until others do.
     Retire,

@@ -8,7 +8,6 @@
 
 mod append;
 mod apply;
-mod balancing;
 mod broker;
 mod catalogue;
 mod chores;
@@ -17,11 +16,11 @@ mod cursor;
 mod early;
 mod effect;
 mod epoch;
+mod fetching;
 mod group;
 mod homes;
 mod input;
 mod invariants;
-mod leading;
 mod members;
 mod mend;
 mod meter;
@@ -50,6 +49,7 @@ pub use broker::{Broker, Settings};
 pub use cluster::cluster_state;
 pub use cursor::{Cursor, Extent, Step};
 pub use effect::{Effect, GroupWrite, Members, Placed, Writes};
+pub use fetching::FETCH_BYTES_MIN;
 pub use input::{GroupBoot, Input, Now, StreamId, Ticket};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};

@@ -83,6 +83,8 @@ impl Broker {
                 self.check(|broker| broker.release(id));
                 (group.hard(), Some(group.suspend(&mut self.outbox)))
             }
+            // What was just fetched is damaged already.
+            None if self.stop_fetching(id) => (Hard::default(), None),
             None => {
                 if let Some(boot) = self.parked.get_mut(&id) {
                     join(&mut boot.missing, missing);
@@ -248,7 +250,7 @@ impl Broker {
     }
 
     /// Everybody else who is to have what this node has of a group.
-    fn peers_of(&self, id: GroupId) -> Vec<NodeRef> {
+    pub(crate) fn peers_of(&self, id: GroupId) -> Vec<NodeRef> {
         let keeps = |member: u64| match self.cluster.topic_of(id) {
             Some(topic) => topic.keepers().any(|keeper| keeper == member),
             None => id == GroupId::CLUSTER,
@@ -261,6 +263,9 @@ impl Broker {
     /// The group is whole again.
     pub(crate) fn mended(&mut self, now: Now, mut boot: GroupBoot) {
         let id = boot.group;
+        if self.adopted(now, &mut boot) {
+            return;
+        }
         let Some(mut mending) = self.mending.remove(&id) else {
             return;
         };

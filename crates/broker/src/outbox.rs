@@ -74,7 +74,7 @@ impl Outbox {
         let lanes = self.sends.entry(to).or_default();
         let frames = match lane_of(&message.body) {
             PeerLane::Beats => &mut lanes.beats,
-            PeerLane::Log => &mut lanes.log,
+            PeerLane::Log | PeerLane::Bulk => &mut lanes.log,
         };
         frames.push(GroupMessage { group, message });
     }
@@ -129,6 +129,10 @@ impl Outbox {
 
     pub(crate) fn mend(&mut self, group: GroupId, entries: Vec<PlacedEntry>) {
         self.mends.push(Effect::Mend { group, entries });
+    }
+
+    pub(crate) fn fetch(&mut self, effect: Effect) {
+        self.mends.push(effect);
     }
 
     /// A group is ended: what the disk confirms of it from now on concerns nobody.

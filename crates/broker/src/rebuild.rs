@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Entry, LogId};
+use kontiki_wire::Offset;
 
 use crate::apply::{CheckpointEvery, TopicLog};
 
@@ -35,6 +36,12 @@ impl Rebuild {
     #[must_use]
     pub fn applied(&self) -> LogId {
         self.log.position()
+    }
+
+    /// The offset after the last record.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.log.next()
     }
 
     /// The checkpoint that a broker would make here.

@@ -48,6 +48,7 @@ impl Broker {
             groups: groups
                 .map(|(id, group)| self.group_status(*id, group, now.monotonic))
                 .chain(self.mending.keys().map(|id| self.mending_status(*id)))
+                .chain(self.fetching.keys().map(|id| self.mending_status(*id)))
                 .collect(),
             placing: self.placing_sentences(now.monotonic),
             up_seconds: up / 1_000_000,
@@ -102,6 +103,7 @@ impl Broker {
             replicas,
             wanted,
             waits,
+            fetching: None,
         }
     }
 
@@ -109,10 +111,14 @@ impl Broker {
     fn mending_status(&self, id: GroupId) -> GroupStatus {
         let log = self.mending.get(&id).and_then(Mending::log);
         let next = log.map_or(Offset(0), TopicLog::next);
+        let state = match self.fetching.contains_key(&id) {
+            true => "catching-up",
+            false => "recovering",
+        };
         let own = ReplicaStatus {
             name: self.cluster.name(self.settings.me.id),
             match_offset: next,
-            state: "recovering".to_owned(),
+            state: state.to_owned(),
             ..ReplicaStatus::default()
         };
         GroupStatus {
@@ -124,6 +130,7 @@ impl Broker {
             replicas: vec![own],
             wanted: Vec::new(),
             waits: None,
+            fetching: self.fetch_status(id),
         }
     }
 

@@ -9,7 +9,7 @@ use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    cluster::{let_go_by, no_such_topic},
+    cluster::{let_go_by, no_such_topic, placed_on},
     group::{Group, Meaning, Resume},
     input::{GroupBoot, Now},
     invariants::Order,
@@ -41,7 +41,7 @@ impl Broker {
             if self.cluster.is_to_come(group) || self.may_come(group) {
                 self.parked.insert(group, boot);
             } else {
-                self.outbox.topic_removed(group);
+                self.remove_files(group);
             }
         }
         Ok(())
@@ -76,11 +76,17 @@ impl Broker {
     /// applied once more. While the cluster's own log is not whole, nobody knows what it deletes.
     fn start(&mut self, now: Now, topic: &Topic, boot: Option<GroupBoot>) -> Result<bool, String> {
         let unknown = self.mending.contains_key(&GroupId::CLUSTER);
-        if boot.is_none() && (unknown || self.doomed.contains_key(&topic.group)) {
+        let id = topic.group;
+        let goes = self.going.contains(&id) || self.leaving.iter().any(|(_, of)| *of == id);
+        if boot.is_none() && (unknown || goes || self.doomed.contains_key(&id)) {
             return Ok(false);
         }
         if let Some(lost) = boot.as_ref().and_then(Lost::of) {
             self.begin_mending(now, lost, None);
+            return Ok(false);
+        }
+        if boot.is_none() && self.may_fetch(topic) {
+            self.begin_fetching(now, topic);
             return Ok(false);
         }
         let boot = boot.unwrap_or_else(|| self.birth(topic.group, now));
@@ -112,7 +118,9 @@ impl Broker {
     pub(crate) fn settled(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
         self.steering.remove(&id);
-        if topic.parted.contains(&self.settings.me.id.0) {
+        // What is here may have been born when it was placed here once more, later than now.
+        let returns = self.returning.get(&id).is_some_and(|last| *last > at);
+        if topic.parted.contains(&self.settings.me.id.0) && !self.keeps(topic) && !returns {
             let why = "this member does not keep the topic any more, ask another".to_owned();
             if self.groups.contains_key(&id) {
                 self.outbox.topic_closed(id);
@@ -125,6 +133,7 @@ impl Broker {
     /// Entries of the cluster's log up to `at` are applied, whatever became of the commands in them: what they
     /// might have let go is known to be kept now, or is gone.
     pub(crate) fn spare(&mut self, now: Now, at: Index) -> Result<(), String> {
+        self.part_late(at)?;
         if self.doomed.is_empty() {
             return Ok(());
         }
@@ -151,7 +160,8 @@ impl Broker {
     /// This node does not keep a group from the entry at `at` on. Its files stay until that entry is
     /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
     fn let_go(&mut self, at: Index, id: GroupId, why: Refusal) -> Result<(), String> {
-        if self.mending.remove(&id).is_some() || self.parked.remove(&id).is_some() {
+        let fetched = self.stop_fetching(id);
+        if fetched || self.mending.remove(&id).is_some() || self.parked.remove(&id).is_some() {
             self.timers.forget(id);
             self.leaving.push_back((at, id));
             return Ok(());
@@ -181,21 +191,61 @@ impl Broker {
             && at <= durable
         {
             self.leaving.pop_front();
-            self.outbox.topic_removed(group);
+            self.remove_files(group);
         }
     }
 
     /// Whether there is anything of the group here, running or being mended.
     fn has(&self, id: GroupId) -> bool {
-        self.groups.contains_key(&id) || self.mending.contains_key(&id)
+        self.groups.contains_key(&id)
+            || self.mending.contains_key(&id)
+            || self.fetching.contains_key(&id)
+    }
+
+    fn remove_files(&mut self, id: GroupId) {
+        self.going.insert(id);
+        self.outbox.topic_removed(id);
+    }
+
+    /// The files of a group are gone. If it was placed here once more meanwhile, it is born anew.
+    pub(crate) fn gone(&mut self, now: Now, id: GroupId) -> Result<(), String> {
+        self.going.remove(&id);
+        let topic = self.cluster.topic_of(id).cloned();
+        if let Some(topic) = topic.filter(|topic| self.keeps(topic) && !self.has(id)) {
+            self.start(now, &topic, None)?;
+        }
+        Ok(())
+    }
+
+    /// What seemed to be placed here once more, and after the entry at `at` is known not to be, is let go.
+    fn part_late(&mut self, at: Index) -> Result<(), String> {
+        let past = |(_, last): &(&GroupId, &Index)| **last <= at;
+        let past: Vec<GroupId> = self
+            .returning
+            .iter()
+            .filter(past)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in past {
+            self.returning.remove(&id);
+            let topic = self.cluster.topic_of(id);
+            if topic.is_some_and(|topic| !self.keeps(topic)) {
+                let why = "this member does not keep the topic, ask another".to_owned();
+                self.let_go(at, id, Refusal::Unavailable { why })?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the group on this disk is of a topic that the state on the disk has not yet placed here.
-    /// What this node has dropped never comes again.
+    /// What this node has dropped comes again only if the log on the disk says so.
     fn may_come(&self, id: GroupId) -> bool {
         let me = self.settings.me.id.0;
         let topic = self.cluster.topic_of(id);
-        topic.is_some_and(|topic| !self.keeps(topic) && !topic.parted.contains(&me))
+        topic.is_some_and(|topic| {
+            let parted = topic.parted.contains(&me) && !self.returning.contains_key(&id);
+            !self.keeps(topic) && !parted
+        })
     }
 
     fn keeps(&self, topic: &Topic) -> bool {
@@ -225,12 +275,16 @@ impl Broker {
     /// Unless the disk has lost groups, no vote and no acknowledgement was ever given in it, because
     /// both wait for the disk. What an earlier life may have done in it is to hear a leader and promise
     /// it with that not to elect another for an election timeout. So only a birth later than that after
-    /// the start, or in a node that had no earlier life, is `fresh` and need not sit that out.
-    fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
+    /// the start, or in a node that had no earlier life, is `fresh` and need not sit that out. Who kept the
+    /// group once and dropped it has forgotten what it promised then.
+    pub(crate) fn birth(&self, group: GroupId, now: Now) -> GroupBoot {
         let up = now.monotonic.0.saturating_sub(self.started.0);
+        let me = self.settings.me.id.0;
+        let topic = self.cluster.topic_of(group);
+        let parted = topic.is_some_and(|topic| topic.parted.contains(&me));
         let boot = Boot {
             fresh: self.newborn || up >= self.settings.raft.election_timeout.0,
-            forgot: self.forgets(),
+            forgot: self.forgets() || parted,
             ..Boot::born(self.settings.me, Membership::default())
         };
         GroupBoot {
@@ -273,6 +327,7 @@ impl Broker {
         let at = self.cluster.applied();
         let resume = resume.unwrap_or_else(|| Resume::cluster(at.index));
         self.doomed = let_go_by(&boot.boot.tail);
+        self.returning = placed_on(self.settings.me.id, &boot.boot.tail);
         self.take_up_at(boot, at, resume, now)?;
         for topic in self.cluster.state().topics.clone() {
             if self.keeps(&topic) && !self.has(topic.group) {

@@ -9,10 +9,10 @@ use std::{
 
 use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
-use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, Role};
+use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, FrameWriter, Role};
 use kontiki_wire::{
-    ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Malformed, Member, Missing, PeerHello,
-    PeerLane, Relay, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Inquiry, Malformed, Member, Missing,
+    PeerHello, PeerLane, Relay, Stock, decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -25,6 +25,7 @@ use crate::{
     limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
     links::{CLOSE_GONE, CLOSE_OUTDATED, Callers},
     member::{mark_of, node_ref},
+    shipping::Shipping,
 };
 
 /// Takes in the connections of one member's peers.
@@ -36,6 +37,7 @@ pub(crate) struct Arrivals {
     pub(crate) founders: Vec<NodeRef>,
     pub(crate) members: watch::Receiver<Arc<Members>>,
     pub(crate) callers: Callers,
+    pub(crate) shipping: Shipping,
     /// To the driver, for each lane.
     pub(crate) beats: mpsc::Sender<Input>,
     pub(crate) log: mpsc::Sender<Input>,
@@ -66,8 +68,8 @@ impl Arrivals {
                 let opened = arrivals.open(&connection).await;
                 drop(permit);
                 let (code, reason) = match opened {
-                    Ok((hello, reader)) => {
-                        let reason = arrivals.serve(&hello, &connection, reader, &serving).await;
+                    Ok((hello, stream)) => {
+                        let reason = arrivals.serve(&hello, &connection, stream, &serving).await;
                         (arrivals.code_for(&hello), reason)
                     }
                     Err((code, reason)) => (code, reason),
@@ -79,15 +81,15 @@ impl Arrivals {
     }
 
     /// The first frame of the first stream, checked.
-    async fn open(&self, connection: &Connection) -> Result<(PeerHello, FrameReader), No> {
+    async fn open(&self, connection: &Connection) -> Result<(PeerHello, Stream), No> {
         let open = async {
-            let (_, mut reader) = connection.accept().await?;
+            let (writer, mut reader) = connection.accept().await?;
             let frame = reader.next(REQUEST_BYTES_MAX).await?;
             let frame = frame.filter(|frame| frame.kind == FrameKind::PeerHello);
             let hello = frame.map(|frame| PeerHello::decode(&frame)).transpose()?;
-            Ok::<_, Error>((hello, reader))
+            Ok::<_, Error>((hello, (writer, reader)))
         };
-        let (hello, reader) = timeout(OPENING_MAX, open)
+        let (hello, stream) = timeout(OPENING_MAX, open)
             .await
             .map_err(|_| "a link opens with a hello, and none came".to_owned())
             .and_then(|opened| opened.map_err(|error| error.to_string()))
@@ -98,7 +100,7 @@ impl Arrivals {
             warn!(peer = %connection.identity(), %refusal, "a peer's link is refused");
             return Err((self.code_for(&hello), refusal));
         }
-        Ok((hello, reader))
+        Ok((hello, stream))
     }
 
     /// The code with which a link of this peer is closed now: one for those who are members no more, so that
@@ -180,15 +182,18 @@ impl Arrivals {
         &self,
         hello: &PeerHello,
         connection: &Connection,
-        reader: FrameReader,
+        (writer, reader): Stream,
         serving: &Serving,
     ) -> String {
-        let key = (hello.from.id, hello.lane);
-        let before = serving.lock().expect(SOUND).insert(key, connection.clone());
-        if let Some(before) = before {
-            before.close(REPLACED, "a newer link took its place");
+        let is_bulk = hello.lane == PeerLane::Bulk;
+        if !is_bulk {
+            let key = (hello.from.id, hello.lane);
+            let before = serving.lock().expect(SOUND).insert(key, connection.clone());
+            if let Some(before) = before {
+                before.close(REPLACED, "a newer link took its place");
+            }
+            self.callers.heard(hello.from.id, hello.lane);
         }
-        self.callers.heard(hello.from.id, hello.lane);
         debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
         self.introduce(hello, connection).await;
         let mut members = self.members.clone();
@@ -209,8 +214,18 @@ impl Arrivals {
                 }
             }
         };
+        let serve = async {
+            match is_bulk {
+                // Who is on no list yet has no topic to fetch.
+                true if hello.from.id.0 >= self.members.borrow().next => {
+                    "not on the list".to_owned()
+                }
+                true => self.shipping.serve(writer, reader).await,
+                false => self.hand_on(hello, reader).await,
+            }
+        };
         tokio::select! {
-            reason = self.hand_on(hello, reader) => reason,
+            reason = serve => reason,
             reason = excluded => reason,
         }
     }
@@ -235,7 +250,7 @@ impl Arrivals {
         let from = hello.from;
         let inputs = match hello.lane {
             PeerLane::Beats => &self.beats,
-            PeerLane::Log => &self.log,
+            PeerLane::Log | PeerLane::Bulk => &self.log,
         };
         let mut listed = false;
         loop {
@@ -299,6 +314,14 @@ fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
             from,
             found: Found::decode(frame)?,
         },
+        FrameKind::Inquiry => Input::Inquired {
+            from,
+            inquiry: Inquiry::decode(frame)?,
+        },
+        FrameKind::Stock => Input::Stock {
+            from,
+            stock: Stock::decode(frame)?,
+        },
         FrameKind::Relay => Input::Relayed {
             from,
             command: Relay::decode(frame)?.command,
@@ -316,6 +339,9 @@ fn of_cluster(input: Input) -> Option<Input> {
     messages.retain(|message| message.group == GroupId::CLUSTER);
     (!messages.is_empty()).then_some(Input::Peer { from, messages })
 }
+
+/// The stream that a link opens with.
+type Stream = (FrameWriter, FrameReader);
 
 /// Why a link is closed: a code and a sentence.
 type No = (u32, String);

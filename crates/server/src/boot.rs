@@ -47,7 +47,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let (storage, recovered, events) = open_storage(config, &data, member.started).await?;
     data.claim()?;
     let clock = Clock::start();
-    let broker = broker(&member, recovered, &clock)?;
+    let broker = broker(&member, recovered, &clock, config.storage.segment_bytes)?;
     if !member.started {
         member.started = true;
         member.save(&config.dir).map_err(|source| StartError::Io {
@@ -138,7 +138,12 @@ async fn open_storage(
     Ok((storage, recovered, events))
 }
 
-fn broker(member: &MemberFile, recovered: Recovered, clock: &Clock) -> Result<Broker, StartError> {
+fn broker(
+    member: &MemberFile,
+    recovered: Recovered,
+    clock: &Clock,
+    segment_bytes: u64,
+) -> Result<Broker, StartError> {
     if let Some(torn) = &recovered.torn {
         info!(%torn, "the last write had not finished; it was cut off");
     }
@@ -162,6 +167,8 @@ fn broker(member: &MemberFile, recovered: Recovered, clock: &Clock) -> Result<Br
         raft: kontiki_raft::Settings::default(),
         birth: member.birth_state(),
         checkpoints: kontiki_broker::CheckpointEvery::default(),
+        // Less than a file is nowhere sealed.
+        fetch_bytes_min: kontiki_broker::FETCH_BYTES_MIN.min(segment_bytes),
         damage,
         seed: getrandom::u64().map_err(StartError::Randomness)?,
     };

@@ -18,8 +18,10 @@ use crate::{
     answers::Answers,
     clock::Clock,
     error::ServerError,
+    fetching::Fetches,
     limits::{INPUTS_PER_TURN_MAX, SMALL_WRITE_BYTES_MAX},
     links::Links,
+    shipping::stock,
     topics::Topics,
 };
 
@@ -30,6 +32,7 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) storage: Storage,
     pub(crate) links: Links,
+    pub(crate) fetches: Fetches,
     pub(crate) topics: Topics,
     pub(crate) answers: Answers,
     pub(crate) members: watch::Sender<Arc<Members>>,
@@ -194,6 +197,7 @@ impl Driver {
                 let boot = group.into_boot(self.me);
                 into.push(Input::Mended(Box::new(boot)));
             }
+            Event::Removed { group } => into.push(Input::Removed { group }),
             Event::Failed(error) => return Err(ServerError::Disk(error.to_string())),
         }
         Ok(())
@@ -221,6 +225,7 @@ impl Driver {
             Effect::Respond { ticket, response } => self.answers.respond(ticket, response),
             Effect::TopicMade(topic) => {
                 info!(topic = %topic.name, group = topic.group.0, "topic made");
+                self.storage.revive(topic.group);
                 self.topics.add(&topic, &self.storage);
             }
             Effect::TopicRemoved(group) => {
@@ -228,6 +233,7 @@ impl Driver {
                 let topic = name.as_ref().map(|name| name.as_str());
                 info!(topic, group = group.0, "topic removed");
                 self.topics.remove(group);
+                self.fetches.stop(group);
                 self.storage.remove(group);
             }
             Effect::TopicClosed(group) => self.topics.close(group),
@@ -238,6 +244,19 @@ impl Driver {
             }
             Effect::Mend { group, entries } => self.storage.mend(group, entries),
             Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
+            Effect::Inquire { to, inquiry } => self.links.inquire(to, inquiry),
+            Effect::Stocktake { to, inquiry } => {
+                let log = self.storage.known_log(inquiry.group);
+                self.links.tell_stock(to, stock(inquiry, log.as_ref()));
+            }
+            Effect::Fetch { group, from } => {
+                self.fetches.start(group, from, self.links.way_to(from));
+            }
+            Effect::Adopt { group, forgot } => self.fetches.adopt(self.me, group, forgot),
+            Effect::Forgo(group) => {
+                self.fetches.stop(group);
+                self.storage.forgo(group);
+            }
             Effect::Relay { to, command } => self.links.relay(to, command),
             Effect::Expelled { why } => {
                 error!(%why, "the member is one no more");

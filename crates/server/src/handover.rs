@@ -120,6 +120,7 @@ mod tests {
             replicas,
             wanted: Vec::new(),
             waits: None,
+            fetching: None,
         }
     }
 

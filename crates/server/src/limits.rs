@@ -83,6 +83,20 @@ pub(crate) const FIND_LOOKS_MAX: usize = 20;
 pub(crate) const FIND_LOOK: Duration = Duration::from_millis(50);
 /// Bytes of entries after which a peer's frame is closed and the next begun.
 pub(crate) const PEER_FRAME_BYTES_TARGET: usize = 1 << 20;
+/// Logs that are shipped to peers at a time.
+pub(crate) const SHIPMENTS_MAX: usize = 4;
+/// Pieces of a log that are read ahead of the network where it is shipped, and wait for the disk where it is
+/// fetched: what either end holds of it is as many of [`kontiki_wire::SHIPPED_BYTES_MAX`], and one more.
+pub(crate) const SHIPPED_AHEAD_MAX: usize = 4;
+/// Bytes a second at which one log is shipped: as fast as disks and network are.
+pub(crate) const SHIP_BYTES_PER_SECOND: u64 = u64::MAX;
+/// Bytes of a fetched log that may be under way: beats and appends, on connections of their own, wait behind
+/// no more of it.
+pub(crate) const BULK_WINDOW_BYTES: u32 = 2 << 20;
+/// A fetch of which nothing comes for so long has failed.
+pub(crate) const FETCH_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How often the driver hears how far a fetch is.
+pub(crate) const FETCH_TOLD_EVERY: Duration = Duration::from_millis(200);
 /// Reads of the log for one follower that wait for the disk.
 pub(crate) const LOG_READS_MAX: usize = 256;
 /// Connections to the peers' address that have not said yet whose link they are.

@@ -13,8 +13,8 @@ use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
 use kontiki_storage::Log;
 use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
 use kontiki_wire::{
-    ClusterCommand, ClusterId, Epoch, Found, GroupId, GroupMessage, Member, Missing, PeerHello,
-    PeerLane, Relay,
+    ClusterCommand, ClusterId, Epoch, Found, FrameKind, GroupId, GroupMessage, Inquiry, Member,
+    Missing, PeerHello, PeerLane, Relay, Stock,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -25,6 +25,7 @@ use tracing::{debug, info};
 
 use crate::{
     dialling::dial,
+    fetching::Way,
     limits::{
         DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST,
         REDIAL_LONGEST,
@@ -159,6 +160,45 @@ impl Links {
         }
     }
 
+    /// Asks a peer how much there is to fetch of a log; the same promise.
+    pub(crate) fn inquire(&self, to: NodeRef, inquiry: Inquiry) {
+        if let Some(peer) = self.peer(to) {
+            let mut frame = BytesMut::new();
+            inquiry.encode(FrameKind::Inquiry, &mut frame);
+            peer.outboxes.log.push_frame(vec![frame.freeze()]);
+        }
+    }
+
+    /// Tells a peer how much there is; the same promise.
+    pub(crate) fn tell_stock(&self, to: NodeRef, stock: Stock) {
+        if let Some(peer) = self.peer(to) {
+            let mut frame = BytesMut::new();
+            stock.encode(&mut frame);
+            peer.outboxes.log.push_frame(vec![frame.freeze()]);
+        }
+    }
+
+    /// How a peer is dialled for a log.
+    pub(crate) fn way_to(&self, to: NodeRef) -> Option<Way> {
+        let peer = self.peer(to)?;
+        Some(Way {
+            endpoint: self.endpoint.clone(),
+            member: peer.member.clone(),
+            hello: self.hello(&peer.member, PeerLane::Bulk),
+        })
+    }
+
+    fn hello(&self, to: &Member, lane: PeerLane) -> PeerHello {
+        PeerHello {
+            cluster: self.cluster.0,
+            epoch: self.cluster.1,
+            from: self.me,
+            to: node_ref(to),
+            lane,
+            peer_address: self.peer_address.clone(),
+        }
+    }
+
     fn peer(&self, node: NodeRef) -> Option<&Peer> {
         let peer = self.peers.get(&node.id)?;
         (node_ref(&peer.member) == node).then_some(peer)
@@ -178,14 +218,7 @@ impl Links {
         let mut tasks = JoinSet::new();
         for lane in [PeerLane::Beats, PeerLane::Log] {
             let link = Link {
-                hello: PeerHello {
-                    cluster: self.cluster.0,
-                    epoch: self.cluster.1,
-                    from: self.me,
-                    to: node_ref(member),
-                    lane,
-                    peer_address: self.peer_address.clone(),
-                },
+                hello: self.hello(member, lane),
                 member: member.clone(),
                 endpoint: self.endpoint.clone(),
                 outbox: outboxes.of(lane).clone(),
@@ -230,7 +263,7 @@ impl<T> Lanes<T> {
     fn of(&self, lane: PeerLane) -> &T {
         match lane {
             PeerLane::Beats => &self.beats,
-            PeerLane::Log => &self.log,
+            PeerLane::Log | PeerLane::Bulk => &self.log,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Outbox {
         for message in messages {
             match self.lane {
                 PeerLane::Beats => queue.push_dropping_oldest(message),
-                PeerLane::Log => queue.push_if_it_fits(message),
+                PeerLane::Log | PeerLane::Bulk => queue.push_if_it_fits(message),
             }
         }
         drop(queue);

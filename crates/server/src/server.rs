@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
+    fetching::Fetches,
     handover::hand_over,
     limits::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX,
@@ -29,6 +30,7 @@ use crate::{
     reception::Reception,
     service::Service,
     session,
+    shipping::Shipping,
     topics::Topics,
     unsent::Unsent,
 };
@@ -82,6 +84,7 @@ impl Server {
             streams: Arc::default(),
             stopping: is_stopping,
         };
+        let log_inputs = log.clone();
         let arrivals = Arrivals {
             cluster,
             epoch,
@@ -89,6 +92,7 @@ impl Server {
             founders: booted.member.members.iter().map(node_ref).collect(),
             members: members.subscribe(),
             callers: callers.clone(),
+            shipping: Shipping::new(booted.storage.clone()),
             beats: beats.clone(),
             log,
         };
@@ -100,6 +104,7 @@ impl Server {
             authorities: booted.authorities.map(Arc::new),
         };
         let me = (booted.me, booted.member.me().peer_address.clone());
+        let fetches = Fetches::new(booted.storage.clone(), log_inputs);
         let mut links = Links::new((cluster, epoch), me, peers.clone(), beats, callers);
         links.set_members(&known.list);
         let driver = Driver {
@@ -108,6 +113,7 @@ impl Server {
             clock: booted.clock,
             storage: booted.storage,
             links,
+            fetches,
             topics: service.topics.clone(),
             answers: service.answers.clone(),
             members,

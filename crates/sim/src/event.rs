@@ -1,7 +1,7 @@
 //! Everything that can be on the agenda.
 
 use kontiki_broker::Input;
-use kontiki_raft::SendLog;
+use kontiki_raft::{NodeRef, SendLog};
 use kontiki_wire::GroupId;
 
 /// Counts the starts of a member: what was planned in one life means nothing in the next.
@@ -66,6 +66,10 @@ pub(crate) enum Process {
     LookAgain,
     /// The log is read for a follower.
     Read { group: GroupId, send: Box<SendLog> },
+    /// The next piece of a log that is fetched comes.
+    Fetch { group: GroupId },
+    /// A fetch is found dead.
+    FetchLost { group: GroupId, from: NodeRef },
     /// A link to a peer is dialled.
     Dial { to: usize, pause: u64 },
     /// A link to a peer is found dead, if it is still that one.

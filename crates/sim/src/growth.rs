@@ -4,7 +4,7 @@
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
 use kontiki_wire::{
     Admission, ClusterCommand, ClusterState, GroupId, Member as Known, Request, Response, Role,
-    Standing, TokenId, TokenSpec, Topic,
+    Standing, TokenId, TokenSpec,
 };
 
 use crate::{
@@ -190,12 +190,9 @@ impl World {
         }
         let active = state.members.iter();
         let active = active.filter(|member| member.standing == Standing::Active);
-        let homes = |topic: &Topic| {
-            let parted = |member: &&Known| !topic.parted.contains(&member.id);
-            active.clone().filter(parted).count().max(1)
-        };
+        let homes = active.count().max(1);
         state.topics.iter().find_map(|topic| {
-            let least = usize::from(topic.settings.replicas).min(homes(topic));
+            let least = usize::from(topic.settings.replicas).min(homes);
             let placed = topic.settled && topic.leaving.is_empty() && topic.replicas.len() >= least;
             (!placed).then(|| format!("topic {} is kept by {:?}", topic.name, topic.replicas))
         })

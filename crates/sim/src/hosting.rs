@@ -174,9 +174,11 @@ impl World {
                     watermark: None,
                 };
                 host.topics.entry(topic.group).or_insert(kept);
+                host.storage.revive(topic.group);
             }
             Effect::TopicRemoved(group) => {
                 host.topics.remove(&group);
+                host.stop_fetching(group);
                 host.storage.remove(group);
                 self.end_deliveries(number, group, &StreamEnd::Deleted { group });
                 self.plan_write(number);
@@ -196,6 +198,18 @@ impl World {
                 self.plan_settle(number);
             }
             Effect::Mending { note, .. } => self.trace.tell(at, || note),
+            Effect::Inquire { to, inquiry } => {
+                let from = self.members[number].me;
+                self.say(number, to, PeerLane::Log, Input::Inquired { from, inquiry });
+            }
+            Effect::Stocktake { to, inquiry } => self.tell_stock(number, to, inquiry),
+            Effect::Fetch { group, from } => self.begin_fetch(number, group, from),
+            Effect::Adopt { group, forgot } => self.adopt(number, group, forgot),
+            Effect::Forgo(group) => {
+                host.stop_fetching(group);
+                host.storage.forgo(group);
+                self.plan_settle(number);
+            }
             Effect::Relay { to, command } => {
                 let from = self.members[number].me;
                 self.say(number, to, PeerLane::Log, Input::Relayed { from, command });

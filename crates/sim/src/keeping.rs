@@ -155,6 +155,7 @@ impl World {
                     let boot = group.into_boot(self.members[number].me);
                     self.input(number, Input::Mended(Box::new(boot)));
                 }
+                Told::Removed { group } => self.input(number, Input::Removed { group }),
                 Told::Failed(error) => {
                     self.failed(number, &error);
                     return;

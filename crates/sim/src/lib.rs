@@ -14,6 +14,7 @@ mod delivery;
 mod dump;
 mod event;
 mod faults;
+mod fetching;
 mod growth;
 pub mod history;
 mod hosting;

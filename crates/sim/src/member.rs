@@ -8,7 +8,7 @@ use std::{
 
 use kontiki_broker::{Broker, GroupBoot, Input, Members, Settings, Ticket};
 use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
-use kontiki_storage::{Hands, SimDisk, Storage};
+use kontiki_storage::{Hands, Incoming, SimDisk, Storage};
 use kontiki_wire::{ClusterId, ClusterState, Epoch, GroupId, Member as Known, Offset, TopicName};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     delivery::Delivery,
     event::{Life, PipeId},
+    fetching::Fetch,
     tuning::Tuning,
 };
 
@@ -74,6 +75,9 @@ pub(crate) struct Host {
     pub(crate) looks_again: bool,
     pub(crate) writes: u64,
     pub(crate) topics: BTreeMap<GroupId, Kept>,
+    /// Logs on their way, and those that are here.
+    pub(crate) fetches: BTreeMap<GroupId, Fetch>,
+    pub(crate) fetched: BTreeMap<GroupId, Incoming>,
     /// Who is a member, as far as the process knows.
     pub(crate) members: Members,
     pub(crate) tickets: BTreeMap<Ticket, Waiting>,
@@ -195,6 +199,7 @@ impl Member {
                 ..ClusterState::default()
             },
             checkpoints: tuning.checkpoints,
+            fetch_bytes_min: 1,
             damage: (!damage.is_empty()).then(|| damage.join("; ")),
             seed: self.chance.next(),
         };
@@ -216,6 +221,8 @@ impl Member {
             looks_again: false,
             writes: 0,
             topics: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             members: Members::default(),
             tickets: BTreeMap::new(),
             last_ticket: 0,

@@ -221,6 +221,11 @@ impl World {
             Process::Quiet { writes, again } => self.quiet(member, writes, again),
             Process::LookAgain => self.look_again(member),
             Process::Read { group, send } => self.read_and_send(member, group, *send),
+            Process::Fetch { group } => self.fetch(member, group),
+            Process::FetchLost { group, from } => {
+                let why = "it has been silent".to_owned();
+                self.end_fetch(member, group, from, Some(why));
+            }
             Process::Dial { to, pause } => self.dial(member, to, pause),
             Process::LinkLost { to, number } => self.link_lost(member, to, number),
             Process::LinkSilent { to, number } => self.link_silent(member, to, number),

@@ -10,7 +10,12 @@ use kontiki_broker::Writes;
 use kontiki_raft::{Index, LogId};
 use kontiki_wire::{GroupId, PlacedEntry};
 
-use crate::{Error, Event, RecoveredGroup, group::Group, journal::Prepared};
+use crate::{
+    Error, Event, RecoveredGroup,
+    adoption::Whole,
+    group::Group,
+    journal::{Prepared, Standing},
+};
 
 /// Where the outcome of a close goes.
 pub(crate) type Answer = Sender<Result<(), Error>>;
@@ -22,6 +27,8 @@ pub(crate) enum Command {
     Write(Writes),
     /// Say that a group was removed.
     Remove(GroupId),
+    /// Say that a group begins with what was fetched of it.
+    Adopt(Standing, Whole),
     /// The file that comes next is ready.
     Prepared(Prepared),
     /// Say that files before this one are not needed any more.
@@ -70,6 +77,16 @@ pub(crate) enum Task {
     Remove(GroupId),
     /// The journal says durably that this group was removed.
     Removed(GroupId),
+    /// Have a group begin with what was fetched of it, as one that may have forgotten promises or not.
+    Adopt {
+        group: GroupId,
+        whole: Whole,
+        forgot: bool,
+    },
+    /// The journal says durably that it does.
+    Adopted(Arc<Group>, Whole),
+    /// Remove what was fetched of this group.
+    Forgo(GroupId),
     /// Settle everything, answer, and end.
     Close(Answer),
     /// End as after a crash.
@@ -90,6 +107,9 @@ impl fmt::Debug for Task {
             Self::Recovered => "Recovered",
             Self::Remove(_) => "Remove",
             Self::Removed(_) => "Removed",
+            Self::Adopt { .. } => "Adopt",
+            Self::Adopted(..) => "Adopted",
+            Self::Forgo(_) => "Forgo",
             Self::Close(_) => "Close",
             Self::Stop => "Stop",
         })

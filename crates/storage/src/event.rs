@@ -33,8 +33,15 @@ pub enum Event {
         /// Why what was fetched was not of use, for people: it has to be fetched again.
         refused: Option<String>,
     },
-    /// The group is whole again, and can be started as a start would.
+    /// The group is whole again, or was taken in ([`crate::Storage::adopt`]), and can be started as a start
+    /// would.
     Mended(Box<RecoveredGroup>),
+    /// All that there was of a group is gone, as [`crate::Storage::remove`] asked: it can be born anew,
+    /// after [`crate::Storage::revive`].
+    Removed {
+        /// The group.
+        group: GroupId,
+    },
     /// A write or sync failed: storage is poisoned.
     Failed(Error),
 }

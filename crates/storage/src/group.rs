@@ -85,6 +85,15 @@ pub(crate) struct Inner {
     suspected: BTreeSet<Index>,
 }
 
+/// What there is to give.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stocked {
+    /// The last entry in a sealed segment; 0 if there is none.
+    pub last: Index,
+    /// Bytes of frames from the entry asked for on.
+    pub bytes: u64,
+}
+
 /// What a placement brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Placing {
@@ -507,6 +516,15 @@ impl Inner {
         Ok(())
     }
 
+    /// A group that has nothing begins after this entry, which segments keep.
+    pub(crate) fn begin_after(&mut self, last: LogId, end_offset: Offset) {
+        assert!(self.last() == 0, "what begins elsewhere has nothing here");
+        let kept = last.index.0;
+        (self.placed, self.written, self.kept) = (kept, kept, kept);
+        self.first = kept + 1;
+        self.next_offset = end_offset.0;
+    }
+
     /// All entries that segments do not keep.
     pub(crate) fn after_kept(&self) -> Vec<Entry> {
         let from = (self.kept + 1 - self.first) as usize;
@@ -524,6 +542,20 @@ impl Inner {
     /// Entries up to it are placed.
     pub(crate) fn placed(&self) -> Index {
         Index(self.placed)
+    }
+
+    /// What sealed segments give from `first` on without a gap. While something is damaged, nothing.
+    pub(crate) fn stocked(&self, first: Index) -> Stocked {
+        if self.closed || self.removed {
+            return Stocked::default();
+        }
+        let wanted = self
+            .sealed
+            .iter()
+            .filter(|extent| extent.last.index >= first);
+        let bytes = wanted.clone().map(|extent| extent.end).sum();
+        let last = wanted.last().map_or(Index(0), |extent| extent.last.index);
+        Stocked { last, bytes }
     }
 
     /// The first stretch of segments that reaches this entry or one after it.

@@ -11,6 +11,7 @@
 //! | a group's segments | `groups/<id>/<first index>.segment` | `segment`, one thread |
 //! | their sparse indexes | `groups/<id>/<first index>.index` | `segment`, one thread |
 //! | a segment while it is written anew | `groups/<id>/<first index>.mending` | `segment::rewrite` |
+//! | what is fetched of a group that is not here yet | `groups/<id>.incoming/`, as in `groups/<id>/` | `incoming`, until it is whole and renamed |
 //! | entries that peers gave for that | `groups/<id>/<first index>.fetched` | `segment::broken` |
 //! | small state | `state/` | fjall, through `state` |
 //! | state that would not open | `state.unreadable-<n>/` | moved there at a start |
@@ -36,6 +37,7 @@ const SEGMENT_SUFFIX: &str = ".segment";
 const INDEX_SUFFIX: &str = ".index";
 const MENDING_SUFFIX: &str = ".mending";
 const FETCHED_SUFFIX: &str = ".fetched";
+const INCOMING_SUFFIX: &str = ".incoming";
 
 /// The journal's frames. Header, in this order, 64 bytes:
 ///
@@ -166,6 +168,16 @@ fn digits(text: &str, count: usize) -> Option<u64> {
 /// `groups/<id>`.
 pub(crate) fn group_dir(group: GroupId) -> PathBuf {
     PathBuf::from(GROUPS_DIR).join(group.to_string())
+}
+
+/// `groups/<id>.incoming`.
+pub(crate) fn incoming_dir(group: GroupId) -> PathBuf {
+    PathBuf::from(GROUPS_DIR).join(format!("{group}{INCOMING_SUFFIX}"))
+}
+
+/// The group of which the directory of this name takes in what is fetched, or `None` for any other name.
+pub(crate) fn group_of_incoming_dir(name: &str) -> Option<GroupId> {
+    group_of_dir(name.strip_suffix(INCOMING_SUFFIX)?)
 }
 
 /// The first index in an index's name, or `None` for any other name.

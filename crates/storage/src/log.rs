@@ -10,9 +10,10 @@ use kontiki_wire::{
 
 use crate::{
     Error,
-    group::{Group, Stretch},
+    group::{Group, Stocked, Stretch},
     node::Node,
     segment::{self, Target},
+    shipment::Shipment,
     walk::Walked,
 };
 
@@ -128,6 +129,18 @@ impl Log {
             first: next.0,
             last: last.0,
         })
+    }
+
+    /// What there is to give, from this entry on, to a peer that takes sealed segments as they are.
+    #[must_use]
+    pub fn stocked(&self, first: Index) -> Stocked {
+        self.group.lock().stocked(first)
+    }
+
+    /// Begins to give it.
+    #[must_use]
+    pub fn ship(&self, first: Index) -> Shipment {
+        Shipment::new(Arc::clone(&self.node), Arc::clone(&self.group), first)
     }
 
     /// Entries up to it are committed and applied.

@@ -1,7 +1,7 @@
 //! What both threads and all readers share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -45,8 +45,8 @@ pub(crate) struct Node {
 #[derive(Debug, Default)]
 struct Groups {
     by_id: BTreeMap<GroupId, Arc<Group>>,
-    /// Ids are never given twice, so what is in here stays in here.
-    removed: BTreeSet<GroupId>,
+    /// Those that were removed and were not born anew since, and whether their files are gone.
+    removed: BTreeMap<GroupId, bool>,
 }
 
 /// What is placed and not in segments yet.
@@ -67,7 +67,7 @@ impl Node {
         removed: impl IntoIterator<Item = GroupId>,
     ) -> Self {
         let by_id = groups.into_iter().map(|group| (group.id, group)).collect();
-        let removed = removed.into_iter().collect();
+        let removed = removed.into_iter().map(|group| (group, true)).collect();
         Self {
             disk,
             settings,
@@ -94,7 +94,7 @@ impl Node {
     /// The group, born empty if it is new; `None` if it was removed.
     pub(crate) fn group(&self, id: GroupId) -> Option<Arc<Group>> {
         let groups = self.read_groups();
-        if groups.removed.contains(&id) {
+        if groups.removed.contains_key(&id) {
             return None;
         }
         if let Some(group) = groups.by_id.get(&id) {
@@ -112,7 +112,7 @@ impl Node {
     pub(crate) fn known_group(&self, id: GroupId) -> Option<Arc<Group>> {
         let groups = self.read_groups();
         let group = groups.by_id.get(&id).cloned();
-        group.filter(|_| !groups.removed.contains(&id))
+        group.filter(|_| !groups.removed.contains_key(&id))
     }
 
     /// Every group that has files, those being removed included.
@@ -123,7 +123,7 @@ impl Node {
     /// Takes a group from its readers and writers.
     pub(crate) fn remove(&self, id: GroupId) {
         let mut groups = self.write_groups();
-        groups.removed.insert(id);
+        groups.removed.insert(id, false);
         if let Some(group) = groups.by_id.get(&id) {
             group.lock().remove();
         }
@@ -132,6 +132,20 @@ impl Node {
     /// Forgets a group that was removed and whose files go.
     pub(crate) fn forget(&self, id: GroupId) -> Option<Arc<Group>> {
         self.write_groups().by_id.remove(&id)
+    }
+
+    /// The files of a group that was removed are gone.
+    pub(crate) fn gone(&self, id: GroupId) {
+        if let Some(gone) = self.write_groups().removed.get_mut(&id) {
+            *gone = true;
+        }
+    }
+
+    /// A group that was removed, and whose files are gone, may be born anew.
+    pub(crate) fn revive(&self, id: GroupId) {
+        if self.read_groups().removed.get(&id) == Some(&true) {
+            self.write_groups().removed.remove(&id);
+        }
     }
 
     /// Writes before this one are durable.

@@ -6,7 +6,7 @@ use kontiki_raft::{Entry, Hard, Index, LogId};
 use kontiki_wire::GroupId;
 
 use crate::{
-    Error, Recovered, RecoveredGroup, Settings,
+    Error, Recovered, RecoveredGroup, Settings, adoption,
     disk::{Disk, Open, read_whole, write_again},
     fields::{Fields, PutFields},
     group::Group,
@@ -45,6 +45,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
     let salt = salt(disk)?;
     let mut replay = replay(disk, salt)?;
     newest_is_there(disk, &state, &mut replay)?;
+    finish_adoptions(disk, &replay)?;
     remove_leftovers(disk, &state, &mut replay)?;
     host_knows(disk, settings, &mut replay);
     let mut checkpoints = state.checkpoints()?;
@@ -188,6 +189,25 @@ pub(crate) fn remove_damaged(disk: &dyn Disk) -> Result<(), Error> {
         disk.remove(&dir.join(name))?;
     }
     disk.sync_dir(dir)
+}
+
+/// Moves in what was fetched of groups that begin with it, as the journal says. What was fetched of a group
+/// that began without it is of no use; what was of one that has not begun is gone on with.
+fn finish_adoptions(disk: &dyn Disk, replay: &Replay) -> Result<(), Error> {
+    let names = disk.list(Path::new(layout::GROUPS_DIR))?;
+    for id in names
+        .iter()
+        .filter_map(|name| layout::group_of_incoming_dir(name))
+    {
+        let known = replay.groups.get(&id);
+        let begins = known.is_some_and(|group| group.kept > Index(0));
+        if begins && !names.contains(&id.to_string()) {
+            adoption::move_in(disk, id)?;
+        } else if known.is_some() || replay.removed.contains(&id) {
+            adoption::forgo(disk, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what is left of groups that were removed, and says so if there is a group that the journal

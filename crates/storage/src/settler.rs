@@ -16,6 +16,7 @@ use kontiki_wire::{GroupId, PlacedEntry};
 
 use crate::{
     Error, Event,
+    adoption::{self, Whole},
     cached::Cached,
     command::{Command, Task},
     disk::File,
@@ -181,6 +182,16 @@ impl Settler {
             }
             Task::Recovered => recover::remove_damaged(&*self.node.disk),
             Task::Removed(group) => self.removed(group),
+            Task::Adopt {
+                group,
+                whole,
+                forgot,
+            } => {
+                self.command(Command::Adopt(whole.standing(group, forgot), whole));
+                Ok(())
+            }
+            Task::Adopted(group, whole) => self.adopted(&group, whole),
+            Task::Forgo(group) => adoption::forgo(&*self.node.disk, group),
             Task::Close(_) | Task::Stop => unreachable!("the caller keeps them"),
         }
     }
@@ -404,8 +415,30 @@ impl Settler {
         self.checkpoints.remove(&id);
         let disk = &*self.node.disk;
         disk.remove_dir(&layout::group_dir(id))?;
+        disk.remove_dir(&layout::incoming_dir(id))?;
         disk.sync_dir(Path::new(layout::GROUPS_DIR))?;
-        self.state.remove(id)
+        self.state.remove(id)?;
+        self.node.gone(id);
+        self.node.tell(Event::Removed { group: id });
+        Ok(())
+    }
+
+    /// The journal says durably that a group begins with what was fetched of it.
+    fn adopted(&mut self, group: &Arc<Group>, whole: Whole) -> Result<(), Error> {
+        if group.lock().is_removed() {
+            return Ok(());
+        }
+        adoption::move_in(&*self.node.disk, group.id)?;
+        self.state.keep(&[(group.id, whole.checkpoint)])?;
+        let missing = self.reopen(group)?;
+        if !missing.is_empty() {
+            self.command(Command::Tell(Event::Damaged {
+                group: group.id,
+                missing,
+                what: "what was fetched cannot be read any more".to_owned(),
+            }));
+        }
+        Ok(())
     }
 
     /// Looks at a segment in which a reader found damage. What only needs to be written anew is.

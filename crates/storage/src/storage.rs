@@ -21,6 +21,7 @@ use crate::{
     disk::Disk,
     group::Group,
     hands::Hands,
+    incoming::Incoming,
     log::Log,
     node::Node,
     os_disk::{DirLock, OsDisk},
@@ -188,6 +189,38 @@ impl Storage {
     pub fn remove(&self, group: GroupId) {
         self.node.remove(group);
         self.task(Task::Remove(group));
+    }
+
+    /// Lets a group be written anew that was removed and of which [`Event::Removed`] has told; nothing if it
+    /// is no such group.
+    pub fn revive(&self, group: GroupId) {
+        self.node.revive(group);
+    }
+
+    /// Begins to take in the log of a group that has nothing here, or goes on where an earlier life came to.
+    /// Reads what that left, and may take a while. One at a time for each group. Revives it, like
+    /// [`Storage::revive`].
+    pub fn take_in(&self, group: GroupId) -> Result<Incoming, Error> {
+        self.node.revive(group);
+        Incoming::open(Arc::clone(&self.node), group)
+    }
+
+    /// Has a group begin with what was taken in of it, all of which is committed: [`Event::Mended`] tells
+    /// when. Its term is that of the last entry, in which it has not voted: the group must never have been
+    /// here, or be one that `forgot`.
+    pub fn adopt(&self, incoming: Incoming, forgot: bool) -> Result<(), Error> {
+        let (group, whole) = incoming.finish()?;
+        self.task(Task::Adopt {
+            group,
+            whole,
+            forgot,
+        });
+        Ok(())
+    }
+
+    /// Removes what was taken in of a group that is to begin without it.
+    pub fn forgo(&self, group: GroupId) {
+        self.task(Task::Forgo(group));
     }
 
     /// A group's log, for readers; empty if nothing was written yet, `None` if it was removed.

@@ -133,6 +133,10 @@ fn groups(
         let dir = Path::new(layout::GROUPS_DIR).join(&name);
         let path = disk.full_path(&dir);
         match layout::group_of_dir(&name) {
+            None if layout::group_of_incoming_dir(&name).is_some() => {
+                let what = "a log that was being fetched is there";
+                out.add(Finding::remark(&path, what, Outlook::Ignored));
+            }
             None => out.add(Finding::remark(
                 &path,
                 "it is not a group's directory",

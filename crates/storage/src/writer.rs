@@ -16,6 +16,7 @@ use kontiki_wire::GroupId;
 
 use crate::{
     Error, Event, RecoveredGroup,
+    adoption::Whole,
     command::{Answer, Command, Task},
     group::Group,
     journal::{Begin, Draft, Journal, Prepared, Standing, prepare},
@@ -195,6 +196,7 @@ impl Writer {
                 }
                 taken.synced.push(Task::Removed(group));
             }
+            Command::Adopt(standing, whole) => self.adopt(standing, whole, taken)?,
             Command::Prepared(prepared) if prepared.number > self.journal.number() => {
                 self.prepared = Some(prepared);
             }
@@ -212,6 +214,26 @@ impl Writer {
             Command::Flush(answer) => taken.flushed.push(answer),
             Command::Close(_) | Command::Stop => unreachable!("the caller keeps them"),
         }
+        Ok(())
+    }
+
+    /// A group that has nothing here begins with what was fetched of it.
+    fn adopt(&mut self, standing: Standing, whole: Whole, taken: &mut Taken) -> Result<(), Error> {
+        let id = standing.group;
+        let Some(group) = self.node.group(id) else {
+            return Ok(());
+        };
+        if self.ledger.contains_key(&id) {
+            return Err(Error::Unfit(format!(
+                "group {id} was to begin with what was fetched of it, and had begun"
+            )));
+        }
+        self.make_room(OP_BYTES_MAX)?;
+        group.lock().begin_after(whole.last, whole.end_offset);
+        self.draft.standing(&standing);
+        self.ledger.insert(id, (Arc::clone(&group), standing));
+        taken.sync = true;
+        taken.synced.push(Task::Adopted(group, whole));
         Ok(())
     }
 

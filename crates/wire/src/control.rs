@@ -354,6 +354,21 @@ pub struct GroupStatus {
     pub wanted: Vec<String>,
     /// What it waits for until those who are to keep it do; told by the leader.
     pub waits: Option<String>,
+    /// How far this member has come with fetching its log, if it has none of it yet.
+    pub fetching: Option<FetchStatus>,
+}
+
+/// How far a member has come with a log that it fetches as it lies in another's files.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct FetchStatus {
+    /// Whom from, if it is known.
+    pub from: Option<String>,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes that there are to be fetched, those that are here included.
+    pub of: u64,
+    /// What it is doing or waiting for, in a sentence.
+    pub why: String,
 }
 
 /// One replica of a group.

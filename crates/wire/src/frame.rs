@@ -56,6 +56,14 @@ pub enum FrameKind {
     Found = 19,
     /// A command for the leader of the cluster's own group ([`crate::Relay`]).
     Relay = 20,
+    /// A question for how much there is to fetch of a group's log ([`crate::Inquiry`]).
+    Inquiry = 21,
+    /// The answer to it ([`crate::Stock`]).
+    Stock = 22,
+    /// A question for the log itself, first on a stream of bulk ([`crate::Inquiry`]).
+    Ship = 23,
+    /// A piece of the log, as it lies in files: who takes it verifies it.
+    Shipped = 24,
 }
 
 impl FrameKind {
@@ -75,6 +83,10 @@ impl FrameKind {
             Self::Missing,
             Self::Found,
             Self::Relay,
+            Self::Inquiry,
+            Self::Stock,
+            Self::Ship,
+            Self::Shipped,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -256,7 +268,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 10, 15, 21, 255] {
+        for kind in [0, 10, 15, 25, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

@@ -16,11 +16,13 @@ use crate::{
     codec,
     command::{Admission, ClusterCommand, ClusterState, ProducerState, Topic, TopicState},
     control::{
-        GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo, TopicSettings,
+        FetchStatus, GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
+        TopicSettings,
     },
     control::{Walked, WalkedDamage},
     deliver::{Deliver, DeliveredBatch},
     epoch::{Epoch, Recovery},
+    fetch::{Inquiry, Stock},
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, ProducerId, TopicName},
     limits::PEER_FRAME_BYTES_MAX,
@@ -140,6 +142,7 @@ fn samples() -> Vec<Sample> {
         messages(),
         entries(),
         mends(),
+        fetches(),
         relays(),
         commands(),
         states(),
@@ -179,6 +182,10 @@ fn frames() -> Vec<Sample> {
         "missing" FrameKind::Missing => FrameKind::Missing;
         "found" FrameKind::Found => FrameKind::Found;
         "relay" FrameKind::Relay => FrameKind::Relay;
+        "inquiry" FrameKind::Inquiry => FrameKind::Inquiry;
+        "stock" FrameKind::Stock => FrameKind::Stock;
+        "ship" FrameKind::Ship => FrameKind::Ship;
+        "shipped" FrameKind::Shipped => FrameKind::Shipped;
     }
 }
 
@@ -429,6 +436,12 @@ fn status() -> MemberStatus {
             }],
             wanted: vec!["n2".to_owned(), "n3".to_owned()],
             waits: Some("n3 lacks 12 entries".to_owned()),
+            fetching: Some(FetchStatus {
+                from: Some("n2".to_owned()),
+                bytes: 5,
+                of: 1 << 31,
+                why: "it is fetched".to_owned(),
+            }),
         }],
         placing: vec!["n1 leaves, and 1 topic is still to be moved".to_owned()],
         up_seconds: 3600,
@@ -605,6 +618,7 @@ fn hellos() -> Vec<Sample> {
     every! { PeerLane, "peer-hello", encode;
         "beats" PeerLane::Beats => PeerLane::Beats;
         "log" PeerLane::Log => PeerLane::Log;
+        "bulk" PeerLane::Bulk => PeerLane::Bulk;
     }
 }
 
@@ -741,6 +755,32 @@ fn mends() -> Vec<Sample> {
             let bytes = pieces.concat();
             assert_eq!(Found::decode(&frame(bytes[..].into())).as_ref(), Ok(found));
             bytes
+        }),
+    ]
+}
+
+fn fetches() -> Vec<Sample> {
+    let asked = Inquiry {
+        group: GroupId(4),
+        first: Index(100),
+    };
+    let stock = Stock {
+        asked,
+        last: Index(4_000),
+        bytes: 1 << 30,
+    };
+    vec![
+        sample("inquiry", &asked, |asked| {
+            let mut out = BytesMut::new();
+            asked.encode(FrameKind::Inquiry, &mut out);
+            assert_eq!(Inquiry::decode(&frame(out.clone())), Ok(*asked));
+            out.to_vec()
+        }),
+        sample("stock", &stock, |stock| {
+            let mut out = BytesMut::new();
+            stock.encode(&mut out);
+            assert_eq!(Stock::decode(&frame(out.clone())), Ok(*stock));
+            out.to_vec()
         }),
     ]
 }

@@ -14,6 +14,7 @@ mod command;
 mod control;
 mod deliver;
 mod epoch;
+mod fetch;
 mod frame;
 #[cfg(test)]
 mod golden;
@@ -41,11 +42,12 @@ pub use command::{
     Admission, ClusterCommand, ClusterState, Member, ProducerState, Topic, TopicState,
 };
 pub use control::{
-    GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo, TopicSettings, Walked,
-    WalkedDamage,
+    FetchStatus, GroupStatus, MemberStatus, ReplicaStatus, Request, Response, TopicInfo,
+    TopicSettings, Walked, WalkedDamage,
 };
 pub use deliver::{Deliver, DeliveredBatch};
 pub use epoch::{Epoch, Recovery};
+pub use fetch::{Inquiry, SHIPPED_BYTES_MAX, Stock};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame};
 pub use ids::{ClusterId, GroupId, Offset, ProducerId, TopicName, Watermark};
 pub use join::{Birth, Claim, Join, Joined, Seat, Welcome};

@@ -29,6 +29,8 @@ pub enum PeerLane {
     Beats = 1,
     /// Appends and their answers.
     Log = 2,
+    /// A log that is fetched as it lies in files; dialled for that alone.
+    Bulk = 3,
 }
 
 /// First on every stream between peers.
@@ -100,6 +102,7 @@ impl PeerHello {
             lane: match scan.u8()? {
                 1 => PeerLane::Beats,
                 2 => PeerLane::Log,
+                3 => PeerLane::Bulk,
                 other => {
                     return Err(Malformed::Unknown {
                         what: "the lane of a peer's stream",

@@ -14,9 +14,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
-    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Join, Joined, Malformed, Missing, PeerHello,
-    Produced, Refusal, Relay, Request, Response, StreamEnd, TopicState, decode, decode_peer,
-    encode, encode_peer,
+    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Inquiry, Join, Joined, Malformed, Missing,
+    PeerHello, Produced, Refusal, Relay, Request, Response, Stock, StreamEnd, TopicState, decode,
+    decode_peer, encode, encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -89,6 +89,11 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
             out.extend(pieces.into_iter().flatten());
         }
         FrameKind::Missing => Missing::decode(frame)?.encode(&mut out),
+        FrameKind::Inquiry | FrameKind::Ship => {
+            Inquiry::decode(frame)?.encode(frame.kind, &mut out)
+        }
+        FrameKind::Stock => Stock::decode(frame)?.encode(&mut out),
+        FrameKind::Shipped => kontiki_wire::encode_frame(frame.kind, &frame.payload, &mut out),
         FrameKind::Relay => Relay::decode(frame)?.encode(&mut out),
         FrameKind::Found => {
             let mut pieces = Vec::new();

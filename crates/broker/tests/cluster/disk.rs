@@ -25,6 +25,7 @@ pub(crate) struct Disk {
     /// As a crash leaves it.
     synced: BTreeMap<GroupId, Log>,
     unsynced: VecDeque<(u64, Vec<GroupWrite>)>,
+    removing: Vec<GroupId>,
     /// Oldest first; a crash may lose the later ones that are not `kept`.
     checkpoints: BTreeMap<GroupId, Vec<(LogId, Bytes)>>,
     /// How many of a group's checkpoints no crash loses.
@@ -88,6 +89,10 @@ impl Disk {
 
     /// The power goes: of what was not synced a part may have arrived, always from the front.
     pub(crate) fn crash(&mut self, chance: &mut Chance) {
+        if chance.permille(500) {
+            self.gone();
+        }
+        self.removing.clear();
         let unsynced = std::mem::take(&mut self.unsynced);
         let writes: Vec<_> = unsynced
             .into_iter()
@@ -125,16 +130,24 @@ impl Disk {
     }
 
     /// A group's files go.
-    pub(crate) fn remove(&mut self, group: GroupId, chance: &mut Chance) {
+    /// Until the next sync, the removal itself may be undone by a crash.
+    pub(crate) fn remove(&mut self, group: GroupId) {
         self.seen.remove(&group);
-        // The removal itself may be undone by a crash.
-        if chance.permille(500) {
-            self.synced.remove(&group);
+        self.removing.push(group);
+    }
+
+    /// Groups that are gone for good since the last call.
+    pub(crate) fn gone(&mut self) -> Vec<GroupId> {
+        let gone = std::mem::take(&mut self.removing);
+        for group in &gone {
+            self.synced.remove(group);
             for (_, writes) in &mut self.unsynced {
-                writes.retain(|write| write.group != group);
+                writes.retain(|write| write.group != *group);
             }
-            self.checkpoints.remove(&group);
+            self.checkpoints.remove(group);
+            self.kept.remove(group);
         }
+        gone
     }
 
     pub(crate) fn entry(&self, group: GroupId, index: Index) -> Option<&Entry> {

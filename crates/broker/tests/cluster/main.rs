@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "what is not there fails the test")]
 
-mod balance;
 mod chance;
 mod disk;
 mod faults;

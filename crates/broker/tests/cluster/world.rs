@@ -230,6 +230,9 @@ impl World {
                 if self.nodes[node].broker.is_some() {
                     self.nodes[node].disk.sync(upto);
                     self.input(node, Input::Persisted { upto });
+                    for group in self.nodes[node].disk.gone() {
+                        self.input(node, Input::Removed { group });
+                    }
                 }
             }
             Happening::Wake { node, life } if self.nodes[node].life == life => {

@@ -42,6 +42,7 @@ pub(crate) fn settings(members: u64) -> Settings {
             ..ClusterState::default()
         },
         checkpoints: kontiki_broker::CheckpointEvery::default(),
+        fetch_bytes_min: u64::MAX,
         damage: None,
         seed: 1,
     }

@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::{Invocation, leave, parse_duration, refresh_context},
+    invocation::{Invocation, leave, parse_duration},
     moment::format_micros,
     output::{Cell, Paint, Table},
+    verbs::member::refresh_context,
 };
 
 /// What can be done with tokens.

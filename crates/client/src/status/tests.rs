@@ -46,6 +46,7 @@ fn led(group: u64, leader: &str, term: u64, states: [&str; 3]) -> GroupStatus {
         replicas: replicas.collect(),
         wanted: Vec::new(),
         waits: None,
+        fetching: None,
     }
 }
 

@@ -199,6 +199,7 @@ impl Member {
             next: Offset(0),
             wanted: Vec::new(),
             waits: None,
+            fetching: None,
         }];
         groups.extend(state.topics.values().map(|topic| GroupStatus {
             group: GroupId(topic.group),
@@ -209,6 +210,7 @@ impl Member {
             replicas: replicas(topic.leader.as_ref() == Some(&self.name)),
             wanted: Vec::new(),
             waits: None,
+            fetching: None,
         }));
         let own = state.infos.iter().find(|info| info.name == self.name);
         MemberStatus {

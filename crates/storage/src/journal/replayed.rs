@@ -41,7 +41,7 @@ pub(crate) struct Spot {
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) groups: BTreeMap<GroupId, ReplayedGroup>,
-    /// Groups that were removed; their files may still be there.
+    /// Groups that were removed, and not born anew since; their files may still be there.
     pub(crate) removed: BTreeSet<GroupId>,
     /// One sentence for each damage found just now.
     pub(crate) damage: Vec<String>,
@@ -92,6 +92,8 @@ impl Replay {
                 entries,
                 commit,
             } => {
+                // One that was removed may be born anew.
+                self.removed.remove(&group);
                 let group = self.groups.entry(group).or_default();
                 if let Some(hard) = hard {
                     group.hard = hard;
@@ -108,6 +110,7 @@ impl Replay {
                 Ok(())
             }
             Op::Standing(standing) => {
+                self.removed.remove(&standing.group);
                 let group = self.groups.entry(standing.group).or_insert_with(|| {
                     let last = standing.last;
                     ReplayedGroup {
@@ -124,6 +127,7 @@ impl Replay {
                 Ok(())
             }
             Op::Whole { standing, entries } => {
+                self.removed.remove(&standing.group);
                 let group = self.groups.entry(standing.group).or_default();
                 group.stand(&standing);
                 group.entries.clear();

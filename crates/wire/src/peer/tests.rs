@@ -100,7 +100,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         to: node(3, 4),
         lane,
     };
-    for lane in [PeerLane::Beats, PeerLane::Log] {
+    for lane in [PeerLane::Beats, PeerLane::Log, PeerLane::Bulk] {
         let mut out = BytesMut::new();
         hello(lane).encode(&mut out);
         assert_eq!(out.len(), FRAME_HEADER_BYTES + HELLO_BYTES + 13);
@@ -108,13 +108,13 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         assert_eq!(PeerHello::decode(&frame), Ok(hello(lane)));
 
         let mut payload = frame.payload.to_vec();
-        payload[64] = 3;
+        payload[64] = 4;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
         let frame = Frame::take(&mut out, 128).unwrap().unwrap();
         assert!(matches!(
             PeerHello::decode(&frame),
-            Err(Malformed::Unknown { value: 3, .. })
+            Err(Malformed::Unknown { value: 4, .. })
         ));
 
         let mut payload = frame.payload.to_vec();

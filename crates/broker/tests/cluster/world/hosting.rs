@@ -55,6 +55,7 @@ impl World {
                 ..ClusterState::default()
             },
             checkpoints: kontiki_broker::CheckpointEvery::default(),
+            fetch_bytes_min: u64::MAX,
             damage: None,
             seed: self.chance.next(),
         }
@@ -271,7 +272,7 @@ impl World {
                 let node = &mut self.nodes[number];
                 node.topics.remove(&group);
                 node.watermarks.remove(&group);
-                node.disk.remove(group, &mut self.chance);
+                node.disk.remove(group);
             }
             Effect::RoleChanged {
                 group, term, role, ..
@@ -286,6 +287,11 @@ impl World {
             Effect::Ask { .. }
             | Effect::Find { .. }
             | Effect::Mend { .. }
+            | Effect::Inquire { .. }
+            | Effect::Stocktake { .. }
+            | Effect::Fetch { .. }
+            | Effect::Adopt { .. }
+            | Effect::Forgo(_)
             | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
             Effect::Members(members) => self.nodes[number].members = members,
