@@ -86,6 +86,10 @@ pub struct Broker {
     /// Groups led here that are not made of those who are to keep them.
     pub(crate) steering: BTreeMap<GroupId, Steering>,
     pub(crate) placing: Placing,
+    /// Topics that were handed over to whom is to lead them, and when that was last tried.
+    pub(crate) reluctant: BTreeMap<GroupId, Micros>,
+    /// Since when there are links to peers.
+    pub(crate) open_since: BTreeMap<NodeId, Micros>,
     /// Members that have come since this node's state, by what they say of themselves.
     strangers: BTreeMap<String, Member>,
     pub(crate) tickets: Tickets,
@@ -151,6 +155,8 @@ impl Broker {
             chores: Timers::new(grain),
             steering: BTreeMap::new(),
             placing: Placing::default(),
+            reluctant: BTreeMap::new(),
+            open_since: BTreeMap::new(),
             strangers: BTreeMap::new(),
             tickets: Tickets::default(),
             touched: VecDeque::new(),
@@ -177,7 +183,9 @@ impl Broker {
             Input::Peer { from, messages } => self.hear(now, from, messages),
             Input::Reachable { peer, open } => {
                 self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
+                self.open_since.remove(&peer);
                 if open {
+                    self.open_since.insert(peer, now.monotonic);
                     self.ask_again(now, peer);
                 }
             }

@@ -15,6 +15,10 @@ pub(crate) enum Chore {
     Place,
     /// Whether a group is made of those who are to keep it.
     Steer(GroupId),
+    /// Whether topics and leaderships are spread evenly.
+    Balance,
+    /// Whether topics are led by those who are to lead them.
+    Lead,
 }
 
 impl Broker {
@@ -35,6 +39,8 @@ impl Broker {
                 Chore::Relay => self.relay_again(now),
                 Chore::Place => self.place_topics(now),
                 Chore::Steer(group) => self.steer(now, group),
+                Chore::Balance => self.balance(now),
+                Chore::Lead => self.hand_back(now),
             }
         }
     }

@@ -8,6 +8,7 @@
 
 mod append;
 mod apply;
+mod balancing;
 mod broker;
 mod catalogue;
 mod chores;
@@ -21,6 +22,7 @@ mod group;
 mod homes;
 mod input;
 mod invariants;
+mod leading;
 mod members;
 mod mend;
 mod meter;

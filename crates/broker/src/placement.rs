@@ -71,6 +71,16 @@ impl Loads {
         })
     }
 
+    /// Topics that a member keeps.
+    pub(crate) fn kept_by(&self, member: u64) -> u64 {
+        of(&self.kept, member)
+    }
+
+    /// Topics that a member is to lead first.
+    pub(crate) fn led_by(&self, member: u64) -> u64 {
+        of(&self.led, member)
+    }
+
     pub(crate) fn add(&mut self, replicas: &[u64], preferred: u64) {
         for member in replicas {
             *self.kept.entry(*member).or_default() += 1;

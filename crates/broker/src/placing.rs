@@ -26,6 +26,8 @@ pub(crate) struct Placing {
     since: BTreeMap<GroupId, Micros>,
     /// Who could get topics when that was last looked at.
     ready: Vec<u64>,
+    /// When members last changed, or this node began to lead.
+    pub(crate) unrest: Micros,
 }
 
 impl Broker {
@@ -34,7 +36,9 @@ impl Broker {
         if self.leads_cluster() {
             let topics = self.cluster.state().topics.iter();
             self.placing.queue = topics.map(|topic| topic.group).collect();
+            self.placing.unrest = now.monotonic;
             self.soon(now, Chore::Place);
+            self.balance_later(now);
         }
     }
 
@@ -43,7 +47,13 @@ impl Broker {
         if self.leads_cluster() {
             self.placing.queue.insert(group);
             self.soon(now, Chore::Place);
+            self.balance_later(now);
         }
+    }
+
+    /// Whether topics may have to move that are not where they have to be.
+    pub(crate) fn places_topics(&self) -> bool {
+        !self.placing.queue.is_empty()
     }
 
     pub(crate) fn leads_cluster(&self) -> bool {
@@ -86,20 +96,25 @@ impl Broker {
             if self.placing.is_under_way(topic, now.monotonic) {
                 continue;
             }
-            let expect = topic.placement;
-            let proposed = (expect, now.monotonic);
-            self.placing.proposed.insert(id, proposed);
-            let command = ClusterCommand::Place {
-                group: id,
-                replicas: placement.replicas,
-                preferred: placement.preferred,
-                expect,
-            };
-            self.propose_for_nobody(now, &command);
+            let topic = topic.clone();
+            self.propose_placement(now, &topic, placement);
         }
         if !self.placing.queue.is_empty() || homes.awaits_somebody() {
             self.later(now, Chore::Place, PLACE_AGAIN);
         }
+    }
+
+    /// Proposes that a topic be kept so from now on.
+    pub(crate) fn propose_placement(&mut self, now: Now, topic: &Topic, placement: Placement) {
+        let (group, expect) = (topic.group, topic.placement);
+        self.placing.proposed.insert(group, (expect, now.monotonic));
+        let command = ClusterCommand::Place {
+            group,
+            replicas: placement.replicas,
+            preferred: placement.preferred,
+            expect,
+        };
+        self.propose_for_nobody(now, &command);
     }
 
     fn next_in_queue(&self, after: Option<GroupId>) -> Option<GroupId> {
@@ -109,7 +124,7 @@ impl Broker {
 
     /// How many more topics may begin to move. One that has been moving for long, since whom it waits for
     /// does not answer or its group has no majority, keeps no other waiting.
-    fn room(&mut self, now: Micros) -> usize {
+    pub(crate) fn room(&mut self, now: Micros) -> usize {
         let unsettled = self.cluster.unsettled();
         let placing = &mut self.placing;
         let cluster = &self.cluster;

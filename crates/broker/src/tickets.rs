@@ -139,6 +139,12 @@ impl Tickets {
             .collect()
     }
 
+    /// The group's leadership is being handed to `to`, which nobody waits for yet.
+    pub(crate) fn begin_transfer(&mut self, group: GroupId, to: NodeId) {
+        let tickets = Vec::new();
+        self.transfers.insert(group, Transfer { to, tickets });
+    }
+
     /// The ticket waits for the group's leadership to pass to `to`, to which alone it is being handed.
     pub(crate) fn wait_for_transfer(&mut self, group: GroupId, to: NodeId, ticket: Ticket) {
         let transfer = self.transfers.entry(group).or_insert_with(|| Transfer {

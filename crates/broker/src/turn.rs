@@ -70,7 +70,7 @@ impl Broker {
                 });
             }
             Asked::Forgot => self.forget(now),
-            Asked::TransferEnded { failed } => return self.transfer_ended(id, failed),
+            Asked::TransferEnded { failed } => return self.transfer_ended(now, id, failed),
             Asked::ReadReady { id, index } => return self.tickets.confirm_read(id, index),
             Asked::ReadFailed { id, refused } => {
                 let response = Response::Refused(self.cluster.refusal(Fate::Refused(refused)));
@@ -125,6 +125,10 @@ impl Broker {
             }
             Change::Removed(topic) => {
                 self.remove(at, topic)?;
+                self.reluctant.remove(&topic.group);
+                if self.leads_cluster() {
+                    self.balance_later(now);
+                }
                 // It may have been the last one of somebody who leaves.
                 self.soon_if_led(now, GroupId::CLUSTER);
             }
@@ -132,6 +136,7 @@ impl Broker {
             Change::Placed(topic) => {
                 self.placed(now, topic)?;
                 self.review(now, topic.group);
+                self.look_who_is_to_lead(now, topic.group);
             }
             Change::Settled(topic) => {
                 self.settled(at, topic)?;
@@ -152,7 +157,10 @@ impl Broker {
                 }
                 self.members_changed(now);
             }
-            Change::Balance => self.review_all(now),
+            Change::Balance => {
+                self.review_all(now);
+                self.soon(now, Chore::Lead);
+            }
             Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
         }
         Ok(())
@@ -167,8 +175,9 @@ impl Broker {
     /// This node leads a group from now on.
     fn begin_to_lead(&mut self, now: Now, id: GroupId) {
         self.soon(now, Chore::Steer(id));
-        if id == GroupId::CLUSTER {
-            self.review_all(now);
+        match id {
+            GroupId::CLUSTER => self.review_all(now),
+            _ => self.look_who_is_to_lead(now, id),
         }
     }
 
@@ -245,6 +254,7 @@ impl Broker {
 
     fn transfer_ended(
         &mut self,
+        now: Now,
         group: GroupId,
         failed: Option<&'static str>,
     ) -> Result<(), String> {
@@ -253,7 +263,16 @@ impl Broker {
                 why: why.to_owned(),
             })
         });
-        for ticket in self.tickets.end_transfer(group) {
+        let to = self.tickets.transfer_to(group);
+        let waited = self.tickets.end_transfer(group);
+        if let Some(to) = to
+            && failed.is_none()
+            && !waited.is_empty()
+            && !self.retiring
+        {
+            self.prefer(now, group, to);
+        }
+        for ticket in waited {
             self.tickets
                 .answer(ticket, response.clone(), &mut self.outbox)?;
         }

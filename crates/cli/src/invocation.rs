@@ -57,6 +57,25 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is no time to wait; write it like 10, 500ms, 10s or 1m"))
 }
 
+/// Lets the context in use reach the members there are now: it was made when there were others. A context that
+/// cannot be written is as good as before.
+pub(crate) async fn refresh_context(client: &Client, invocation: &Invocation) {
+    let Ok(members) = client.admin().members().await else {
+        return;
+    };
+    let addresses: Vec<String> = members.into_iter().map(|member| member.address).collect();
+    let loaded = invocation
+        .context_file()
+        .map(|file| (Context::load(&file), file));
+    if let Ok((Ok(mut context), file)) = loaded
+        && !addresses.is_empty()
+        && context.addresses != addresses
+    {
+        context.addresses = addresses;
+        let _ = context.save(&file);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

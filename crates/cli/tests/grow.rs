@@ -8,10 +8,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread
 
 use jiff::Timestamp;
 use kontiki_transport::{Role, Token};
+use serde_json::Value;
 use shell::{
     Said, Shell,
     growing::{alone, joins, kept_by, members, token, until, voters},
     own_address,
+    serving::Serving,
 };
 
 /// Joins without serving.
@@ -106,6 +108,77 @@ fn one_member_becomes_three_while_it_serves_and_one_of_them_leaves() {
         .ends(0, &[])
         .json();
     assert_eq!(context["addresses"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_member_is_added_demoted_and_promoted_and_the_cluster_says_how_weak_it_is() {
+    let shell = Shell::new();
+    let (_n1, _) = alone(&shell);
+    let warned = |shell: &Shell| {
+        let json = shell
+            .run(&["member", "status", "--json"])
+            .ends(0, &[])
+            .json();
+        json["warnings"].to_string()
+    };
+    assert!(warned(&shell).contains("one voter"), "{}", warned(&shell));
+    for topic in ["orders", "invoices", "returns", "notes"] {
+        shell.run(&["topic", "create", topic]).ends(0, &[]);
+    }
+    shell.run(&["cluster", "balance", "off"]).ends(0, &[]);
+    let added = shell.run(&["member", "add", "n2"]);
+    let added = added.ends(
+        0,
+        &["kontiki join --data n2 --name n2 --listen HOST:PORT TOKEN"],
+    );
+    let address = own_address();
+    let leave = added.out.trim().to_owned();
+    let words = [
+        "join", "--data", "n2", "--name", "n2", "--listen", &address, &leave,
+    ];
+    let _n2 = Serving::start(&shell, &words, "has caught up");
+    until(&shell, "everything on two", |status| {
+        let mut topics = status["topics"].as_array().unwrap().iter();
+        let states = |topic: &Value| format!("{}{}", topic["replicas"], topic["wanted"]);
+        let both = |topic: &Value| states(topic).matches("\"follower\"").count() == 1;
+        voters(status) == 2 && topics.all(both)
+    });
+    assert!(warned(&shell).contains("two voters: neither may fail"));
+    let twice = shell.run(&["member", "add", "n2"]);
+    twice.ends(1, &["there is a member n2 already"]);
+
+    // Leaderships are spread when that is asked for.
+    let moved = shell
+        .run(&["leader", "balance", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(moved["moved"].as_array().unwrap().len(), 2, "{moved}");
+    let again = shell.run(&["leader", "balance"]).ends(0, &[]);
+    assert_eq!(again.out, "leaderships are spread evenly\n");
+    shell.run(&["cluster", "balance", "on"]).ends(0, &[]);
+
+    let demoted = shell
+        .run(&["member", "demote", "n2", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(
+        (&demoted["standing"], &demoted["done"]),
+        (&"demoted".into(), &true.into())
+    );
+    until(&shell, "one vote", |status| {
+        voters(status) == 1 && kept_by(status, 1)
+    });
+    let last = shell.run(&["member", "demote", "n1"]);
+    last.ends(1, &["n1 is the last member that stays and votes"]);
+    let promoted = shell
+        .run(&["member", "promote", "n2", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(
+        (&promoted["standing"], &promoted["done"]),
+        (&"active".into(), &true.into())
+    );
+    until(&shell, "two votes", |status| voters(status) == 2);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct ClusterStatus {
     pub members: Vec<MemberHealth>,
     /// The topics, by name.
     pub topics: Vec<TopicHealth>,
+    /// What may be as it was asked for, and is weaker than it looks, in sentences.
+    pub warnings: Vec<String>,
     /// What the cluster works on because members came or went, and what it waits for, in sentences.
     pub placing: Vec<String>,
 }
@@ -87,6 +89,12 @@ pub struct ReplicaHealth {
     pub match_offset: Offset,
     /// Records it is behind the leader.
     pub lag: u64,
+    /// About how many bytes it lacks.
+    pub lag_bytes: u64,
+    /// About how many bytes it takes in a second, while it joins.
+    pub bytes_per_second: u64,
+    /// Milliseconds since it last answered the leader, if the leader tells.
+    pub silent_ms: Option<u64>,
     /// `leader`, `follower`, `catching-up`, `unreachable`, `recovering` or `unknown`.
     pub state: String,
 }
@@ -153,6 +161,7 @@ impl ClusterStatus {
             leader: council.and_then(|council| council.leader.clone()),
             members,
             topics,
+            warnings: council.and_then(few_voters).into_iter().collect(),
             placing,
         }
     }
@@ -246,6 +255,9 @@ fn topic_health(
         name: replica.name.clone(),
         match_offset: replica.match_offset,
         lag: replica.lag,
+        lag_bytes: replica.lag_bytes,
+        bytes_per_second: replica.bytes_per_second,
+        silent_ms: replica.silent_ms,
         state: replica.state.clone(),
     };
     // What a member says of its own replica, if nobody knows better.
@@ -261,6 +273,9 @@ fn topic_health(
                 name: name.clone(),
                 match_offset: Offset(0),
                 lag: 0,
+                lag_bytes: 0,
+                bytes_per_second: 0,
+                silent_ms: None,
                 state: "unknown".to_owned(),
             },
             health,
@@ -280,6 +295,34 @@ fn topic_health(
         replicas,
         wanted: group.map_or_else(Vec::new, |group| group.wanted.clone()),
         waits: group.and_then(|group| group.waits.clone()),
+    }
+}
+
+/// What it means that the cluster's own group has so few voters, or so many that one more is of no use.
+fn few_voters(council: &GroupStatus) -> Option<String> {
+    if !is_leaders(council) {
+        return None;
+    }
+    let states = council.replicas.iter().map(|replica| &replica.state);
+    let voters = states.filter(|state| *state != LEARNER).count();
+    match voters {
+        0 => None,
+        1 => Some(
+            "one voter: while it is down the cluster is, and what it loses is lost; two more members let one \
+             fail"
+                .to_owned(),
+        ),
+        2 => Some("two voters: neither may fail; a third member lets one fail".to_owned()),
+        even if even % 2 == 0 => {
+            let may_fail = even / 2 - 1;
+            Some(format!(
+                "{even} voters: {may_fail} may fail, no more than of {}; another member lets {} fail, and so \
+                 `kontiki member demote` of one costs nothing",
+                even - 1,
+                may_fail + 1
+            ))
+        }
+        _ => None,
     }
 }
 

@@ -27,6 +27,12 @@ pub(crate) enum Verb {
         #[arg(long)]
         wait_healthy: bool,
     },
+    /// Say whether the cluster spreads topics and leaderships evenly by itself, which it does unless told
+    Balance {
+        /// on or off
+        #[arg(value_parser = ["on", "off"])]
+        to: String,
+    },
     /// List how the cluster was recovered after the loss of a majority: when, by whom, and what was given up
     Recoveries,
 }
@@ -67,6 +73,7 @@ impl From<Recovery> for Recovered {
 pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
     let wait_healthy = match verb {
         Verb::Status { wait_healthy } => wait_healthy,
+        Verb::Balance { to } => return balance(to == "on", invocation).await,
         Verb::Recoveries => return recoveries(invocation).await,
     };
     let status = if wait_healthy {
@@ -85,6 +92,25 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     } else {
         Exit::Unhealthy
     })
+}
+
+async fn balance(on: bool, invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = invocation.connect().await?;
+    client.admin().set_balance(on).await?;
+    leave(&client).await;
+    let balance = Balance { balance: on };
+    invocation.output.say(&balance, |_| match on {
+        true => "the cluster spreads topics and leaderships evenly by itself".to_owned(),
+        false => "topics and leaderships stay where they are, unless a member leaves or drains; \
+                  `kontiki leader balance` spreads leaderships once"
+            .to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Balance {
+    balance: bool,
 }
 
 async fn recoveries(invocation: &Invocation) -> Result<Exit, Failure> {
@@ -156,7 +182,7 @@ fn render(status: &ClusterStatus, output: Output) -> String {
         output.paint(Paint::Bad, "not healthy")
     };
     let mut text = format!("cluster {} is {verdict}\n", status.cluster_id);
-    for reason in &status.reasons {
+    for reason in status.reasons.iter().chain(&status.warnings) {
         text.push_str(&format!("  {reason}\n"));
     }
     let mut members = Table::new(["MEMBER", "ADDRESS", "STATE", "VOTER", "UP"]);

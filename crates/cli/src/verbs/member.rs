@@ -1,26 +1,25 @@
 //! `kontiki member` and `kontiki node`: who is a member, who leaves, and what keeps them from it.
 
-use std::time::{Duration, Instant};
+mod progress;
 
-use kontiki_client::{Client, ClusterStatus, Context, MemberInfo, Standing, TopicHealth};
+use std::time::Duration;
+
+use kontiki_client::{Client, ClusterStatus, MemberInfo, Standing, TopicHealth};
 use kontiki_transport::Role;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::{Invocation, leave, parse_duration},
-    output::{Cell, Counted, Output, Paint, Table},
+    invocation::{Invocation, leave, parse_duration, refresh_context},
+    output::{Cell, Output, Paint, Table},
     signals::Signals,
-    verbs::token,
+    verbs::{
+        member::progress::{sentences, until},
+        token,
+    },
 };
 
-/// How long a change is watched unless told otherwise.
-const WATCH_DEFAULT: Duration = Duration::from_secs(60);
-/// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often it is told of what goes on as before, but for the numbers.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How often `status --watch` draws.
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -366,25 +365,6 @@ async fn check_signers(client: &Client, name: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Lets the context in use reach the members there are now: it was made when there were others. A context that
-/// cannot be written is as good as before.
-pub(crate) async fn refresh_context(client: &Client, invocation: &Invocation) {
-    let Ok(members) = client.admin().members().await else {
-        return;
-    };
-    let addresses: Vec<String> = members.into_iter().map(|member| member.address).collect();
-    let loaded = invocation
-        .context_file()
-        .map(|file| (Context::load(&file), file));
-    if let Ok((Ok(mut context), file)) = loaded
-        && !addresses.is_empty()
-        && context.addresses != addresses
-    {
-        context.addresses = addresses;
-        let _ = context.save(&file);
-    }
-}
-
 /// Who is to take a place has one already.
 async fn check_replacement(client: &Client, name: &str, with: &str) -> Result<(), Failure> {
     let members = client.admin().members().await?;
@@ -408,90 +388,6 @@ fn is_empty(status: &ClusterStatus, name: &str) -> bool {
 
 fn keeps(topic: &TopicHealth, name: &str) -> bool {
     topic.replicas.iter().any(|replica| replica.name == name)
-}
-
-/// Looks at the cluster until it is so, and says on the way what it waits for. It is an error if it is not so
-/// in time: it goes on all the same.
-async fn until(
-    client: &Client,
-    invocation: &Invocation,
-    is_so: impl Fn(&ClusterStatus) -> bool,
-) -> Result<bool, Failure> {
-    let patience = invocation.timeout.unwrap_or(WATCH_DEFAULT);
-    let late = Instant::now() + patience;
-    let mut told = Vec::new();
-    let mut told_at = Instant::now();
-    let mut last = None;
-    loop {
-        match client.admin().status().await {
-            Ok(status) if is_so(&status) => return Ok(true),
-            Ok(status) => {
-                let waits = reasons(&status);
-                let news = plain(&waits) != plain(&told);
-                if news || (waits != told && told_at.elapsed() >= TELL_EVERY) {
-                    waits.iter().for_each(|why| invocation.output.note(why));
-                    told_at = Instant::now();
-                    told = waits;
-                }
-            }
-            Err(error) => last = Some(error),
-        }
-        if Instant::now() >= late {
-            break;
-        }
-        sleep(LOOK_EVERY).await;
-    }
-    if told.is_empty()
-        && let Some(error) = last
-    {
-        return Err(error.into());
-    }
-    let why = match told.is_empty() {
-        true => "the cluster does not say why".to_owned(),
-        false => told.join("; "),
-    };
-    Err(Failure::new(format!(
-        "after {} s it is not done: {why}",
-        patience.as_secs()
-    ))
-    .advise("it goes on by itself; `kontiki member status --watch` shows how far it is"))
-}
-
-/// What is said, whatever the numbers: those change each time.
-fn plain(sentences: &[String]) -> Vec<String> {
-    let letters =
-        |sentence: &String| sentence.replace(|c: char| c.is_ascii_digit() || c == ',', "");
-    sentences.iter().map(letters).collect()
-}
-
-/// What is under way, and what it waits for.
-fn reasons(status: &ClusterStatus) -> Vec<String> {
-    let moving = status
-        .topics
-        .iter()
-        .filter(|topic| !topic.wanted.is_empty());
-    let moving = moving.map(|topic| {
-        let mut sentence = format!(
-            "topic {}: {} -> {}",
-            topic.name,
-            names(topic),
-            topic.wanted.join(", ")
-        );
-        let behind = topic.replicas.iter().map(|replica| replica.lag).max();
-        if let Some(behind) = behind.filter(|behind| *behind > 0) {
-            sentence.push_str(&format!(", {} behind", Counted(behind, "record")));
-        }
-        if let Some(why) = &topic.waits {
-            sentence.push_str(&format!(" ({why})"));
-        }
-        sentence
-    });
-    status.placing.iter().cloned().chain(moving).collect()
-}
-
-fn names(topic: &TopicHealth) -> String {
-    let names: Vec<&str> = topic.replicas.iter().map(|one| one.name.as_str()).collect();
-    names.join(", ")
 }
 
 async fn status(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
@@ -537,12 +433,13 @@ fn render(status: &ClusterStatus, output: Output) -> String {
         ]);
     }
     let mut text = table.render(output);
-    let reasons = reasons(status);
-    if !reasons.is_empty() {
+    let mut said = sentences(status);
+    said.extend(status.warnings.iter().cloned());
+    if !said.is_empty() {
         text.push('\n');
     }
-    for reason in reasons {
-        text.push_str(&format!("{reason}\n"));
+    for sentence in said {
+        text.push_str(&format!("{sentence}\n"));
     }
     text
 }

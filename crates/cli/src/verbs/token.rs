@@ -9,10 +9,9 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::{Invocation, leave, parse_duration},
+    invocation::{Invocation, leave, parse_duration, refresh_context},
     moment::format_micros,
     output::{Cell, Paint, Table},
-    verbs::member::refresh_context,
 };
 
 /// What can be done with tokens.

@@ -1,0 +1,123 @@
+//! Topics and leaderships that are spread evenly, by and by.
+
+use std::collections::BTreeMap;
+
+use kontiki_wire::{GroupId, Request, Response};
+
+use crate::world::World;
+
+impl World {
+    /// How many topics each member keeps, and is to lead.
+    fn loads(&self) -> (BTreeMap<u64, usize>, BTreeMap<u64, usize>) {
+        let (mut kept, mut led) = (BTreeMap::new(), BTreeMap::new());
+        for topic in &self.cluster().topics {
+            for id in &topic.replicas {
+                *kept.entry(*id).or_default() += 1;
+            }
+            *led.entry(topic.preferred).or_default() += 1;
+        }
+        (kept, led)
+    }
+
+    /// Whether every topic is led by whom is to lead it.
+    fn is_led_as_it_is_to_be(&self) -> bool {
+        let mut topics = self.cluster().topics.iter();
+        topics.all(|topic| {
+            let leader = self.leader(topic.group);
+            leader.is_some_and(|number| self.nodes[number].me.id.0 == topic.preferred)
+        })
+    }
+
+    fn placements(&self) -> u64 {
+        let topics = self.cluster().topics.iter();
+        topics.map(|topic| topic.placement).sum()
+    }
+}
+
+#[test]
+fn a_newcomer_gets_its_share_of_topics_and_leads_some_and_then_all_is_calm() {
+    for seed in 0..2 {
+        let mut world = World::new(seed, 3);
+        let groups: Vec<GroupId> = (0..12)
+            .map(|number| world.create(&format!("t{number}"), 3))
+            .collect();
+        for group in groups {
+            world.produce(group, 20);
+        }
+        world.run(2_000_000);
+        world.join("n4");
+        world.until("the newcomer keeps its share", 120_000_000, |world| {
+            let (kept, led) = world.loads();
+            let mut counts = kept.values();
+            world.is_placed()
+                && kept.len() == 4
+                && counts.all(|count| (8..=10).contains(count))
+                && led.len() == 4
+        });
+        world.until(
+            "it leads what it is to lead",
+            120_000_000,
+            World::is_led_as_it_is_to_be,
+        );
+        let before = world.placements();
+        assert!(before <= 24, "{before} placements");
+        world.run(60_000_000);
+        assert_eq!(world.placements(), before, "nothing moves for nothing");
+        world.finish();
+    }
+}
+
+#[test]
+fn who_comes_back_leads_again_what_it_is_to_lead_but_not_at_once() {
+    let mut world = World::new(3, 3);
+    let groups = ["a", "b", "c"].map(|name| world.create(name, 3));
+    world.run(2_000_000);
+    assert!(world.is_led_as_it_is_to_be());
+    world.crash(1);
+    world.until("others lead", 10_000_000, |world| {
+        groups.iter().all(|group| world.leader(*group).is_some())
+    });
+    world.start(1);
+    world.run(5_000_000);
+    assert!(!world.is_led_as_it_is_to_be());
+    world.until("it leads again", 60_000_000, World::is_led_as_it_is_to_be);
+}
+
+#[test]
+fn nothing_is_spread_while_that_is_switched_off() {
+    let mut world = World::new(4, 3);
+    for number in 0..8 {
+        world.create(&format!("t{number}"), 3);
+    }
+    let off = world.ask(&Request::SetBalance { on: false });
+    assert_eq!(off, Response::Done);
+    world.join("n4");
+    world.run(40_000_000);
+    assert_eq!(world.placements(), 0);
+    let on = world.ask(&Request::SetBalance { on: true });
+    assert_eq!(on, Response::Done);
+    world.until("it is spread", 120_000_000, |world| {
+        world.loads().0.get(&4).is_some_and(|kept| *kept >= 5)
+    });
+    world.finish();
+}
+
+#[test]
+fn a_leader_that_a_person_has_chosen_stays() {
+    let mut world = World::new(5, 3);
+    let groups = ["a", "b", "c"].map(|name| world.create(name, 3));
+    world.run(2_000_000);
+    let leader = world.leader(groups[0]).unwrap();
+    let to = (leader + 1) % 3;
+    let name = world.nodes[to].name.clone();
+    let request = Request::TransferLeader {
+        topic: Some("a".parse().unwrap()),
+        to: name,
+    };
+    let ticket = world.request(leader, request).unwrap();
+    world.run(3_000_000);
+    assert_eq!(world.responses.get(&ticket), Some(&Response::Done));
+    world.run(60_000_000);
+    assert_eq!(world.leader(groups[0]), Some(to));
+    assert!(world.is_led_as_it_is_to_be());
+}
