@@ -121,9 +121,6 @@ pub fn remains(birth: &ClusterState, me: NodeRef, boots: &[GroupBoot]) -> Result
         let what = "the cluster's log, as it is here, does not name this member: it had been removed \
                     before, or had only just joined; recover another member";
         left.obstacles.push(what.to_owned());
-    } else if left.obstacles.is_empty() && left.groups.iter().all(|group| group.is_alive(me)) {
-        let what = "nothing is lost: every group here can go on with this member alone; start it";
-        left.obstacles.push(what.to_owned());
     }
     Ok(left)
 }
@@ -218,6 +215,14 @@ impl Remains {
             lost_topics: lost.take(LOST_LISTED_MAX).collect(),
             ..recovery
         }
+    }
+
+    /// Whether there is nothing to recover: every topic is here, and every group can go on with this member
+    /// alone. A recovery that was interrupted can look like that, and is finished all the same.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let alive = self.groups.iter().all(|group| group.is_alive(self.me));
+        alive && self.lost.is_empty() && self.obstacles.is_empty()
     }
 
     /// What is to be appended to every group here, at this time, for the member to go on alone. To append it

@@ -28,6 +28,7 @@ use crate::{
 
 mod report;
 
+use report::obstacles;
 pub use report::{GroupReport, Report};
 
 /// Why a member was not recovered.
@@ -70,13 +71,14 @@ pub fn recover(dir: &Path, by: &str) -> Result<Report, RecoveryError> {
         return Ok(Report::of(&member, &config, &left, true));
     }
     if !data.path.is_dir() {
-        return Err(RecoveryError::Obstacles(
-            left(&member, nothing())?.obstacles,
-        ));
+        return Err(RecoveryError::Obstacles(obstacles(&left(
+            &member,
+            nothing(),
+        )?)));
     }
     let disk = Opened::open(&config, &member, &data)?;
-    if !disk.left.obstacles.is_empty() {
-        let obstacles = disk.left.obstacles.clone();
+    let obstacles = obstacles(&disk.left);
+    if !obstacles.is_empty() {
         disk.close()?;
         return Err(RecoveryError::Obstacles(obstacles));
     }

@@ -90,7 +90,10 @@ impl Report {
             cluster_id: member.cluster.to_string(),
             epoch: member.epoch.number,
             interrupted,
-            obstacles: left.obstacles.clone(),
+            obstacles: match interrupted {
+                true => left.obstacles.clone(),
+                false => obstacles(left),
+            },
             groups: groups.collect(),
             lost_topics: left.lost.iter().map(ToString::to_string).collect(),
             given_up: left.given_up().map(|one| one.name.clone()).collect(),
@@ -98,6 +101,16 @@ impl Report {
             unknown: unknown(left),
         }
     }
+}
+
+/// Why no recovery is to be begun.
+pub(crate) fn obstacles(left: &Remains) -> Vec<String> {
+    let mut obstacles = left.obstacles.clone();
+    if left.is_whole() {
+        let what = "nothing is lost: every group here can go on with this member alone; start it";
+        obstacles.push(what.to_owned());
+    }
+    obstacles
 }
 
 fn consequences(config: &Config, left: &Remains) -> Vec<String> {

@@ -102,7 +102,7 @@ fn interrupted_before_the_members_file_names_the_epoch_nothing_has_happened() {
 
 #[test]
 fn interrupted_after_that_it_is_finished_whoever_comes_next_and_the_same() {
-    for written in [false, true] {
+    for written in [None, Some(false), Some(true)] {
         let dir = tempfile::tempdir().unwrap();
         let home = left_behind(dir.path());
         let mut member = MemberFile::load(&home).unwrap();
@@ -119,10 +119,17 @@ fn interrupted_after_that_it_is_finished_whoever_comes_next_and_the_same() {
         member.epoch = record.epoch;
         member.save(&home).unwrap();
         match written {
-            true => opened.take_over(&record).unwrap(),
-            false => opened.close().unwrap(),
+            None => opened.close().unwrap(),
+            Some(whole) => {
+                let mut writes = opened.left.takeover(&record, Micros(9));
+                let own = &mut writes.last_mut().unwrap().persist.append;
+                own.truncate(if whole { 2 } else { 1 });
+                opened.storage.persist(Writes { seq: 1, writes });
+                assert!(matches!(opened.events.recv(), Ok(Event::Persisted { .. })));
+                opened.close().unwrap();
+            }
         }
-        let log = u64::from(written);
+        let log = u64::from(written == Some(true));
         assert_eq!(epochs(&home), (1, true, log));
         assert!(look(&home).unwrap().interrupted);
 
