@@ -1,7 +1,7 @@
 //! What the first word of another epoch makes of the cluster's state: one member is left, with the topics that
 //! it has, and nobody of the life before is owed anything.
 
-use kontiki_raft::NodeId;
+use kontiki_raft::{Micros, NodeId};
 use kontiki_wire::{GroupId, Member, Recovery, Response, Standing, Topic, limits::RECOVERIES_MAX};
 
 use crate::{
@@ -9,6 +9,9 @@ use crate::{
     cluster::{Change, Cluster, unfit},
     input::Now,
 };
+
+/// Who started less than that ago may have come back after a recovery.
+const RETURNED: Micros = Micros(60_000_000);
 
 impl Cluster {
     /// The survivor goes on alone. Said again, as after a recovery that was interrupted, it changes nothing.
@@ -62,8 +65,12 @@ fn alone(topic: Topic, survivor: u64) -> Topic {
 
 impl Broker {
     /// A peer says that the cluster has gone on in a later epoch, without this node.
+    ///
+    /// Those who are started on what they had before a recovery may elect each other again: so whoever has just
+    /// started believes it at once. A cluster that has served all the while goes on, for then the recovery was
+    /// a mistake, and one member's word must not end all the others.
     pub(crate) fn outdated(&mut self, now: Now, by: NodeId) {
-        if self.is_led(now) {
+        if self.is_led(now) && now.monotonic.since(self.started) >= RETURNED {
             return;
         }
         let (me, by) = (self.settings.me.id, self.cluster.name(by));

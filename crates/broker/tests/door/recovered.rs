@@ -99,8 +99,17 @@ fn nobody_s_word_alone_stops_a_member_of_a_cluster_that_goes_on() {
     }
 }
 
-/// Longer than a leader is believed to live that is not heard.
-const A_WHILE: u64 = 10_000_000;
+#[test]
+fn who_has_just_come_back_stops_though_others_who_came_back_elected_a_leader() {
+    let mut hand = Hand::new(settings(3), left()).unwrap();
+    hand.now += 2_000_000;
+    hand.give(appended(0, 0, Vec::new()));
+    let told = hand.give(Input::Outdated { by: NodeId(2) });
+    assert!(expelled(told).is_some());
+}
+
+/// Longer than a leader is believed to live that is not heard, and than a return takes.
+const A_WHILE: u64 = 70_000_000;
 
 fn expelled(effects: Vec<Effect>) -> Option<String> {
     effects.into_iter().find_map(|effect| match effect {
