@@ -10,6 +10,7 @@ use kontiki_wire::{ClusterCommand, GroupId, Member, Standing, Topic, limits::SEN
 use crate::{
     broker::Broker,
     chores::Chore,
+    cluster::Cluster,
     homes::Homes,
     input::Now,
     placement::{Loads, Placement},
@@ -122,28 +123,9 @@ impl Broker {
         self.placing.queue.range(first..).next().copied()
     }
 
-    /// How many more topics may begin to move. One that has been moving for long, since whom it waits for
-    /// does not answer or its group has no majority, keeps no other waiting.
+    /// How many more topics may begin to move.
     pub(crate) fn room(&mut self, now: Micros) -> usize {
-        let unsettled = self.cluster.unsettled();
-        let placing = &mut self.placing;
-        let cluster = &self.cluster;
-        placing.proposed.retain(|id, (expect, _)| {
-            let topic = cluster.topic_of(*id);
-            topic.is_some_and(|topic| topic.placement == *expect)
-        });
-        placing.since.retain(|id, _| unsettled.contains(id));
-        for id in unsettled {
-            placing.since.entry(*id).or_insert(now);
-        }
-        let moving = placing.since.values();
-        let brisk = moving
-            .filter(|since| now.since(**since) < STUCK_AFTER)
-            .count();
-        let begun = placing.proposed.keys();
-        let begun = begun.filter(|id| !unsettled.contains(id)).count();
-        let all = PLACEMENTS_MOST.saturating_sub(unsettled.len() + begun);
-        PLACEMENTS_MAX.saturating_sub(brisk + begun).min(all)
+        self.placing.room(&self.cluster, now)
     }
 
     /// What is not as it is to be, a sentence for each, where the cluster's own group is led.
@@ -226,6 +208,29 @@ impl Placing {
         proposed
             .is_some_and(|(expect, at)| *expect == topic.placement && now.since(*at) < PLACE_AGAIN)
     }
+
+    /// How many more topics may begin to move. One that has been moving for long, since whom it waits for
+    /// does not answer or its group has no majority, keeps no other waiting; nor does what was proposed and
+    /// has changed nothing for a while, since it was void or was never committed.
+    fn room(&mut self, cluster: &Cluster, now: Micros) -> usize {
+        let unsettled = cluster.unsettled();
+        self.proposed.retain(|id, (expect, at)| {
+            let topic = cluster.topic_of(*id);
+            topic.is_some_and(|topic| topic.placement == *expect) && now.since(*at) < LOST_AFTER
+        });
+        self.since.retain(|id, _| unsettled.contains(id));
+        for id in unsettled {
+            self.since.entry(*id).or_insert(now);
+        }
+        let moving = self.since.values();
+        let brisk = moving
+            .filter(|since| now.since(**since) < STUCK_AFTER)
+            .count();
+        let begun = self.proposed.keys();
+        let begun = begun.filter(|id| !unsettled.contains(id)).count();
+        let all = PLACEMENTS_MOST.saturating_sub(unsettled.len() + begun);
+        PLACEMENTS_MAX.saturating_sub(brisk + begun).min(all)
+    }
 }
 
 impl Loads {
@@ -248,5 +253,40 @@ const PLACEMENTS_MOST: usize = 64;
 const STUCK_AFTER: Micros = Micros(60_000_000);
 /// What was proposed and not applied is proposed again after this.
 const PLACE_AGAIN: Micros = Micros(1_000_000);
+/// What was proposed and not applied keeps its room for so long.
+const LOST_AFTER: Micros = Micros(5_000_000);
 /// Moving topics that a status tells of.
 const SENTENCES_OF_TOPICS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::{ClusterState, TopicSettings};
+
+    use super::*;
+
+    #[test]
+    fn what_was_proposed_in_vain_keeps_its_room_for_a_while_and_not_for_ever() {
+        let topic = |group| {
+            let name = format!("t{group}").parse().unwrap();
+            let settings = TopicSettings::default();
+            Topic::founded(name, GroupId(group), settings, Vec::new(), 1)
+        };
+        let state = ClusterState {
+            topics: (1..=12).map(topic).collect(),
+            next_group: 13,
+            ..ClusterState::default()
+        };
+        let cluster = Cluster::restore(state, None).unwrap();
+        let mut placing = Placing::default();
+        let (begun, later) = (Micros(7), Micros(7).after(LOST_AFTER));
+        assert_eq!(placing.room(&cluster, begun), PLACEMENTS_MAX);
+        for group in 1..=PLACEMENTS_MAX as u64 {
+            placing.proposed.insert(GroupId(group), (0, begun));
+        }
+        assert_eq!(placing.room(&cluster, begun.after(PLACE_AGAIN)), 0);
+        assert_eq!(placing.room(&cluster, later), PLACEMENTS_MAX);
+        // What has come about is counted no more either, however lately it was proposed.
+        placing.proposed.insert(GroupId(1), (1, later));
+        assert_eq!(placing.room(&cluster, later), PLACEMENTS_MAX);
+    }
+}
