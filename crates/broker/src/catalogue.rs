@@ -132,6 +132,14 @@ impl Cluster {
         Change::Placed(after)
     }
 
+    /// Another of those who are to keep a topic is to lead it.
+    pub(crate) fn prefer(&mut self, group: GroupId, preferred: u64, expect: u64) -> Change {
+        match self.topic_of(group).map(|topic| topic.replicas.clone()) {
+            Some(replicas) => self.place(group, replicas, preferred, expect),
+            None => Change::Void(no_such_group(group)),
+        }
+    }
+
     pub(crate) fn settle(&mut self, group: GroupId, placement: u64) -> Change {
         let Some(at) = self.position(group) else {
             return Change::Void(no_such_group(group));

@@ -192,6 +192,11 @@ impl Cluster {
                 topics,
                 next_group,
             } => self.recover(recovery, survivor, &topics, next_group)?,
+            Command::Prefer {
+                group,
+                preferred,
+                expect,
+            } => self.prefer(group, preferred, expect),
             Command::SetBalance { on } => {
                 self.state.balance = on;
                 Change::Balance

@@ -88,9 +88,8 @@ impl Broker {
         else {
             return;
         };
-        let command = ClusterCommand::Place {
+        let command = ClusterCommand::Prefer {
             group: id,
-            replicas: topic.replicas.clone(),
             preferred: to.0,
             expect: topic.placement,
         };

@@ -58,9 +58,22 @@ impl Broker {
         let member = self.cluster.member(from.id.0);
         let own = self.groups.get(&GroupId::CLUSTER);
         let leads = own.is_some_and(|own| own.leads());
-        if leads && member.is_some_and(|member| member.node() == from) {
+        if leads
+            && member.is_some_and(|member| member.node() == from)
+            && self.may_ask(from, &command)
+        {
             self.propose_for_nobody(now, &command);
         }
+    }
+
+    /// Whether it is up to this member to ask for a command: whom a topic is to be led by is said by those
+    /// who keep it.
+    fn may_ask(&self, from: NodeRef, command: &ClusterCommand) -> bool {
+        let ClusterCommand::Prefer { group, .. } = command else {
+            return true;
+        };
+        let topic = self.cluster.topic_of(*group);
+        topic.is_some_and(|topic| topic.keepers().any(|id| id == from.id.0))
     }
 
     /// Proposes a command that this node wants for itself: what it comes to is seen in the state.

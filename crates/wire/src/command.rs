@@ -105,6 +105,15 @@ pub enum ClusterCommand {
         /// Whether they are.
         on: bool,
     },
+    /// Have a topic led first by another of those who keep it; where it is kept stays as it is.
+    Prefer {
+        /// Its group.
+        group: GroupId,
+        /// Who is to lead it, one of those who are to keep it.
+        preferred: u64,
+        /// [`Topic::placement`] as the proposer knew it; void if it is another.
+        expect: u64,
+    },
 }
 
 /// A member to be admitted.

@@ -847,6 +847,11 @@ fn commands() -> Vec<Sample> {
             next_group: 6,
         };
         "set-balance" ClusterCommand::SetBalance { .. } => ClusterCommand::SetBalance { on: false };
+        "prefer" ClusterCommand::Prefer { .. } => ClusterCommand::Prefer {
+            group: GroupId(4),
+            preferred: 3,
+            expect: 8,
+        };
     }
 }
 

@@ -32,7 +32,7 @@ impl Relay {
         let name =
             |name: &String| within("the length of a name", name.len() as u64, NAME_BYTES_MAX);
         match &command {
-            ClusterCommand::Settled { .. } => {}
+            ClusterCommand::Settled { .. } | ClusterCommand::Prefer { .. } => {}
             ClusterCommand::SpendToken { name: of, .. } => {
                 name(of)?;
             }
@@ -69,6 +69,19 @@ mod tests {
         let group = GroupId(3);
         let placement = 1;
         assert!(heard(ClusterCommand::Settled { group, placement }).is_ok());
+        let prefer = ClusterCommand::Prefer {
+            group,
+            preferred: 2,
+            expect: placement,
+        };
+        assert!(heard(prefer).is_ok());
+        let place = ClusterCommand::Place {
+            group,
+            replicas: vec![2],
+            preferred: 2,
+            expect: placement,
+        };
+        assert!(heard(place).is_err(), "no member moves topics by it");
         let revoke = ClusterCommand::RevokeToken { id: TokenId(1) };
         assert!(heard(revoke).is_err());
         assert!(heard(ClusterCommand::DropMember { member: 1 }).is_err());

@@ -244,6 +244,11 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
         }),
         any::<u64>().prop_map(|member| ClusterCommand::DropMember { member }),
         any::<bool>().prop_map(|on| ClusterCommand::SetBalance { on }),
+        numbers().prop_map(|[group, preferred, expect]| ClusterCommand::Prefer {
+            group: GroupId(group),
+            preferred,
+            expect
+        }),
     ]
 }
 

@@ -253,6 +253,36 @@ fn a_placement_of_what_was_placed_meanwhile_or_on_strangers_is_void() {
 }
 
 #[test]
+fn who_is_to_lead_a_topic_changes_and_nothing_else_and_only_to_somebody_who_keeps_it() {
+    let prefer = |preferred, expect| ClusterCommand::Prefer {
+        group: GroupId(1),
+        preferred,
+        expect,
+    };
+    let mut cluster = new();
+    after(&mut cluster, &[create("a", &[1, 2])]);
+    let before = cluster.topic_of(GroupId(1)).unwrap().clone();
+    let changes = after(&mut cluster, &[prefer(3, 0), prefer(2, 1), prefer(2, 0)]);
+    assert!(
+        matches!(
+            changes[..],
+            [Change::Void(_), Change::Void(_), Change::Placed(_)]
+        ),
+        "{changes:?}"
+    );
+    let expected = Topic {
+        preferred: 2,
+        placement: 1,
+        ..before
+    };
+    assert_eq!(cluster.topic_of(GroupId(1)), Some(&expected));
+    assert_eq!(
+        (cluster.loads().led_by(1), cluster.loads().led_by(2)),
+        (0, 1)
+    );
+}
+
+#[test]
 fn who_leaves_the_cluster_gets_no_topic_and_is_dropped_when_none_names_it() {
     let mut cluster = new();
     let leave = ClusterCommand::SetStanding {

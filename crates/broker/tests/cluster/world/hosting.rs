@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use bytes::BytesMut;
 use kontiki_broker::{Broker, Effect, Input, Members, Now, Settings, StreamId, Ticket};
 use kontiki_raft::{Body, Index, Message, Micros, NodeRef, Role, SendLog};
 use kontiki_wire::{
-    ClusterCommand, ClusterId, ClusterState, DeliveredBatch, Epoch, GroupId, GroupMessage, Member,
-    Offset, Request,
+    ClusterCommand, ClusterId, ClusterState, DeliveredBatch, Epoch, Frame, GroupId, GroupMessage,
+    Member, Offset, Relay, Request, limits::PEER_FRAME_BYTES_MAX,
 };
 
 use crate::world::{Happening, Node, World, clients::SHOTS};
@@ -341,6 +342,13 @@ impl World {
     }
 
     fn relay(&mut self, number: usize, to: NodeRef, command: ClusterCommand) {
+        // What the other end would not read closes the link.
+        let mut frame = BytesMut::new();
+        Relay { command }.encode(&mut frame);
+        let frame = Frame::take(&mut frame, PEER_FRAME_BYTES_MAX)
+            .unwrap()
+            .unwrap();
+        let command = Relay::decode(&frame).unwrap().command;
         if self.arrives(number, to) {
             let from = self.nodes[number].me;
             let to = to.id.0 as usize - 1;
