@@ -12,7 +12,8 @@ use kontiki_raft::{
 use kontiki_wire::{ClusterCommand, GroupId, Member, Standing};
 
 use crate::{
-    broker::Broker, chores::Chore, group::Group, input::Now, meter::Meter, tickets::Sought,
+    broker::Broker, chores::Chore, group::Group, homes::answers, input::Now, meter::Meter,
+    tickets::Sought,
 };
 
 /// A group led here that is not made of those who are to keep it yet.
@@ -22,6 +23,8 @@ pub(crate) struct Steering {
     proposed: Option<ProposalId>,
     /// Why the last one was not taken.
     refused: Option<ChangeRefused>,
+    /// Since when those have been awaited who are to vote and cannot yet.
+    awaited: BTreeMap<NodeRef, Micros>,
     /// How fast those who copy do so.
     meters: BTreeMap<NodeRef, Meter>,
 }
@@ -35,9 +38,12 @@ impl Broker {
             return;
         };
         let status = group.status(now.monotonic);
+        if id == GroupId::CLUSTER && !is_changing(&status) {
+            self.drop_leavers(now, &status);
+        }
         if is_reached(&status, &wanted) {
             self.steering.remove(&id);
-            return self.reached(now, id, &status);
+            return self.reached(now, id);
         }
         self.later(now, Chore::Steer(id), STEER_AGAIN);
         self.steering.entry(id).or_default();
@@ -49,7 +55,12 @@ impl Broker {
         if is_changing(&status) || steering.proposed.is_some() {
             return;
         }
-        let target = next_step(&status, &wanted);
+        let has_waited = steering.await_voters(now.monotonic, &status, &wanted);
+        let target = match id == GroupId::CLUSTER && has_waited {
+            true => without_the_late(&status, &wanted, self.settings.raft.election_timeout),
+            false => None,
+        };
+        let target = target.unwrap_or_else(|| next_step(&status, &wanted));
         if target == status.config {
             return;
         }
@@ -132,10 +143,7 @@ impl Broker {
 
     /// A group is made of those who are to keep it. The cluster is told, again and again until its state
     /// shows it.
-    fn reached(&mut self, now: Now, id: GroupId, status: &Status) {
-        if id == GroupId::CLUSTER {
-            return self.drop_leavers(now, status);
-        }
+    fn reached(&mut self, now: Now, id: GroupId) {
         let topic = self.cluster.topic_of(id).filter(|topic| !topic.settled);
         let Some(placement) = topic.map(|topic| topic.placement) else {
             return;
@@ -267,6 +275,19 @@ impl Broker {
     }
 }
 
+impl Steering {
+    /// Takes note of who is awaited, and says whether nobody is who has not been for long.
+    fn await_voters(&mut self, now: Micros, status: &Status, wanted: &Membership) -> bool {
+        let ready = ready(status, wanted);
+        let late = wanted.voters.difference(&ready);
+        let since = |node| self.awaited.get(node).copied().unwrap_or(now);
+        let awaited = late.map(|node| (*node, since(node))).collect();
+        self.awaited = awaited;
+        let mut awaited = self.awaited.values();
+        awaited.all(|since| now.since(*since) >= LATE_AFTER)
+    }
+}
+
 /// Whether a group is made of exactly those who are to keep it, for good.
 fn is_reached(status: &Status, wanted: &Membership) -> bool {
     !is_changing(status) && status.config == *wanted
@@ -278,6 +299,31 @@ fn is_changing(status: &Status) -> bool {
 
 fn peer_of(status: &Status, node: NodeRef) -> Option<&PeerStatus> {
     status.peers.iter().find(|peer| peer.peer == node)
+}
+
+/// Those wanted as voters who count already, or can at once.
+fn ready(status: &Status, wanted: &Membership) -> BTreeSet<NodeRef> {
+    let is_ready = |node: &&NodeRef| {
+        status.config.voters.contains(node)
+            || peer_of(status, **node).is_some_and(|peer| peer.caught_up)
+    };
+    wanted.voters.iter().filter(is_ready).copied().collect()
+}
+
+/// The wanted configuration with those as learners who cannot count yet, so that who is to go need not wait
+/// for somebody who may never come. `None` unless half of the wanted count then, and most of those answer.
+fn without_the_late(status: &Status, wanted: &Membership, patience: Micros) -> Option<Membership> {
+    let voters = ready(status, wanted);
+    let answering = voters
+        .iter()
+        .filter(|node| answers(status, node.id.0, patience));
+    let goes_on = answering.count() > voters.len() / 2;
+    let is_enough = voters.len() >= wanted.voters.len().div_ceil(2);
+    let reduced = Membership {
+        learners: wanted.members().difference(&voters).copied().collect(),
+        ..Membership::of(voters)
+    };
+    (goes_on && is_enough).then(|| next_step(status, &reduced))
 }
 
 /// The next configuration on the way to the wanted one. Who is unwanted counts until all that are wanted
@@ -293,10 +339,7 @@ fn next_step(status: &Status, wanted: &Membership) -> Membership {
             ..Membership::of(now.voters.iter().copied())
         };
     }
-    let is_ready = |node: &&NodeRef| {
-        now.voters.contains(node) || peer_of(status, **node).is_some_and(|peer| peer.caught_up)
-    };
-    let ready: BTreeSet<NodeRef> = wanted.voters.iter().filter(is_ready).copied().collect();
+    let ready = ready(status, wanted);
     let mut voters = match ready == wanted.voters {
         true => ready,
         false => ready.union(&now.voters).copied().collect(),
@@ -345,5 +388,7 @@ const CLUSTER_VOTERS_MAX: usize = 7;
 const ABREAST: u64 = 4;
 /// What could not be changed is tried again after this.
 const STEER_AGAIN: Micros = Micros(250_000);
+/// Who is to vote and could not for so long keeps nobody any more in the cluster's own group who is to go.
+const LATE_AFTER: Micros = Micros(10_000_000);
 /// What the cluster does not know yet it is told again after this.
 const TELL_AGAIN: Micros = Micros(1_000_000);

@@ -123,3 +123,29 @@ fn a_member_that_was_admitted_and_never_ran_gets_no_topic() {
         assert_eq!(topic.replicas, [1, 2], "{}", topic.name);
     }
 }
+
+#[test]
+fn who_was_admitted_and_never_ran_keeps_nobody_from_going() {
+    for seed in 0..3 {
+        let mut world = World::new(seed, 3);
+        let group = world.create("a", 3);
+        world.produce(group, 100);
+        world.run(1_000_000);
+        let absent = world.admit("n4");
+        let removed = world.remove(2, false);
+        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.until("n3 is gone", 40_000_000, |world| {
+            world.members() == ["n1", "n2", "n4"]
+        });
+        assert_eq!(world.voters(), ["n1", "n2"]);
+        // Not even one of two that are left goes sooner than it is safe.
+        let removed = world.remove(1, true);
+        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.until("n2 is gone", 40_000_000, |world| {
+            world.members() == ["n1", "n4"]
+        });
+        world.start(absent);
+        world.finish();
+        assert_eq!(world.voters(), ["n1", "n4"]);
+    }
+}
