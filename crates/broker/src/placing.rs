@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kontiki_raft::{Micros, NodeId};
+use kontiki_raft::{Micros, NodeId, Status};
 use kontiki_wire::{ClusterCommand, GroupId, Member, Standing, Topic, limits::SENTENCES_MAX};
 
 use crate::{
     broker::Broker,
     chores::Chore,
     cluster::Cluster,
-    homes::Homes,
+    homes::{Homes, answers},
     input::Now,
     placement::{Loads, Placement},
 };
@@ -138,6 +138,7 @@ impl Broker {
         let mut said: Vec<String> = members
             .filter_map(|member| self.unfinished(member, &homes))
             .collect();
+        said.extend(self.forsaken(now).take(SENTENCES_OF_TOPICS));
         let unsettled = self.cluster.unsettled().iter();
         let unsettled = unsettled.filter_map(|id| self.cluster.topic_of(*id));
         said.extend(
@@ -184,20 +185,63 @@ impl Broker {
         }
     }
 
-    fn moves(&self, topic: &Topic) -> String {
-        let names = |ids: &[u64]| {
-            let names = ids.iter().map(|id| self.cluster.name(NodeId(*id)));
-            names.collect::<Vec<_>>().join(", ")
+    /// Topics of which so many keepers do not answer that nothing can be agreed on, while the cluster's own
+    /// group has its majority: nobody but they can change that.
+    fn forsaken(&self, now: Micros) -> impl Iterator<Item = String> {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        let status = own.map(|own| own.status(now));
+        let patience = self.settings.raft.election_timeout;
+        let silent = |id: &u64| {
+            let heard = |status: &Status| answers(status, *id, patience);
+            !status.as_ref().is_some_and(heard)
         };
-        let to = names(&topic.replicas);
+        let members = self.cluster.state().members.iter();
+        let silent: Vec<u64> = members.map(|member| member.id).filter(silent).collect();
+        let topics = self.cluster.state().topics.iter();
+        topics.filter_map(move |topic| {
+            let away = topic.keepers().filter(|id| silent.contains(id));
+            let away: Vec<u64> = away.collect();
+            let led = self
+                .groups
+                .get(&topic.group)
+                .is_some_and(|group| group.leads() || group.other_leader().is_some());
+            // While it moves, its group is made of others than those who are to keep it.
+            let since = self.placing.since.get(&topic.group);
+            let stuck = topic.settled || since.is_some_and(|at| now.since(*at) >= LOST_AFTER);
+            let lost = stuck && !led && away.len() * 2 >= topic.replicas.len();
+            lost.then(|| self.words_of_loss(topic, &away))
+        })
+    }
+
+    fn words_of_loss(&self, topic: &Topic, away: &[u64]) -> String {
+        let name = &topic.name;
+        let is_lost = match topic.settled {
+            true => "has no majority",
+            false => "moves, and seems to have no majority",
+        };
+        format!(
+            "topic {name} {is_lost} while {} of those who keep it do not answer: start them again; if they \
+             never come back, read what there still is of it, then `kontiki topic delete {name}` and make it \
+             anew (`kontiki recover` would give up the whole cluster, which has its majority)",
+            self.names_of(away)
+        )
+    }
+
+    fn moves(&self, topic: &Topic) -> String {
+        let to = self.names_of(&topic.replicas);
         match &topic.leaving[..] {
             [] => format!("topic {} is to be kept by {to}", topic.name),
             leaving => format!(
                 "topic {} is to be kept by {to}, and no more by {}",
                 topic.name,
-                names(leaving)
+                self.names_of(leaving)
             ),
         }
+    }
+
+    fn names_of(&self, ids: &[u64]) -> String {
+        let names = ids.iter().map(|id| self.cluster.name(NodeId(*id)));
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 

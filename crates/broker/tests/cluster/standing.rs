@@ -26,6 +26,16 @@ impl World {
         broker.status(self.now_at(number))
     }
 
+    /// What is said of topics that have lost their majority.
+    fn forsaken(&self) -> Vec<String> {
+        let said = self
+            .leader(GroupId::CLUSTER)
+            .map(|_| self.council().placing);
+        let mut said = said.unwrap_or_default();
+        said.retain(|why| why.contains("no majority"));
+        said
+    }
+
     /// The voters of the cluster's own group, by name.
     fn voters(&self) -> Vec<String> {
         let own = self.council().groups.swap_remove(0);
@@ -138,7 +148,7 @@ fn who_was_admitted_and_never_ran_keeps_nobody_from_going() {
             world.members() == ["n1", "n2", "n4"]
         });
         assert_eq!(world.voters(), ["n1", "n2"]);
-        // Not even one of two that are left goes sooner than it is safe.
+        // And of the two that are left another one.
         let removed = world.remove(1, true);
         assert!(matches!(removed, Response::Member(_)), "{removed:?}");
         world.until("n2 is gone", 40_000_000, |world| {
@@ -148,4 +158,50 @@ fn who_was_admitted_and_never_ran_keeps_nobody_from_going() {
         world.finish();
         assert_eq!(world.voters(), ["n1", "n4"]);
     }
+}
+
+#[test]
+fn a_topic_without_a_majority_is_told_of_with_what_can_be_done_while_the_cluster_goes_on() {
+    let mut world = World::new(6, 5);
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        world.create(name, 3);
+    }
+    world.run(1_000_000);
+    assert_eq!(world.forsaken(), [""; 0]);
+    let council = world.leader(GroupId::CLUSTER).unwrap();
+    let dead = [(council + 1) % 5, (council + 2) % 5];
+    for number in dead {
+        world.crash(number);
+        world.nodes[number].is_dead = true;
+    }
+    let topics = &world.cluster().topics;
+    let dead_ids = dead.map(|number| world.nodes[number].me.id.0);
+    let lost = topics
+        .iter()
+        .find(|topic| dead_ids.iter().all(|id| topic.replicas.contains(id)));
+    let lost = lost.unwrap().name.to_string();
+    world.until("it is told", 20_000_000, |world| {
+        let told = world.forsaken();
+        let mut told = told.iter();
+        told.any(|why| why.starts_with(&format!("topic {lost} has no majority")))
+    });
+    // It is told, too, when somebody who died is to go, and the topic to be kept by others.
+    let removed = world.remove(dead[0], true);
+    assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    world.until("it is told still", 40_000_000, |world| {
+        let told = world.forsaken();
+        let mut told = told.iter();
+        told.any(|why| why.starts_with(&format!("topic {lost} moves, and seems to have no")))
+    });
+    // What is said to be done ends it.
+    for name in names {
+        world.ask(&Request::DeleteTopic {
+            name: name.parse().unwrap(),
+        });
+    }
+    world.until("the dead one is gone", 40_000_000, |world| {
+        world.members().len() == 4
+    });
+    assert_eq!(world.forsaken(), [""; 0]);
 }
