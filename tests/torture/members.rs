@@ -491,8 +491,7 @@ impl Town {
             return Some(format!("the topic moves: {:?}", topic.waits));
         }
         let kept = topic.replicas.len();
-        let excused = |why: &String| why.contains("have not dropped them before");
-        let enough = kept == due.len().min(REPLICAS) || status.placing.iter().any(excused);
+        let enough = kept == due.len().min(REPLICAS);
         (!enough).then(|| format!("{kept} keep the topic: {:?}", status.placing))
     }
 

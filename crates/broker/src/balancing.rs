@@ -77,19 +77,17 @@ impl Broker {
 
 impl Loads {
     /// Where a topic is to be kept for the loads to be closer to each other, if that is worth moving it: all
-    /// who keep it answer, and the fullest of them hands it to the emptiest that answers. Who drops a topic
-    /// does not get it again, so as many as keep it must be left who may.
+    /// who keep it answer, and the fullest of them hands it to the emptiest of the others that answer.
     fn spread(&self, topic: &Topic, homes: &Homes) -> Option<Placement> {
         let Topic {
             replicas,
             preferred,
-            parted,
             ..
         } = topic;
         if !replicas.iter().all(|id| homes.answering.contains(id)) {
             return None;
         }
-        let may_get = |id: &&u64| !parted.contains(id) && !replicas.contains(id);
+        let may_get = |id: &&u64| !replicas.contains(id);
         let others = homes.answering.iter().filter(may_get);
         let empty = *others.min_by_key(|id| (self.kept_by(**id), self.led_by(**id), **id))?;
         let fullness = |id: &&u64| (self.kept_by(**id), *id != preferred, **id);

@@ -151,7 +151,7 @@ impl Broker {
         if few > 0 {
             said.push(format!(
                 "{few} of the topics are kept by fewer members than they are to be: too few are \
-                 active and up that have not dropped them before"
+                 active and up"
             ));
         }
         said.truncate(SENTENCES_MAX);

@@ -51,9 +51,6 @@ fn moves(loads: &mut Loads, topics: &mut [Topic], homes: &Homes, better: Better)
         let topic = &mut topics[at];
         loads.remove(&topic.replicas, topic.preferred);
         loads.add(&placement.replicas, placement.preferred);
-        let gone = topic.replicas.iter();
-        let gone = gone.filter(|id| !placement.replicas.contains(id));
-        topic.parted.extend(gone.copied().collect::<Vec<_>>());
         assert!(placement.replicas.contains(&placement.preferred));
         topic.replicas = placement.replicas;
         topic.preferred = placement.preferred;
@@ -103,17 +100,22 @@ fn what_is_even_enough_stays() {
 }
 
 #[test]
-fn nothing_is_moved_to_or_away_from_where_nobody_answers_nor_back_to_who_dropped_it() {
+fn nothing_is_moved_to_or_away_from_where_nobody_answers() {
     let (loads, topics) = placed(&[1, 2, 3], 3, 20);
     let mut silent = homes(&[1, 2, 3, 4]);
     silent.answering = vec![1, 2, 3];
     assert!(topics.iter().all(|it| loads.spread(it, &silent).is_none()));
     silent.answering = vec![1, 2, 4];
     assert!(topics.iter().all(|it| loads.spread(it, &silent).is_none()));
-    let mut parted = topics[0].clone();
-    parted.parted = vec![4];
-    assert_eq!(loads.spread(&parted, &homes(&[1, 2, 3, 4])), None);
     assert!(loads.spread(&topics[0], &homes(&[1, 2, 3, 4])).is_some());
+}
+
+#[test]
+fn who_has_dropped_a_topic_may_get_it_again() {
+    let (loads, mut topics) = placed(&[1, 2, 3], 3, 20);
+    topics[0].parted = vec![4];
+    let moved = loads.spread(&topics[0], &homes(&[1, 2, 3, 4])).unwrap();
+    assert!(moved.replicas.contains(&4));
 }
 
 #[test]

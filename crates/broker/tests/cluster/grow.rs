@@ -140,12 +140,8 @@ impl World {
             .count();
         stays
             && state.topics.iter().all(|topic| {
-                // Who dropped it does not get it again.
-                let homes = active - topic.parted.len().min(active);
-                let least = usize::from(topic.settings.replicas).min(homes.max(1));
-                topic.settled
-                    && topic.leaving.is_empty()
-                    && (least..=topic.settings.replicas.into()).contains(&topic.replicas.len())
+                let due = usize::from(topic.settings.replicas).min(active.max(1));
+                topic.settled && topic.leaving.is_empty() && topic.replicas.len() == due
             })
             && self.waits().is_empty()
     }
