@@ -197,7 +197,8 @@ impl Broker {
     /// A fetch has ended.
     pub(crate) fn fetched(&mut self, now: Now, id: GroupId, from: NodeRef, failed: Option<String>) {
         let stage = self.fetching.get(&id).map(|fetching| fetching.stage);
-        if stage == Some(Stage::Adopting) && failed.is_some() {
+        // The own disk says so; a peer's fetch that failed late does not matter any more.
+        if stage == Some(Stage::Adopting) && from == self.settings.me && failed.is_some() {
             self.begin_without(now, id);
         }
         if let Some(fetching) = self.fetching.get_mut(&id)
@@ -263,9 +264,13 @@ impl Broker {
         true
     }
 
-    /// It is not to be kept any more; true if it was being fetched.
-    pub(crate) fn stop_fetching(&mut self, id: GroupId) -> bool {
-        self.fetching.remove(&id).is_some()
+    /// It is not to be kept any more; true if it was being fetched. Whoever waited for that has its turn.
+    pub(crate) fn stop_fetching(&mut self, now: Now, id: GroupId) -> bool {
+        let was = self.fetching.remove(&id).is_some();
+        if was {
+            self.fetch_next(now);
+        }
+        was
     }
 
     /// How far it has come, if the group is being fetched.

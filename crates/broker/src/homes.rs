@@ -30,7 +30,7 @@ impl Homes {
     }
 
     /// Whether somebody is to keep topics and cannot yet.
-    pub(crate) fn awaits_somebody(&self) -> bool {
+    pub(crate) fn lacks_somebody(&self) -> bool {
         self.ready != self.standing
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(homes.for_newborn(2), [2, 4]);
         assert_eq!(homes.for_newborn(3), [2, 4, 1]);
         assert_eq!(homes.for_newborn(9), [2, 4, 1, 3]);
-        assert!(homes.awaits_somebody());
+        assert!(homes.lacks_somebody());
         assert_eq!(Homes::default().for_newborn(3), []);
     }
 }

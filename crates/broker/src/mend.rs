@@ -84,7 +84,7 @@ impl Broker {
                 (group.hard(), Some(group.suspend(&mut self.outbox)))
             }
             // What was just fetched is damaged already.
-            None if self.stop_fetching(id) => (Hard::default(), None),
+            None if self.stop_fetching(now, id) => (Hard::default(), None),
             None => {
                 if let Some(boot) = self.parked.get_mut(&id) {
                     join(&mut boot.missing, missing);

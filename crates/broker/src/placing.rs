@@ -100,7 +100,7 @@ impl Broker {
             let topic = topic.clone();
             self.propose_placement(now, &topic, placement);
         }
-        if !self.placing.queue.is_empty() || homes.awaits_somebody() {
+        if !self.placing.queue.is_empty() || homes.lacks_somebody() {
             self.later(now, Chore::Place, PLACE_AGAIN);
         }
     }

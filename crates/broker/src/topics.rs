@@ -115,7 +115,7 @@ impl Broker {
 
     /// The cluster's log says, in the entry at `at`, that a topic's group does without those who are not to
     /// keep it any more.
-    pub(crate) fn settled(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
+    pub(crate) fn settled(&mut self, now: Now, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
         self.steering.remove(&id);
         // What is here may have been born when it was placed here once more, later than now.
@@ -125,7 +125,7 @@ impl Broker {
             if self.groups.contains_key(&id) {
                 self.outbox.topic_closed(id);
             }
-            return self.let_go(at, id, Refusal::Unavailable { why });
+            return self.let_go(now, at, id, Refusal::Unavailable { why });
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Broker {
     /// Entries of the cluster's log up to `at` are applied, whatever became of the commands in them: what they
     /// might have let go is known to be kept now, or is gone.
     pub(crate) fn spare(&mut self, now: Now, at: Index) -> Result<(), String> {
-        self.part_late(at)?;
+        self.part_late(now, at)?;
         if self.doomed.is_empty() {
             return Ok(());
         }
@@ -153,14 +153,14 @@ impl Broker {
     }
 
     /// The cluster's log deleted a topic, by the entry at `at`.
-    pub(crate) fn remove(&mut self, at: Index, topic: &Topic) -> Result<(), String> {
-        self.let_go(at, topic.group, no_such_topic(&topic.name))
+    pub(crate) fn remove(&mut self, now: Now, at: Index, topic: &Topic) -> Result<(), String> {
+        self.let_go(now, at, topic.group, no_such_topic(&topic.name))
     }
 
     /// This node does not keep a group from the entry at `at` on. Its files stay until that entry is
     /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
-    fn let_go(&mut self, at: Index, id: GroupId, why: Refusal) -> Result<(), String> {
-        let fetched = self.stop_fetching(id);
+    fn let_go(&mut self, now: Now, at: Index, id: GroupId, why: Refusal) -> Result<(), String> {
+        let fetched = self.stop_fetching(now, id);
         if fetched || self.mending.remove(&id).is_some() || self.parked.remove(&id).is_some() {
             self.timers.forget(id);
             self.leaving.push_back((at, id));
@@ -218,7 +218,7 @@ impl Broker {
     }
 
     /// What seemed to be placed here once more, and after the entry at `at` is known not to be, is let go.
-    fn part_late(&mut self, at: Index) -> Result<(), String> {
+    fn part_late(&mut self, now: Now, at: Index) -> Result<(), String> {
         let past = |(_, last): &(&GroupId, &Index)| **last <= at;
         let past: Vec<GroupId> = self
             .returning
@@ -231,7 +231,7 @@ impl Broker {
             let topic = self.cluster.topic_of(id);
             if topic.is_some_and(|topic| !self.keeps(topic)) {
                 let why = "this member does not keep the topic, ask another".to_owned();
-                self.let_go(at, id, Refusal::Unavailable { why })?;
+                self.let_go(now, at, id, Refusal::Unavailable { why })?;
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ impl Broker {
                 self.review(now, topic.group);
             }
             Change::Removed(topic) => {
-                self.remove(at, topic)?;
+                self.remove(now, at, topic)?;
                 self.reluctant.remove(&topic.group);
                 if self.leads_cluster() {
                     self.balance_later(now);
@@ -139,7 +139,7 @@ impl Broker {
                 self.look_who_is_to_lead(now, topic.group);
             }
             Change::Settled(topic) => {
-                self.settled(at, topic)?;
+                self.settled(now, at, topic)?;
                 self.review(now, topic.group);
                 // Whoever leaves may keep nothing any more.
                 self.soon_if_led(now, GroupId::CLUSTER);
@@ -153,7 +153,7 @@ impl Broker {
             }
             Change::Recovered { lost } => {
                 for topic in lost {
-                    self.remove(at, topic)?;
+                    self.remove(now, at, topic)?;
                 }
                 self.members_changed(now);
             }

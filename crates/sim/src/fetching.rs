@@ -8,7 +8,6 @@ use kontiki_wire::{GroupId, Inquiry, PeerLane, Stock};
 
 use crate::{
     event::{Life, Process},
-    member::Host,
     world::World,
 };
 
@@ -177,13 +176,5 @@ impl World {
         }
         self.plan_settle(number);
         self.hear_storage(number);
-    }
-}
-
-impl Host {
-    /// Nothing more is wanted of a group's log.
-    pub(crate) fn stop_fetching(&mut self, group: GroupId) {
-        self.fetches.remove(&group);
-        self.fetched.remove(&group);
     }
 }

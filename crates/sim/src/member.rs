@@ -279,6 +279,12 @@ impl Host {
         ticket
     }
 
+    /// Nothing more is wanted of a group's log.
+    pub(crate) fn stop_fetching(&mut self, group: GroupId) {
+        self.fetches.remove(&group);
+        self.fetched.remove(&group);
+    }
+
     /// The group of the topic that bears this name here.
     pub(crate) fn group_named(&self, name: &TopicName) -> Option<GroupId> {
         // Of two, the later one: the earlier is on its way out.

@@ -15,6 +15,7 @@ use crate::{
     Error,
     adoption::Whole,
     disk::{Disk, File, Open},
+    group::Group,
     layout::{self, GROUPS_DIR, segment::ENTRY_BYTES},
     node::Node,
     recover,
@@ -33,6 +34,8 @@ pub struct Incoming {
     node: Arc<Node>,
     disk: Beside,
     group: GroupId,
+    /// The group as it was when this began: one that is removed is born again as another.
+    here: Arc<Group>,
     /// The segment that is written.
     open: Option<Growing>,
     last: LogId,
@@ -60,19 +63,19 @@ struct Growing {
 pub enum NotTaken {
     /// It is not what it is to be: somebody else may have better.
     Refused(String),
-    /// The own disk fails.
+    /// The own disk fails. If it was a write or a sync, storage is poisoned.
     Failed(Error),
-}
-
-impl From<Error> for NotTaken {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
 }
 
 impl Incoming {
     /// Goes on after what is there. What is not sound of that is cut.
     pub(crate) fn open(node: Arc<Node>, group: GroupId) -> Result<Self, Error> {
+        if node.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        let here = node.group(group).ok_or_else(|| {
+            Error::Unfit(format!("group {group} was removed, and is not gone yet"))
+        })?;
         let disk = Beside {
             disk: Arc::clone(&node.disk),
         };
@@ -92,9 +95,9 @@ impl Incoming {
         let Some((found, held)) = sound else {
             disk.remove_dir(&layout::group_dir(group))?;
             disk.make_dir(&layout::group_dir(group))?;
-            return Self::begin(node, disk, group, Rebuild::new(None));
+            return Self::begin(node, disk, here, Rebuild::new(None));
         };
-        let mut incoming = Self::begin(node, disk, group, Rebuild::new(held.checkpoint.as_ref()))?;
+        let mut incoming = Self::begin(node, disk, here, Rebuild::new(held.checkpoint.as_ref()))?;
         let tail = found.tail.as_ref().map(|(extent, _)| *extent);
         let extents = found.sealed.iter().copied().chain(tail);
         incoming.bytes = extents.map(|extent| frames_bytes(&extent)).sum();
@@ -114,13 +117,14 @@ impl Incoming {
     fn begin(
         node: Arc<Node>,
         disk: Beside,
-        group: GroupId,
+        here: Arc<Group>,
         rebuild: Result<Rebuild, String>,
     ) -> Result<Self, Error> {
         Ok(Self {
             node,
             disk,
-            group,
+            group: here.id,
+            here,
             open: None,
             last: LogId::ORIGIN,
             end_offset: Offset(0),
@@ -147,7 +151,10 @@ impl Incoming {
     /// kept, and found by [`crate::Storage::take_in`]; after a refusal, nothing is taken here any more. May
     /// block on the disk.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), NotTaken> {
-        if self.ended || self.node.group(self.group).is_none() {
+        if self.node.is_poisoned() {
+            return Err(NotTaken::Failed(Error::Poisoned));
+        }
+        if self.ended || self.is_of_no_use() {
             let why = "the group was removed, or something was refused before";
             return Err(NotTaken::Refused(why.to_owned()));
         }
@@ -156,7 +163,14 @@ impl Incoming {
         let (first, count) = (self.last.index.next(), run.len());
         let run = self.apply(run);
         let applied = run.len() == count;
-        self.write(&run)?;
+        if let Err(error) = self.write(&run) {
+            self.ended = true;
+            if self.is_of_no_use() {
+                let why = "the group was removed meanwhile, and its files are going";
+                return Err(NotTaken::Refused(why.to_owned()));
+            }
+            return Err(NotTaken::Failed(self.node.poison_by(error)));
+        }
         let why = why.or_else(|| {
             let at = first.0 + run.len() as u64;
             (!applied).then(|| format!("entry {at} does not follow from those before it"))
@@ -168,6 +182,11 @@ impl Incoming {
                 Err(NotTaken::Refused(why))
             }
         }
+    }
+
+    /// The group that it is for was removed: its files may go at any moment.
+    fn is_of_no_use(&self) -> bool {
+        self.here.lock().is_removed()
     }
 
     /// Takes the whole frames off what has come, as far as they are what they are to be, and says what the

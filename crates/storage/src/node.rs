@@ -184,6 +184,17 @@ impl Node {
         }
     }
 
+    /// Poisons if a write or sync has failed, and says what to tell whoever wanted it.
+    pub(crate) fn poison_by(&self, error: Error) -> Error {
+        match error {
+            Error::Io { .. } if !error.is_damage() => {
+                self.poison(error);
+                Error::Poisoned
+            }
+            other => other,
+        }
+    }
+
     /// Poisons if this thread panics while the alarm lives: nobody would ever hear from it again.
     pub(crate) fn alarm(self: &Arc<Self>) -> Alarm {
         Alarm(Arc::clone(self))

@@ -202,14 +202,16 @@ impl Storage {
     /// [`Storage::revive`].
     pub fn take_in(&self, group: GroupId) -> Result<Incoming, Error> {
         self.node.revive(group);
-        Incoming::open(Arc::clone(&self.node), group)
+        let opened = Incoming::open(Arc::clone(&self.node), group);
+        opened.map_err(|error| self.node.poison_by(error))
     }
 
     /// Has a group begin with what was taken in of it, all of which is committed: [`Event::Mended`] tells
     /// when. Its term is that of the last entry, in which it has not voted: the group must never have been
     /// here, or be one that `forgot`.
     pub fn adopt(&self, incoming: Incoming, forgot: bool) -> Result<(), Error> {
-        let (group, whole) = incoming.finish()?;
+        let finished = incoming.finish();
+        let (group, whole) = finished.map_err(|error| self.node.poison_by(error))?;
         self.task(Task::Adopt {
             group,
             whole,

@@ -9,10 +9,10 @@ use std::path::Path;
 use bytes::Bytes;
 use kontiki_broker::Rebuild;
 use kontiki_raft::{Entry, Index, LogId, Term};
-use kontiki_storage::{Event, NotTaken, RecoveredGroup, Storage};
+use kontiki_storage::{Error, Event, Fault, NotTaken, RecoveredGroup, SimDisk, Storage};
 use kontiki_wire::{BatchBuilder, ProducerId, Record};
 
-use crate::rig::{GROUP, Rig, append, entry, hard, only, place, read_all, small};
+use crate::rig::{GROUP, Rig, append, byhand::ByHand, entry, hard, only, place, read_all, small};
 
 const COUNT: u64 = 600;
 
@@ -169,6 +169,75 @@ fn what_is_not_what_it_is_to_be_is_refused_and_what_was_before_it_is_kept() {
     adopt(&taker.storage, &[rest]);
     let last = giver.log(GROUP).stocked(Index(1)).last;
     assert_is_the_log(&mended(&mut taker), &entries, last);
+}
+
+fn try_adopt(storage: &Storage, pieces: &[Bytes]) -> Result<(), NotTaken> {
+    let mut incoming = storage.take_in(GROUP).map_err(NotTaken::Failed)?;
+    for piece in pieces {
+        incoming.take(piece)?;
+    }
+    storage.adopt(incoming, false).map_err(NotTaken::Failed)
+}
+
+#[test]
+fn every_write_and_sync_of_what_is_fetched_that_fails_poisons() {
+    let there = tempfile::tempdir().unwrap();
+    let (giver, _) = giver(there.path());
+    let pieces = pieces(&giver, Index(1));
+    let mut failures = 0;
+    for calls in 0.. {
+        let (mut taker, _) = ByHand::new(SimDisk::default(), small());
+        taker.disk.fail_after(calls, Fault::Broken);
+        let taken = try_adopt(&taker.storage, &pieces);
+        let failed = taker.disk.took_fault();
+        taker.listen();
+        if !failed {
+            taken.unwrap();
+            break;
+        }
+        failures += 1;
+        assert!(matches!(taken, Err(NotTaken::Failed(_))), "call {calls}");
+        assert!(taker.failed.is_some(), "call {calls} failed unheard");
+        let again = taker.storage.take_in(GROUP);
+        assert!(matches!(again, Err(Error::Poisoned)), "call {calls}");
+    }
+    assert!(failures > 20, "{failures}");
+}
+
+#[test]
+fn what_is_fetched_of_a_group_that_is_removed_meanwhile_is_refused_and_poisons_nothing() {
+    let there = tempfile::tempdir().unwrap();
+    let (giver, _) = giver(there.path());
+    let all = pieces(&giver, Index(1)).concat();
+    let (mut taker, _) = ByHand::new(SimDisk::default(), small());
+    let mut incoming = taker.storage.take_in(GROUP).unwrap();
+    incoming.take(&all[..50_000]).unwrap();
+    taker.storage.remove(GROUP);
+    let settle = |taker: &mut ByHand| {
+        for _ in 0..3 {
+            taker.hands.write();
+            taker.hands.work();
+        }
+        taker.listen();
+    };
+    settle(&mut taker);
+    assert!(matches!(
+        incoming.take(&all[50_000..]),
+        Err(NotTaken::Refused(_))
+    ));
+    // Born again, it is another to whoever was late, and may be fetched from its beginning.
+    let anew = taker.storage.take_in(GROUP).unwrap();
+    assert_eq!(anew.next(), Index(1));
+    drop(anew);
+    assert!(matches!(
+        incoming.take(&all[50_000..]),
+        Err(NotTaken::Refused(_))
+    ));
+    try_adopt(&taker.storage, &[all.into()]).unwrap();
+    settle(&mut taker);
+    assert!(taker.failed.is_none(), "{:?}", taker.failed);
+    let mended = |event: &Event| matches!(event, Event::Mended(_));
+    assert!(taker.said.iter().any(mended), "{:?}", taker.said);
 }
 
 #[test]
