@@ -20,6 +20,13 @@ impl Promise for OffsetsAreDense {
                 self.0.retain(|(member, _), _| *member != seen.member);
                 return Ok(());
             }
+            // If it keeps the group again, that is another life of it, which begins where what it fetched ends.
+            Observation::Does {
+                effect: Effect::TopicRemoved(group),
+            } => {
+                self.0.remove(&(seen.member, *group));
+                return Ok(());
+            }
             Observation::Does {
                 effect: Effect::Applied { group, placed, .. },
             } => (*group, placed),
@@ -71,5 +78,14 @@ mod tests {
         trial.places(1, &[(1, 0, 2), (2, 2, 2)]).unwrap();
         trial.starts(1, 0, &[]).unwrap();
         trial.places(1, &[(2, 2, 2)]).unwrap();
+    }
+
+    #[test]
+    fn a_group_that_is_kept_again_begins_wherever_what_was_fetched_ends() {
+        let mut trial = Trial::<OffsetsAreDense>::default();
+        trial.places(1, &[(1, 0, 2)]).unwrap();
+        trial.does(1, &Effect::TopicRemoved(GroupId(1))).unwrap();
+        trial.places(1, &[(7, 20, 2)]).unwrap();
+        trial.places(1, &[(9, 22, 2)]).unwrap_err();
     }
 }
