@@ -23,8 +23,8 @@ pub(crate) struct Steering {
     proposed: Option<ProposalId>,
     /// Why the last one was not taken.
     refused: Option<ChangeRefused>,
-    /// Since when those have been awaited who are to vote and cannot yet.
-    awaited: BTreeMap<NodeRef, Micros>,
+    /// Since when those have been expected who are to vote and cannot yet.
+    expected: BTreeMap<NodeRef, Micros>,
     /// How fast those who copy do so.
     meters: BTreeMap<NodeRef, Meter>,
 }
@@ -55,7 +55,7 @@ impl Broker {
         if is_changing(&status) || steering.proposed.is_some() {
             return;
         }
-        let has_waited = steering.await_voters(now.monotonic, &status, &wanted);
+        let has_waited = steering.expect_voters(now.monotonic, &status, &wanted);
         let target = match id == GroupId::CLUSTER && has_waited {
             true => without_the_late(&status, &wanted, self.settings.raft.election_timeout),
             false => None,
@@ -276,15 +276,15 @@ impl Broker {
 }
 
 impl Steering {
-    /// Takes note of who is awaited, and says whether nobody is who has not been for long.
-    fn await_voters(&mut self, now: Micros, status: &Status, wanted: &Membership) -> bool {
+    /// Takes note of who is expected, and says whether nobody is who has not been for long.
+    fn expect_voters(&mut self, now: Micros, status: &Status, wanted: &Membership) -> bool {
         let ready = ready(status, wanted);
         let late = wanted.voters.difference(&ready);
-        let since = |node| self.awaited.get(node).copied().unwrap_or(now);
-        let awaited = late.map(|node| (*node, since(node))).collect();
-        self.awaited = awaited;
-        let mut awaited = self.awaited.values();
-        awaited.all(|since| now.since(*since) >= LATE_AFTER)
+        let since = |node| self.expected.get(node).copied().unwrap_or(now);
+        let expected = late.map(|node| (*node, since(node))).collect();
+        self.expected = expected;
+        let mut expected = self.expected.values();
+        expected.all(|since| now.since(*since) >= LATE_AFTER)
     }
 }
 
