@@ -549,12 +549,14 @@ impl Inner {
         if self.closed || self.removed {
             return Stocked::default();
         }
-        let wanted = self
+        let mut wanted = self
             .sealed
             .iter()
             .filter(|extent| extent.last.index >= first);
         let bytes = wanted.clone().map(|extent| extent.end).sum();
-        let last = wanted.last().map_or(Index(0), |extent| extent.last.index);
+        let last = wanted
+            .next_back()
+            .map_or(Index(0), |extent| extent.last.index);
         Stocked { last, bytes }
     }
 
