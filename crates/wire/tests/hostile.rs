@@ -258,6 +258,10 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             Join::decode(&frame).is_ok(),
             Joined::decode(&frame).is_ok(),
             Relay::decode(&frame).is_ok(),
+            Inquiry::decode(&frame).is_ok(),
+            Stock::decode(&frame).is_ok(),
+            // A piece of a file, which storage reads.
+            frame.kind == FrameKind::Shipped,
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");

@@ -136,7 +136,10 @@ fn json_has_the_shape_that_scripts_rely_on() {
     assert_eq!(json["placing"], serde_json::json!([]));
     assert_eq!(
         topic["replicas"][0],
-        serde_json::json!({"name": "n1", "match_offset": 100, "lag": 3, "state": "follower"})
+        serde_json::json!({
+            "name": "n1", "match_offset": 100, "lag": 3, "lag_bytes": 0, "bytes_per_second": 0,
+            "silent_ms": null, "state": "follower"
+        })
     );
 }
 
