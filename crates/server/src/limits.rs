@@ -88,8 +88,9 @@ pub(crate) const SHIPMENTS_MAX: usize = 4;
 /// Pieces of a log that are read ahead of the network where it is shipped, and wait for the disk where it is
 /// fetched: what either end holds of it is as many of [`kontiki_wire::SHIPPED_BYTES_MAX`], and one more.
 pub(crate) const SHIPPED_AHEAD_MAX: usize = 4;
-/// Bytes a second at which one log is shipped: as fast as disks and network are.
-pub(crate) const SHIP_BYTES_PER_SECOND: u64 = u64::MAX;
+/// Bytes a second at which one log is shipped: more than half of what a disk is copied at, and not so much that
+/// producers on the same machine are starved by it.
+pub(crate) const SHIP_BYTES_PER_SECOND: u64 = 112 << 20;
 /// Bytes of a fetched log that may be under way: beats and appends, on connections of their own, wait behind
 /// no more of it.
 pub(crate) const BULK_WINDOW_BYTES: u32 = 2 << 20;
