@@ -53,6 +53,8 @@ struct Names {
     files: BTreeMap<PathBuf, Option<Arc<Sheet>>>,
     /// Directories of which everything below is hidden.
     gone: BTreeSet<PathBuf>,
+    /// Directories that were renamed, by their new name: what is below is still under the old one.
+    moved: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// A file, and what was written over it.
@@ -73,6 +75,41 @@ struct Written {
 
 const PAGE_BYTES: u64 = 4096;
 
+impl Names {
+    /// Where a directory is below, if anything of it shows.
+    fn dir_below<'a>(&'a self, dir: &'a Path) -> Option<&'a Path> {
+        match self.moved.get(dir) {
+            Some(from) => Some(from),
+            None => (!self.gone.contains(dir)).then_some(dir),
+        }
+    }
+
+    /// Where a file is below, if it shows.
+    fn file_below(&self, path: &Path) -> Option<PathBuf> {
+        let (dir, name) = (path.parent()?, path.file_name()?);
+        Some(self.dir_below(dir)?.join(name))
+    }
+
+    fn move_dir(&mut self, from: &Path, to: &Path) {
+        let below = self.dir_below(from).map(Path::to_owned);
+        self.moved.remove(from);
+        self.gone.insert(from.to_owned());
+        match below {
+            Some(below) => self.moved.insert(to.to_owned(), below),
+            None => self.moved.remove(to),
+        };
+        let files = std::mem::take(&mut self.files);
+        self.files = files
+            .into_iter()
+            .filter(|(path, _)| path.parent() != Some(to))
+            .map(|(path, file)| match path.file_name() {
+                Some(name) if path.parent() == Some(from) => (to.join(name), file),
+                _ => (path, file),
+            })
+            .collect();
+    }
+}
+
 impl Over {
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,10 +128,10 @@ impl Over {
         if let Some(known) = names.files.get(path) {
             return Ok(known.clone());
         }
-        if path.parent().is_some_and(|dir| names.gone.contains(dir)) {
+        let Some(below) = names.file_below(path) else {
             return Ok(None);
-        }
-        let below = match self.disk.open(path, Open::Read) {
+        };
+        let below = match self.disk.open(&below, Open::Read) {
             Ok(below) => below,
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error),
@@ -125,12 +162,15 @@ impl Disk for Over {
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let names = self.names();
-        let below = match names.gone.contains(dir) {
-            true => Vec::new(),
-            false => self.disk.list(dir)?,
+        let below = match names.dir_below(dir) {
+            Some(below) => self.disk.list(below)?,
+            None => Vec::new(),
         };
         let mut listed: BTreeSet<String> = below.into_iter().collect();
-        listed.retain(|name| !names.gone.contains(&dir.join(name)));
+        listed.retain(|name| names.dir_below(&dir.join(name)).is_some());
+        let moved = names.moved.keys().filter(|to| to.parent() == Some(dir));
+        let moved = moved.filter_map(|to| to.file_name());
+        listed.extend(moved.map(|name| name.to_string_lossy().into_owned()));
         for (path, file) in &names.files {
             let name = path.file_name().map(|name| name.to_string_lossy());
             let (Some(name), true) = (name, path.parent() == Some(dir)) else {
@@ -163,6 +203,14 @@ impl Disk for Over {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        if let Some(copy) = self.state.as_ref().filter(|_| from == Path::new(STATE_DIR)) {
+            // What lies aside is looked at by nobody.
+            return copy.clear();
+        }
+        if self.list(from).is_ok_and(|inside| !inside.is_empty()) {
+            self.names().move_dir(from, to);
+            return Ok(());
+        }
         let mut names = self.names();
         let Some(sheet) = self.find(&mut names, from)? else {
             return Err(self.missing(from));
@@ -184,6 +232,7 @@ impl Disk for Over {
     fn remove_dir(&self, dir: &Path) -> Result<(), Error> {
         let mut names = self.names();
         names.files.retain(|path, _| path.parent() != Some(dir));
+        names.moved.remove(dir);
         names.gone.insert(dir.to_owned());
         Ok(())
     }
@@ -351,6 +400,53 @@ mod tests {
         assert_eq!(over.list(Path::new("d")).unwrap(), Vec::<String>::new());
         assert_eq!(read(&over, "d/a"), None);
         assert_eq!(disk.files(), before);
+    }
+
+    #[test]
+    fn a_directory_is_renamed_with_what_is_in_it_and_what_was_changed_of_that() {
+        let disk = SimDisk::seeded(1);
+        disk.make_dir(Path::new("d/old")).unwrap();
+        write(&disk, "d/old/a", 0, b"as below");
+        write(&disk, "d/old/b", 0, b"as below");
+        let before = disk.files();
+        let over = over(&disk);
+        write(&over, "d/old/b", 0, b"changed!");
+        over.rename(Path::new("d/old"), Path::new("d/new")).unwrap();
+        assert_eq!(over.list(Path::new("d")).unwrap(), ["new"]);
+        assert_eq!(over.list(Path::new("d/new")).unwrap(), ["a", "b"]);
+        assert_eq!(read(&over, "d/new/a"), Some(b"as below".to_vec()));
+        assert_eq!(read(&over, "d/new/b"), Some(b"changed!".to_vec()));
+        assert_eq!(read(&over, "d/old/a"), None);
+        over.remove_dir(Path::new("d/new")).unwrap();
+        assert_eq!(over.list(Path::new("d")).unwrap(), Vec::<String>::new());
+        assert_eq!(read(&over, "d/new/a"), None);
+        assert_eq!(disk.files(), before);
+    }
+
+    #[test]
+    fn small_state_that_does_not_open_is_made_again_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::default();
+        let quiet = Arc::new(|_: crate::Event| {});
+        let (storage, _) = crate::Storage::open(dir.path(), settings.clone(), quiet).unwrap();
+        storage.close().unwrap();
+        let state = dir.path().join(STATE_DIR);
+        let spoiled = || -> Vec<PathBuf> {
+            let files = std::fs::read_dir(&state).unwrap();
+            let files = files.map(|file| file.unwrap().path());
+            files.filter(|path| path.is_file()).collect()
+        };
+        for file in spoiled() {
+            std::fs::write(file, b"nothing that anybody understands").unwrap();
+        }
+        rehearse(dir.path(), &settings).unwrap();
+        for file in spoiled() {
+            assert_eq!(
+                std::fs::read(file).unwrap(),
+                b"nothing that anybody understands"
+            );
+        }
+        assert!(spoiled().len() > 1, "there is something to spoil");
     }
 
     #[test]

@@ -126,14 +126,20 @@ impl Copy {
             path: dir.clone(),
             source,
         };
-        // Only this user may see it, and nobody can have put anything there before.
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&dir)
-            .map_err(failed)?;
+        make(&dir).map_err(failed)?;
         let copy = Self { dir: dir.clone() };
         copy_into(from, &dir).map_err(failed)?;
         Ok(copy)
+    }
+
+    /// Empties it.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        let cleared = fs::remove_dir_all(&self.dir).and_then(|()| make(&self.dir));
+        cleared.map_err(|source| Error::Io {
+            doing: "cannot empty a copy of the small state in",
+            path: self.dir.clone(),
+            source,
+        })
     }
 }
 
@@ -142,6 +148,11 @@ impl Drop for Copy {
         // What cannot be removed is a few files in the directory for temporary ones.
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Only this user may see it, and nobody can have put anything there before.
+fn make(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
 fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
