@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use kontiki_broker::{Effect, Input, Members};
 use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
-use kontiki_wire::{ClusterCommand, GroupId, GroupMessage, Member, Offset, TopicState};
+use kontiki_wire::{
+    ClusterCommand, GroupId, GroupMessage, Inquiry, Member, Offset, Stock, TopicState,
+};
 
 use crate::hand::{
     Hand, appended, batch, boot, command, create_command, entry, founded, node, settings,
@@ -188,4 +190,52 @@ fn disk_that_does_not_fit_together_is_not_started_from() {
     let mut cut = boot(0, vec![entry(1, Kind::Noop, Bytes::new())]);
     cut.boot.tail.clear();
     assert!(wrong(vec![cut]).contains("group 0"));
+}
+
+#[test]
+fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
+    let mut settings = settings(3);
+    settings.fetch_bytes_min = 1;
+    let mut hand = Hand::new(settings, vec![boot(0, Vec::new())]).unwrap();
+    let place = |group| ClusterCommand::Place {
+        group: GroupId(group),
+        replicas: vec![2, 3, 1],
+        preferred: 2,
+        expect: 0,
+    };
+    let delete = ClusterCommand::DeleteTopic {
+        name: "a".parse().unwrap(),
+        group: GroupId(1),
+    };
+    let mut story = vec![
+        entry(1, Kind::Noop, Bytes::new()),
+        command(2, &create_command("a", &[2, 3])),
+        command(3, &create_command("b", &[2, 3])),
+        command(4, &place(1)),
+        command(5, &place(2)),
+    ];
+    hand.give(appended(0, 5, story.clone()));
+    let stock = |from, group| Input::Stock {
+        from: node(from),
+        stock: Stock {
+            asked: Inquiry {
+                group: GroupId(group),
+                first: Index(1),
+            },
+            last: Index(9),
+            bytes: 1 << 30,
+        },
+    };
+    let fetched = |effects: Vec<Effect>| -> Vec<GroupId> {
+        let fetched = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Fetch { group, .. } => Some(group),
+            _ => None,
+        });
+        fetched.collect()
+    };
+    let stocks = [stock(2, 1), stock(3, 1), stock(2, 2), stock(3, 2)];
+    assert_eq!(fetched(hand.give_all(stocks.into())), [GroupId(1)]);
+    assert_eq!(fetched(hand.wait(3)), [], "one at a time");
+    story.push(command(6, &delete));
+    assert_eq!(fetched(hand.give(appended(0, 6, story))), [GroupId(2)]);
 }
