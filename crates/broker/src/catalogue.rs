@@ -119,8 +119,11 @@ impl Cluster {
         let leaving = before.keepers().filter(|id| !replicas.contains(id));
         let stays = replicas.len() == before.replicas.len()
             && replicas.iter().all(|id| before.replicas.contains(id));
+        let new = replicas.iter().copied();
+        let new = new.filter(|id| !before.keepers().any(|keeper| keeper == *id));
         let after = Topic {
             leaving: leaving.collect(),
+            coming: before.coming.iter().copied().chain(new).collect(),
             // Whom it is led by first is nothing that its group has to come to.
             settled: before.settled && stays,
             replicas,
@@ -153,6 +156,7 @@ impl Cluster {
         }
         let mut after = Topic {
             leaving: Vec::new(),
+            coming: Vec::new(),
             settled: true,
             ..before.clone()
         };

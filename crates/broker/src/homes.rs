@@ -2,12 +2,12 @@
 //! know what they are given, and, rather than others, those that answer.
 
 use kontiki_raft::{Micros, Status};
-use kontiki_wire::GroupId;
+use kontiki_wire::{GroupId, Topic};
 
 use crate::broker::Broker;
 
 /// Members by how fit they are to keep topics, as the leader of the cluster's own group sees them. Each list
-/// ascends and is part of the one before.
+/// ascends, and each of the first three is part of the one before.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Homes {
     /// Who is to keep topics.
@@ -16,6 +16,8 @@ pub(crate) struct Homes {
     pub(crate) ready: Vec<u64>,
     /// Who has answered lately.
     pub(crate) answering: Vec<u64>,
+    /// Who has not for long, whatever it has; part of those who are to keep topics.
+    pub(crate) late: Vec<u64>,
 }
 
 impl Homes {
@@ -29,9 +31,25 @@ impl Homes {
         answering.chain(silent.take(lack)).copied().collect()
     }
 
-    /// Whether somebody is to keep topics and cannot yet.
+    /// Whether somebody is to keep topics and cannot yet, or does not answer.
     pub(crate) fn lacks_somebody(&self) -> bool {
-        self.ready != self.standing
+        self.answering != self.standing
+    }
+
+    /// Who may get a topic, best first: who is to drop it and has it still, if it answers, then others who do,
+    /// then those who were heard of not so long ago. Among those of one list the emptiest is to be chosen.
+    pub(crate) fn for_moved(&self, topic: &Topic) -> [Vec<u64>; 3] {
+        let has_it = |id: &&u64| topic.leaving.contains(id) && !topic.coming.contains(id);
+        let is_late = |id: &&u64| self.late.contains(id);
+        [
+            self.answering.iter().filter(has_it).copied().collect(),
+            self.answering.clone(),
+            self.ready
+                .iter()
+                .filter(|id| !is_late(id))
+                .copied()
+                .collect(),
+        ]
     }
 }
 
@@ -51,10 +69,15 @@ impl Broker {
         let standing = self.cluster.homes();
         let ready = part(&standing, &|id| is_ready(&status, id, patience));
         let answering = part(&ready, &|id| answers(&status, id, patience));
+        let has_waited = now.since(own.led_since) >= LATE_AFTER;
+        let late = part(&standing, &|id| {
+            has_waited && !answers(&status, id, LATE_AFTER)
+        });
         Homes {
             standing,
             ready,
             answering,
+            late,
         }
     }
 }
@@ -79,6 +102,10 @@ pub(crate) fn answers(status: &Status, id: u64, patience: Micros) -> bool {
         })
 }
 
+/// Whoever has not answered for so long and has nothing of a topic yet is not waited for, if others can take
+/// it: longer than a process takes to start again, and less than people wait who watch a member leave.
+pub(crate) const LATE_AFTER: Micros = Micros(30_000_000);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +116,7 @@ mod tests {
             standing: vec![1, 2, 3, 4, 5],
             ready: vec![1, 2, 3, 4],
             answering: vec![2, 4],
+            late: vec![5],
         };
         assert_eq!(homes.for_newborn(1), [2, 4]);
         assert_eq!(homes.for_newborn(2), [2, 4]);

@@ -36,21 +36,25 @@ impl Loads {
     }
 
     /// Where a topic is to be kept by so many of these homes, if not where it is kept now: who keeps it
-    /// already stays if it is at home, of those who are ready the emptiest come in, and the fullest go. As
-    /// many as there are, never none.
+    /// already stays if it is at home, the emptiest come in of those who are ready, those of one list before
+    /// those of the next, and the fullest go. As many as there are, never none.
     pub(crate) fn replace(
         &self,
         (replicas, preferred): (&[u64], u64),
         homes: &[u64],
-        ready: &[u64],
+        ready: &[Vec<u64>],
         wanted: usize,
     ) -> Option<Placement> {
         let fullness = |member: &u64| (of(&self.kept, *member), of(&self.led, *member), *member);
         let (mut keep, _): (Vec<u64>, Vec<u64>) =
             replicas.iter().partition(|id| homes.contains(id));
-        let mut others: Vec<u64> = ready.to_vec();
-        others.retain(|id| !replicas.contains(id));
-        others.sort_by_key(fullness);
+        let mut others: Vec<u64> = Vec::new();
+        for list in ready {
+            let is_new = |id: &&u64| !replicas.contains(id) && !others.contains(id);
+            let mut more: Vec<u64> = list.iter().filter(is_new).copied().collect();
+            more.sort_by_key(fullness);
+            others.extend(more);
+        }
         let wanted = wanted.max(1);
         while keep.len() > wanted {
             let idle = keep.iter().filter(|id| **id != preferred);
@@ -154,7 +158,7 @@ mod tests {
         let mut loads = Loads::default();
         loads.add(&[1, 2, 3], 1);
         loads.add(&[1, 2], 2);
-        let placement = loads.replace((replicas, replicas[0]), homes, homes, wanted)?;
+        let placement = loads.replace((replicas, replicas[0]), homes, &[homes.to_vec()], wanted)?;
         assert!(placement.replicas.contains(&placement.preferred));
         Some(placement.replicas)
     }
@@ -183,11 +187,22 @@ mod tests {
     #[test]
     fn who_is_not_ready_gets_nothing_and_keeps_what_it_has() {
         let loads = Loads::default();
-        let replace =
-            |replicas: &[u64], ready: &[u64]| loads.replace((replicas, 1), &[1, 2, 3], ready, 3);
+        let replace = |replicas: &[u64], ready: &[u64]| {
+            loads.replace((replicas, 1), &[1, 2, 3], &[ready.to_vec()], 3)
+        };
         assert_eq!(replace(&[1, 2], &[1, 2]), None);
         assert_eq!(replace(&[1, 2, 3], &[1]), None);
         assert_eq!(replace(&[1, 2], &[1, 3]).unwrap().replicas, [1, 2, 3]);
+    }
+
+    #[test]
+    fn who_is_in_the_first_list_comes_in_before_the_emptier_of_the_next() {
+        let mut loads = Loads::default();
+        loads.add(&[3], 3);
+        let ready = [vec![3], vec![2, 3, 4]];
+        let replaced = |wanted| loads.replace((&[1], 1), &[1, 2, 3, 4], &ready, wanted);
+        assert_eq!(replaced(2).unwrap().replicas, [1, 3]);
+        assert_eq!(replaced(3).unwrap().replicas, [1, 3, 2]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     broker::Broker,
     chores::Chore,
     cluster::Cluster,
-    homes::{Homes, answers},
+    homes::{Homes, LATE_AFTER, answers},
     input::Now,
     placement::{Loads, Placement},
 };
@@ -26,7 +26,7 @@ pub(crate) struct Placing {
     /// Since when topics have been unsettled, as far as this node has seen it.
     since: BTreeMap<GroupId, Micros>,
     /// Who could get topics when that was last looked at.
-    ready: Vec<u64>,
+    homes: Homes,
     /// When members last changed, or this node began to lead.
     pub(crate) unrest: Micros,
 }
@@ -72,8 +72,8 @@ impl Broker {
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
         let homes = self.homes(now.monotonic);
-        if homes.ready != self.placing.ready {
-            self.placing.ready.clone_from(&homes.ready);
+        if homes != self.placing.homes {
+            self.placing.homes.clone_from(&homes);
             self.review_all(now);
         }
         let mut after = None;
@@ -100,7 +100,8 @@ impl Broker {
             let topic = topic.clone();
             self.propose_placement(now, &topic, placement);
         }
-        if !self.placing.queue.is_empty() || homes.lacks_somebody() {
+        let moves = !self.placing.queue.is_empty() || !self.cluster.unsettled().is_empty();
+        if moves || homes.lacks_somebody() {
             self.later(now, Chore::Place, PLACE_AGAIN);
         }
     }
@@ -144,7 +145,7 @@ impl Broker {
         said.extend(
             unsettled
                 .take(SENTENCES_OF_TOPICS)
-                .map(|topic| self.moves(topic)),
+                .map(|topic| self.moves(topic, &homes)),
         );
         let few = |topic: &&Topic| topic.replicas.len() < topic.settings.replicas.into();
         let few = self.cluster.state().topics.iter().filter(few).count();
@@ -227,16 +228,29 @@ impl Broker {
         )
     }
 
-    fn moves(&self, topic: &Topic) -> String {
+    fn moves(&self, topic: &Topic, homes: &Homes) -> String {
         let to = self.names_of(&topic.replicas);
-        match &topic.leaving[..] {
-            [] => format!("topic {} is to be kept by {to}", topic.name),
-            leaving => format!(
-                "topic {} is to be kept by {to}, and no more by {}",
-                topic.name,
-                self.names_of(leaving)
-            ),
+        let mut said = format!("topic {} is to be kept by {to}", topic.name);
+        if !topic.leaving.is_empty() {
+            let leaving = self.names_of(&topic.leaving);
+            said.push_str(&format!(", and no more by {leaving}"));
         }
+        let is_silent = |id: &&u64| topic.replicas.contains(id) && !homes.answering.contains(id);
+        for id in topic.coming.iter().filter(is_silent) {
+            let name = self.cluster.name(NodeId(*id));
+            said.push_str(&match homes.late.contains(id) {
+                true => format!(
+                    "; {name}, which is to copy it, does not answer, and nobody else is there who could take \
+                     its place: start it again, or let another member join"
+                ),
+                false => format!(
+                    "; {name}, which is to copy it, does not answer: in less than {} s another takes its place, \
+                     if there is one",
+                    LATE_AFTER.0 / 1_000_000 + 1
+                ),
+            });
+        }
+        said
     }
 
     fn names_of(&self, ids: &[u64]) -> String {
@@ -278,14 +292,24 @@ impl Placing {
 }
 
 impl Loads {
-    /// Where a topic is to be kept, if not where it is.
+    /// Where a topic is to be kept, if not where it is. Who has just got it and has not answered for long makes
+    /// room for another; without one, it is done without if somebody waits to be rid of the topic.
     fn improve(&self, topic: &Topic, homes: &Homes) -> Option<Placement> {
-        self.replace(
+        let is_lost = |id: &u64| topic.coming.contains(id) && homes.late.contains(id);
+        let standing = homes.standing.iter().copied();
+        let standing: Vec<u64> = standing.filter(|id| !is_lost(id)).collect();
+        let better = self.replace(
             (&topic.replicas, topic.preferred),
-            &homes.standing,
-            &homes.ready,
+            &standing,
+            &homes.for_moved(topic),
             topic.settings.replicas.into(),
-        )
+        )?;
+        let helps = |placement: &Placement| {
+            let loses = topic.replicas.iter().any(is_lost);
+            let fewer = placement.replicas.len() < topic.replicas.len();
+            !loses || !fewer || !topic.leaving.is_empty()
+        };
+        Some(better).filter(helps)
     }
 }
 

@@ -149,6 +149,9 @@ pub struct Topic {
     pub replicas: Vec<u64>,
     /// Who kept it, and may be counted by its group still.
     pub leaving: Vec<u64>,
+    /// Who was given it since its group was last known to be made of those who are to keep it, and may have
+    /// nothing of it yet.
+    pub coming: Vec<u64>,
     /// Who kept it once and dropped it: who gets it anew has forgotten what it promised.
     pub parted: Vec<u64>,
     /// Who campaigns first.
@@ -176,6 +179,7 @@ impl Topic {
             replicas: founders.iter().map(|founder| founder.id).collect(),
             founders,
             leaving: Vec::new(),
+            coming: Vec::new(),
             parted: Vec::new(),
             preferred,
             placement: 0,

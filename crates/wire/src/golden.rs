@@ -886,6 +886,7 @@ fn states() -> Vec<Sample> {
             }],
             replicas: vec![1, 2, 3],
             leaving: vec![4],
+            coming: vec![3],
             parted: vec![5],
             preferred: 2,
             placement: 8,

@@ -579,6 +579,7 @@ proptest! {
             founders: founders.collect(),
             replicas: replicas.clone(),
             leaving: vec![group],
+            coming: vec![first],
             parted: vec![preferred, next],
             preferred,
             placement: next,

@@ -23,6 +23,7 @@ fn homes(members: &[u64]) -> Homes {
         standing: members.to_vec(),
         ready: members.to_vec(),
         answering: members.to_vec(),
+        late: Vec::new(),
     }
 }
 

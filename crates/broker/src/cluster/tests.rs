@@ -205,7 +205,7 @@ fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
         (&topic.replicas[..], &topic.leaving[..]),
         (&[1, 2, 4][..], &[3][..])
     );
-    assert_eq!(topic.founders.len(), 3);
+    assert_eq!((topic.founders.len(), &topic.coming[..]), (3, &[4][..]));
     assert!(!topic.settled && cluster.unsettled().contains(&GroupId(1)));
     assert_eq!((cluster.kept_by(3), cluster.kept_by(4)), (1, 1));
 
@@ -216,6 +216,7 @@ fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
         (&topic.replicas[..], &topic.leaving[..]),
         (&[1, 3, 4][..], &[2][..])
     );
+    assert_eq!(topic.coming, [4], "who comes back has it still");
     let past = after(&mut cluster, &[settled(1, 1)]);
     assert!(matches!(past[..], [Change::Void(_)]), "{past:?}");
 
@@ -226,6 +227,7 @@ fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
     );
     let topic = cluster.topic_of(GroupId(1)).unwrap();
     assert_eq!((&topic.leaving[..], &topic.parted[..]), (&[][..], &[2][..]));
+    assert_eq!(topic.coming, [] as [u64; 0]);
     assert!(topic.settled && cluster.unsettled().is_empty());
     assert_eq!(cluster.kept_by(2), 0);
 }

@@ -8,6 +8,7 @@ mod chance;
 mod disk;
 mod faults;
 mod grow;
+mod late;
 mod oracle;
 mod producer;
 mod quiet;
