@@ -88,6 +88,8 @@ pub struct Broker {
     pub(crate) placing: Placing,
     /// Topics that were handed over to whom is to lead them, and when that was last tried.
     pub(crate) reluctant: BTreeMap<GroupId, Micros>,
+    /// Topics that persons have had handed over from here, and to whom, until the cluster's state shows it.
+    pub(crate) chosen: BTreeMap<GroupId, NodeId>,
     /// Since when there are links to peers.
     pub(crate) open_since: BTreeMap<NodeId, Micros>,
     /// Members that have come since this node's state, by what they say of themselves.
@@ -156,6 +158,7 @@ impl Broker {
             steering: BTreeMap::new(),
             placing: Placing::default(),
             reluctant: BTreeMap::new(),
+            chosen: BTreeMap::new(),
             open_since: BTreeMap::new(),
             strangers: BTreeMap::new(),
             tickets: Tickets::default(),

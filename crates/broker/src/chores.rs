@@ -19,6 +19,8 @@ pub(crate) enum Chore {
     Balance,
     /// Whether topics are led by those who are to lead them.
     Lead,
+    /// Whether the cluster knows whom persons have handed topics over to.
+    Choice,
 }
 
 impl Broker {
@@ -41,6 +43,7 @@ impl Broker {
                 Chore::Steer(group) => self.steer(now, group),
                 Chore::Balance => self.balance(now),
                 Chore::Lead => self.hand_back(now),
+                Chore::Choice => self.tell_choices(now),
             }
         }
     }

@@ -30,6 +30,10 @@ impl Broker {
         if !self.cluster.state().balance || self.retiring {
             return;
         }
+        if !self.is_led(now) {
+            // Nobody can say now whom persons have chosen.
+            return self.later(now, Chore::Lead, LOOK_AGAIN);
+        }
         let led = self.groups.keys().copied();
         let led: Vec<GroupId> = led
             .filter(|id| self.is_led_instead(*id).is_some())
@@ -83,20 +87,41 @@ impl Broker {
 
     /// A person has handed a topic over: from now on it is to be led by that member first.
     pub(crate) fn prefer(&mut self, now: Now, id: GroupId, to: NodeId) {
-        let topic = self.cluster.topic_of(id);
-        let Some(topic) = topic.filter(|it| it.preferred != to.0 && it.replicas.contains(&to.0))
-        else {
-            return;
-        };
-        let command = ClusterCommand::Prefer {
+        self.chosen.insert(id, to);
+        self.tell_choices(now);
+    }
+
+    /// Tells the cluster whom persons have handed topics over to, again and again until its state shows it, or
+    /// somebody else leads.
+    pub(crate) fn tell_choices(&mut self, now: Now) {
+        let chosen = std::mem::take(&mut self.chosen).into_iter();
+        let commands = chosen.filter_map(|(id, to)| Some((id, to, self.untold(id, to)?)));
+        let commands: Vec<_> = commands.collect();
+        if !commands.is_empty() {
+            self.later(now, Chore::Choice, TELL_AGAIN);
+        }
+        for (id, to, command) in commands {
+            self.chosen.insert(id, to);
+            self.hand_over(now, command);
+        }
+    }
+
+    /// What the cluster is to agree on for a topic to be led by this member first, unless it has, or that one
+    /// does not lead it after all.
+    fn untold(&self, id: GroupId, to: NodeId) -> Option<ClusterCommand> {
+        let (group, topic) = (self.groups.get(&id)?, self.cluster.topic_of(id)?);
+        let overtaken = group.leads() || group.other_leader().is_some_and(|other| other.id != to);
+        let known = topic.preferred == to.0 || !topic.replicas.contains(&to.0);
+        (!overtaken && !known).then_some(ClusterCommand::Prefer {
             group: id,
             preferred: to.0,
             expect: topic.placement,
-        };
-        self.hand_over(now, command);
+        })
     }
 }
 
+/// What the cluster does not know yet it is told again after this.
+const TELL_AGAIN: Micros = Micros(1_000_000);
 /// Between two hand-overs.
 const PACE: Micros = Micros(1_000_000);
 /// Who is not fit yet is looked at again after this.

@@ -130,3 +130,33 @@ fn a_leader_that_a_person_has_chosen_stays() {
     }
     assert!(world.is_led_as_it_is_to_be());
 }
+
+#[test]
+fn a_choice_that_is_not_heard_at_once_is_told_until_it_is() {
+    for seed in 0..3 {
+        let mut world = World::new(seed, 3);
+        let groups = ["a", "b", "c"].map(|name| world.create(name, 3));
+        world.run(12_000_000);
+        let council = world.leader(GroupId::CLUSTER).unwrap();
+        let names = ["a", "b", "c"].into_iter();
+        let others = groups.into_iter().zip(names);
+        let mut others = others.map(|(group, name)| (group, name, world.leader(group).unwrap()));
+        let (group, name, leader) = others.find(|(_, _, leader)| *leader != council).unwrap();
+        let to = (0..3).find(|number| *number != council && *number != leader);
+        let to = to.unwrap();
+        // What it says to whom leads the cluster's own group is lost for a while.
+        world.cut.insert((leader.min(council), leader.max(council)));
+        let request = Request::TransferLeader {
+            topic: Some(name.parse().unwrap()),
+            to: world.nodes[to].name.clone(),
+        };
+        let ticket = world.request(leader, request).unwrap();
+        world.run(4_000_000);
+        assert_eq!(world.responses.get(&ticket), Some(&Response::Done));
+        assert!(!world.is_led_as_it_is_to_be(), "nobody has heard it yet");
+        world.cut.clear();
+        world.run(60_000_000);
+        assert_eq!(world.leader(group), Some(to));
+        assert!(world.is_led_as_it_is_to_be());
+    }
+}
