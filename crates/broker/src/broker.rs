@@ -222,7 +222,7 @@ impl Broker {
                 self.outbox.fetch(Effect::Stocktake { to, inquiry });
             }
             Input::Stock { from, stock } => self.stocked(now, from, stock),
-            Input::Fetching { group, bytes, of } => self.fetching(group, bytes, of),
+            Input::Fetching { group, bytes, of } => self.fetching(now, group, bytes, of),
             Input::Fetched {
                 group,
                 from,

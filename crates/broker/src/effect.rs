@@ -167,6 +167,13 @@ pub enum Effect {
         /// A sentence.
         note: String,
     },
+    /// For logs: how far a log is that is fetched.
+    Fetching {
+        /// The group.
+        group: GroupId,
+        /// A sentence.
+        note: String,
+    },
     /// Ask a peer how much of a group's log it has to be fetched. What is lost on the way is done without.
     Inquire {
         /// Whom.

@@ -15,6 +15,7 @@ use crate::{
     broker::Broker,
     effect::Effect,
     input::{GroupBoot, Now},
+    meter::Meter,
 };
 
 /// Bytes in sealed files from which on a log is fetched, unless set otherwise: less is sent in a second or so.
@@ -41,6 +42,8 @@ pub(crate) struct Fetching {
     leader: Option<NodeRef>,
     bytes: u64,
     of: u64,
+    /// How fast it comes, since something has.
+    meter: Option<Meter>,
     /// What went wrong last, for people.
     trouble: Option<String>,
 }
@@ -91,6 +94,7 @@ impl Broker {
             leader: None,
             bytes: 0,
             of: 0,
+            meter: None,
             trouble: None,
         };
         self.fetching.insert(topic.group, fetching);
@@ -187,8 +191,11 @@ impl Broker {
     }
 
     /// The disk has more of a log that is fetched.
-    pub(crate) fn fetching(&mut self, id: GroupId, bytes: u64, of: u64) {
+    pub(crate) fn fetching(&mut self, now: Now, id: GroupId, bytes: u64, of: u64) {
         if let Some(fetching) = self.fetching.get_mut(&id) {
+            let meter = fetching.meter.take();
+            let meter = meter.unwrap_or_else(|| Meter::new(now.monotonic, bytes));
+            fetching.meter = Some(meter.read(now.monotonic, bytes));
             fetching.bytes = bytes;
             fetching.of = of.max(bytes);
         }
@@ -255,7 +262,7 @@ impl Broker {
             self.cluster.name(me),
             boot.boot.last
         );
-        self.outbox.role_changed(Effect::Mending {
+        self.outbox.role_changed(Effect::Fetching {
             group: boot.group,
             note,
         });
@@ -284,6 +291,7 @@ impl Broker {
             from,
             bytes: fetching.bytes,
             of: fetching.of,
+            bytes_per_second: fetching.meter.map_or(0, |meter| meter.bytes_per_second),
             why: self.fetch_sentence(id),
         })
     }
@@ -291,7 +299,7 @@ impl Broker {
     fn tell_fetching(&mut self, id: GroupId) {
         let note = self.fetch_sentence(id);
         self.outbox
-            .role_changed(Effect::Mending { group: id, note });
+            .role_changed(Effect::Fetching { group: id, note });
     }
 
     fn fetch_sentence(&self, id: GroupId) -> String {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use kontiki_wire::{
-    ClusterId, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, ReplicaStatus, TopicInfo,
+    ClusterId, FetchStatus, GroupId, GroupStatus, MemberInfo, MemberStatus, Offset, ReplicaStatus,
+    TopicInfo,
 };
 use serde::Serialize;
 
@@ -95,8 +96,10 @@ pub struct ReplicaHealth {
     pub bytes_per_second: u64,
     /// Milliseconds since it last answered the leader, if the leader tells.
     pub silent_ms: Option<u64>,
-    /// `leader`, `follower`, `catching-up`, `unreachable`, `recovering` or `unknown`.
+    /// `leader`, `follower`, `learner`, `catching-up`, `fetching`, `unreachable`, `recovering` or `unknown`.
     pub state: String,
+    /// Whom it fetches from what it lacks, as it lies there in files, or what it waits for, in a sentence.
+    pub fetching: Option<String>,
 }
 
 /// What one member says of itself and its groups, or why it says nothing.
@@ -259,6 +262,7 @@ fn topic_health(
         bytes_per_second: replica.bytes_per_second,
         silent_ms: replica.silent_ms,
         state: replica.state.clone(),
+        fetching: None,
     };
     // What a member says of its own replica, if nobody knows better.
     let own = |name: &String| {
@@ -277,14 +281,22 @@ fn topic_health(
                 bytes_per_second: 0,
                 silent_ms: None,
                 state: "unknown".to_owned(),
+                fetching: None,
             },
             health,
         )
     };
-    let replicas = match group.filter(|group| is_leaders(group)) {
+    let mut replicas: Vec<_> = match group.filter(|group| is_leaders(group)) {
         None => info.replicas.iter().map(own).collect(),
         Some(group) => group.replicas.iter().map(health).collect(),
     };
+    for (name, status) in fetches(info.group, said) {
+        let fetched = fetching(name, status);
+        match replicas.iter_mut().find(|replica| replica.name == *name) {
+            Some(replica) => *replica = fetched,
+            None => replicas.push(fetched),
+        }
+    }
     TopicHealth {
         name: info.name.to_string(),
         group: info.group,
@@ -295,6 +307,35 @@ fn topic_health(
         replicas,
         wanted: group.map_or_else(Vec::new, |group| group.wanted.clone()),
         waits: group.and_then(|group| group.waits.clone()),
+    }
+}
+
+/// Who fetches a group's log and so is no Raft in it yet: its leader cannot know how far it is, nor that it is
+/// there.
+fn fetches(
+    group: GroupId,
+    said: &HashMap<String, Result<MemberStatus, String>>,
+) -> Vec<(&String, &FetchStatus)> {
+    let said = said.iter().filter_map(|(name, said)| {
+        let groups = &said.as_ref().ok()?.groups;
+        let own = groups.iter().find(|one| one.group == group)?;
+        Some((name, own.fetching.as_ref()?))
+    });
+    let mut fetches: Vec<_> = said.collect();
+    fetches.sort_by_key(|(name, _)| *name);
+    fetches
+}
+
+fn fetching(name: &str, status: &FetchStatus) -> ReplicaHealth {
+    ReplicaHealth {
+        name: name.to_owned(),
+        match_offset: Offset(0),
+        lag: 0,
+        lag_bytes: status.of.saturating_sub(status.bytes),
+        bytes_per_second: status.bytes_per_second,
+        silent_ms: None,
+        state: "fetching".to_owned(),
+        fetching: Some(status.why.clone()),
     }
 }
 

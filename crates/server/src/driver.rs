@@ -244,6 +244,7 @@ impl Driver {
             }
             Effect::Mend { group, entries } => self.storage.mend(group, entries),
             Effect::Mending { group, note } => warn!(group = group.0, "{note}"),
+            Effect::Fetching { group, note } => info!(group = group.0, "{note}"),
             Effect::Inquire { to, inquiry } => self.links.inquire(to, inquiry),
             Effect::Stocktake { to, inquiry } => {
                 let log = self.storage.known_log(inquiry.group);

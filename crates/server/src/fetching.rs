@@ -32,8 +32,14 @@ use crate::{
 pub(crate) struct Fetches {
     storage: Storage,
     inputs: mpsc::Sender<Input>,
-    jobs: BTreeMap<GroupId, AbortHandle>,
+    jobs: Jobs,
     done: Done,
+}
+
+/// What is under way, for a group at most one each. Ends with its owner.
+#[derive(Default)]
+struct Jobs {
+    by_group: BTreeMap<GroupId, AbortHandle>,
 }
 
 /// Logs that are here whole, until their groups begin with them.
@@ -52,7 +58,7 @@ impl Fetches {
         Self {
             storage,
             inputs,
-            jobs: BTreeMap::new(),
+            jobs: Jobs::default(),
             done: Done::default(),
         }
     }
@@ -85,14 +91,12 @@ impl Fetches {
             // Nobody hears it any more when the member is stopping.
             let _ = inputs.send(ended).await;
         });
-        self.jobs.insert(group, job.abort_handle());
+        self.jobs.begun(group, job.abort_handle());
     }
 
     /// Nothing more of it is wanted.
     pub(crate) fn stop(&mut self, group: GroupId) {
-        if let Some(job) = self.jobs.remove(&group) {
-            job.abort();
-        }
+        self.jobs.stop(group);
         lock(&self.done).remove(&group);
     }
 
@@ -118,13 +122,27 @@ impl Fetches {
                 let _ = inputs.send(ended).await;
             }
         });
-        self.jobs.insert(group, job.abort_handle());
+        self.jobs.begun(group, job.abort_handle());
     }
 }
 
-impl Drop for Fetches {
+impl Jobs {
+    /// One has begun. Those that have ended are forgotten.
+    fn begun(&mut self, group: GroupId, job: AbortHandle) {
+        self.by_group.retain(|_, job| !job.is_finished());
+        self.by_group.insert(group, job);
+    }
+
+    fn stop(&mut self, group: GroupId) {
+        if let Some(job) = self.by_group.remove(&group) {
+            job.abort();
+        }
+    }
+}
+
+impl Drop for Jobs {
     fn drop(&mut self) {
-        for job in self.jobs.values() {
+        for job in self.by_group.values() {
             job.abort();
         }
     }
@@ -231,4 +249,28 @@ fn take_in(mut incoming: Incoming, taken: &Arc<AtomicU64>) -> (mpsc::Sender<Byte
 
 fn lock(done: &Done) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, Incoming>> {
     done.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_ended_is_forgotten_and_what_has_not_ends_with_its_owner() {
+        let mut jobs = Jobs::default();
+        for group in 1..100 {
+            let job = tokio::spawn(async {});
+            jobs.begun(GroupId(group), job.abort_handle());
+            job.await.unwrap();
+        }
+        let endless = || tokio::spawn(std::future::pending::<()>());
+        let (stopped, dropped) = (endless(), endless());
+        jobs.begun(GroupId(100), stopped.abort_handle());
+        jobs.begun(GroupId(101), dropped.abort_handle());
+        assert_eq!(jobs.by_group.len(), 2);
+        jobs.stop(GroupId(100));
+        assert!(stopped.await.unwrap_err().is_cancelled());
+        drop(jobs);
+        assert!(dropped.await.unwrap_err().is_cancelled());
+    }
 }

@@ -197,7 +197,9 @@ impl World {
                 host.storage.mend(group, entries);
                 self.plan_settle(number);
             }
-            Effect::Mending { note, .. } => self.trace.tell(at, || note),
+            Effect::Mending { note, .. } | Effect::Fetching { note, .. } => {
+                self.trace.tell(at, || note)
+            }
             Effect::Inquire { to, inquiry } => {
                 let from = self.members[number].me;
                 self.say(number, to, PeerLane::Log, Input::Inquired { from, inquiry });

@@ -367,6 +367,8 @@ pub struct FetchStatus {
     pub bytes: u64,
     /// Bytes that there are to be fetched, those that are here included.
     pub of: u64,
+    /// About how many bytes arrive in a second.
+    pub bytes_per_second: u64,
     /// What it is doing or waiting for, in a sentence.
     pub why: String,
 }

@@ -440,6 +440,7 @@ fn status() -> MemberStatus {
                 from: Some("n2".to_owned()),
                 bytes: 5,
                 of: 1 << 31,
+                bytes_per_second: 1 << 27,
                 why: "it is fetched".to_owned(),
             }),
         }],

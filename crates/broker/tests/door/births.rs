@@ -192,8 +192,8 @@ fn disk_that_does_not_fit_together_is_not_started_from() {
     assert!(wrong(vec![cut]).contains("group 0"));
 }
 
-#[test]
-fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
+/// A member that is given two topics of which others have much, and the cluster's log so far.
+fn fetcher() -> (Hand, Vec<kontiki_raft::Entry>) {
     let mut settings = settings(3);
     settings.fetch_bytes_min = 1;
     let mut hand = Hand::new(settings, vec![boot(0, Vec::new())]).unwrap();
@@ -203,11 +203,7 @@ fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
         preferred: 2,
         expect: 0,
     };
-    let delete = ClusterCommand::DeleteTopic {
-        name: "a".parse().unwrap(),
-        group: GroupId(1),
-    };
-    let mut story = vec![
+    let story = vec![
         entry(1, Kind::Noop, Bytes::new()),
         command(2, &create_command("a", &[2, 3])),
         command(3, &create_command("b", &[2, 3])),
@@ -215,7 +211,11 @@ fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
         command(5, &place(2)),
     ];
     hand.give(appended(0, 5, story.clone()));
-    let stock = |from, group| Input::Stock {
+    (hand, story)
+}
+
+fn stock(from: u64, group: u64) -> Input {
+    Input::Stock {
         from: node(from),
         stock: Stock {
             asked: Inquiry {
@@ -225,6 +225,15 @@ fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
             last: Index(9),
             bytes: 1 << 30,
         },
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
+    let (mut hand, mut story) = fetcher();
+    let delete = ClusterCommand::DeleteTopic {
+        name: "a".parse().unwrap(),
+        group: GroupId(1),
     };
     let fetched = |effects: Vec<Effect>| -> Vec<GroupId> {
         let fetched = effects.into_iter().filter_map(|effect| match effect {
@@ -238,4 +247,32 @@ fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
     assert_eq!(fetched(hand.wait(3)), [], "one at a time");
     story.push(command(6, &delete));
     assert_eq!(fetched(hand.give(appended(0, 6, story))), [GroupId(2)]);
+}
+
+#[test]
+fn how_far_and_how_fast_a_fetch_is_is_told_and_is_no_damage() {
+    let (mut hand, _) = fetcher();
+    let effects = hand.give_all(vec![stock(2, 1), stock(3, 1)]);
+    let mut notes = effects.iter().filter_map(|effect| match effect {
+        Effect::Fetching { note, .. } => Some(note.as_str()),
+        _ => None,
+    });
+    let note = notes.next().unwrap();
+    assert!(note.starts_with("n1 fetches from n"), "{note}");
+    let is_damage = |effect: &Effect| matches!(effect, Effect::Mending { .. });
+    assert!(!effects.iter().any(is_damage), "{effects:?}");
+    for second in 0..3 {
+        hand.now += 1_000_000;
+        hand.give(Input::Fetching {
+            group: GroupId(1),
+            bytes: second << 20,
+            of: 1 << 30,
+        });
+    }
+    let mut groups = hand.status().groups.into_iter();
+    let fetching = groups.find_map(|group| group.fetching).unwrap();
+    assert_eq!((fetching.bytes, fetching.of), (2 << 20, 1 << 30));
+    let about = fetching.bytes_per_second.abs_diff(1 << 20);
+    assert!(about < 1 << 10, "{fetching:?}");
+    assert!(fetching.why.contains("topic a"), "{fetching:?}");
 }

@@ -138,9 +138,43 @@ fn json_has_the_shape_that_scripts_rely_on() {
         topic["replicas"][0],
         serde_json::json!({
             "name": "n1", "match_offset": 100, "lag": 3, "lag_bytes": 0, "bytes_per_second": 0,
-            "silent_ms": null, "state": "follower"
+            "silent_ms": null, "state": "follower", "fetching": null
         })
     );
+}
+
+#[test]
+fn who_fetches_is_told_of_as_it_says_itself_and_is_no_fault() {
+    let fetched = || {
+        let mut own = followed(1, None, 0);
+        own.fetching = Some(FetchStatus {
+            from: Some("n1".to_owned()),
+            bytes: 3 << 20,
+            of: 10 << 20,
+            bytes_per_second: 1 << 20,
+            why: "n3 fetches from n1 the log of topic orders".to_owned(),
+        });
+        says(3, vec![followed(0, Some("n1"), 4), own])
+    };
+    for states in [&["follower", "leader", "unreachable"][..], &SOUND[..2]] {
+        let mut witnesses = all_well();
+        let mut topic = led(1, "n2", 7, SOUND);
+        topic.replicas.truncate(states.len());
+        for (replica, state) in topic.replicas.iter_mut().zip(states) {
+            replica.state = (*state).to_owned();
+        }
+        witnesses[1] = says(2, vec![followed(0, Some("n1"), 4), topic]);
+        witnesses[2] = fetched();
+        let status = join(witnesses);
+        assert!(status.healthy, "{:?}", status.reasons);
+        let replicas = &status.topics[0].replicas;
+        assert_eq!(replicas.len(), 3);
+        let (fetches, why) = (&replicas[2], "n3 fetches from n1 the log of topic orders");
+        assert_eq!((&*fetches.name, &*fetches.state), ("n3", "fetching"));
+        assert_eq!(fetches.fetching.as_deref(), Some(why));
+        let (left, speed) = (fetches.lag_bytes, fetches.bytes_per_second);
+        assert_eq!((left, speed), (7 << 20, 1 << 20));
+    }
 }
 
 #[test]

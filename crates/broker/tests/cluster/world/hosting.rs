@@ -293,6 +293,7 @@ impl World {
             | Effect::Fetch { .. }
             | Effect::Adopt { .. }
             | Effect::Forgo(_)
+            | Effect::Fetching { .. }
             | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
             Effect::Members(members) => self.nodes[number].members = members,

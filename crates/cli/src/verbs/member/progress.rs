@@ -164,7 +164,9 @@ fn sentence(topic: &TopicHealth) -> String {
         said.push(format!("{names} have all of it"));
     }
     let mut sentence = format!("topic {}: {}", topic.name, said.join("; "));
-    if let Some(why) = &topic.waits {
+    // Whoever fetches is no Raft yet, and its leader knows no more than that it does not answer.
+    let fetches = topic.replicas.iter().any(|one| one.fetching.is_some());
+    if let Some(why) = topic.waits.as_ref().filter(|_| !fetches) {
         sentence.push_str(&format!(" ({why})"));
     }
     sentence
@@ -185,7 +187,11 @@ fn joins(topic: &TopicHealth, name: &str, leader: &str) -> Option<String> {
             });
             Some(format!("{name} does not answer {leader}{long}"))
         }
-        _ => Some(format!("{name} copies it from {leader}: {}", left(replica))),
+        _ => Some(match &replica.fetching {
+            Some(why) if replica.lag_bytes == 0 => why.clone(),
+            Some(why) => format!("{why}: {}", left(replica)),
+            None => format!("{name} copies it from {leader}: {}", left(replica)),
+        }),
     }
 }
 
