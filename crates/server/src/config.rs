@@ -68,6 +68,9 @@ pub struct Limits {
     pub connections_per_identity: usize,
     /// Bytes of batches that have been read from producers and are not answered yet, over all of them.
     pub bytes_in_flight: usize,
+    /// Bytes a second at which logs are copied to newcomers however busy producers keep this member. More, up to
+    /// what disk and network give, while they do not.
+    pub catch_up_bytes_per_second: u64,
 }
 
 /// How large files are, and how much of them the system may keep in memory. Smaller files suit a small
@@ -109,6 +112,7 @@ impl Default for Limits {
             connections: limits::CONNECTIONS,
             connections_per_identity: limits::CONNECTIONS_PER_IDENTITY,
             bytes_in_flight: limits::BYTES_IN_FLIGHT,
+            catch_up_bytes_per_second: limits::CATCH_UP_BYTES_PER_SECOND,
         }
     }
 }
@@ -164,6 +168,13 @@ impl Config {
             return Err(format!(
                 "`limits.bytes_in_flight` must be from {least}, one batch, to {}",
                 limits::BYTES_IN_FLIGHT_HIGHEST
+            ));
+        }
+        if !limits::CATCH_UP_BYTES.contains(&limits.catch_up_bytes_per_second) {
+            return Err(format!(
+                "`limits.catch_up_bytes_per_second` must be from {} to {}",
+                limits::CATCH_UP_BYTES.start(),
+                limits::CATCH_UP_BYTES.end()
             ));
         }
         for (key, bytes) in [
@@ -274,6 +285,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "limits.connections",
             "limits.connections_per_identity",
             "limits.bytes_in_flight",
+            "limits.catch_up_bytes_per_second",
         ],
     ),
     (
@@ -308,6 +320,7 @@ mod tests {
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
              [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
+             catch_up_bytes_per_second = 9000000\n\
              [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\ncached_bytes_max = 0\n\
              [ca]\ndir = 'keys'\n",
         )
@@ -321,6 +334,7 @@ mod tests {
         assert_eq!(config.limits.connections, 7);
         assert_eq!(config.limits.connections_per_identity, 3);
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
+        assert_eq!(config.limits.catch_up_bytes_per_second, 9_000_000);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
         assert_eq!(config.storage.cached_bytes_max, 0);
@@ -353,6 +367,7 @@ mod tests {
             ),
             ("[limits]\nconnections_per_identity = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
+            ("[limits]\ncatch_up_bytes_per_second = 1", "from 4194304"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),
             (
                 "[storage]\ncached_bytes_max = 9223372036854775807",

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    budget::Budget,
     dialling::dial,
     limits::{BULK_WINDOW_BYTES, DIAL_MAX, FETCH_SILENCE_MAX, FETCH_TOLD_EVERY, SHIPPED_AHEAD_MAX},
 };
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) struct Fetches {
     storage: Storage,
     inputs: mpsc::Sender<Input>,
+    budget: Arc<Budget>,
     jobs: Jobs,
     done: Done,
 }
@@ -54,10 +56,11 @@ pub(crate) struct Way {
 }
 
 impl Fetches {
-    pub(crate) fn new(storage: Storage, inputs: mpsc::Sender<Input>) -> Self {
+    pub(crate) fn new(storage: Storage, inputs: mpsc::Sender<Input>, budget: Arc<Budget>) -> Self {
         Self {
             storage,
             inputs,
+            budget,
             jobs: Jobs::default(),
             done: Done::default(),
         }
@@ -66,15 +69,12 @@ impl Fetches {
     /// Fetches from a peer; without a way to it, that has failed.
     pub(crate) fn start(&mut self, group: GroupId, from: NodeRef, way: Option<Way>) {
         self.stop(group);
-        let (storage, inputs, done) = (
-            self.storage.clone(),
-            self.inputs.clone(),
-            Arc::clone(&self.done),
-        );
+        let (storage, inputs) = (self.storage.clone(), self.inputs.clone());
+        let (budget, done) = (Arc::clone(&self.budget), Arc::clone(&self.done));
         let job = tokio::spawn(async move {
             let fetched = match way {
                 None => Err("there is no way to it".to_owned()),
-                Some(way) => fetch(group, &way, &storage, &inputs).await,
+                Some(way) => fetch(group, &way, &storage, &inputs, &budget).await,
             };
             let failed = match fetched {
                 Ok(incoming) => {
@@ -154,6 +154,7 @@ async fn fetch(
     way: &Way,
     storage: &Storage,
     inputs: &mpsc::Sender<Input>,
+    budget: &Budget,
 ) -> Result<Incoming, String> {
     let disk = storage.clone();
     let incoming = spawn_blocking(move || disk.take_in(group)).await;
@@ -182,10 +183,12 @@ async fn fetch(
             if frame.payload.is_empty() {
                 return Ok(());
             }
+            let bytes = frame.payload.len() as u64;
             // What the disk does not take, it says why.
             if pieces.send(frame.payload).await.is_err() {
                 return Ok(());
             }
+            budget.took_file(bytes).await;
             if told.elapsed() >= FETCH_TOLD_EVERY {
                 told = Instant::now();
                 let bytes = taken.load(Ordering::Relaxed);

@@ -74,6 +74,7 @@ mod arrivals;
 mod authorities;
 pub mod birth;
 mod boot;
+mod budget;
 mod clock;
 mod config;
 mod data;

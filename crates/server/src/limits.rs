@@ -88,9 +88,21 @@ pub(crate) const SHIPMENTS_MAX: usize = 4;
 /// Pieces of a log that are read ahead of the network where it is shipped, and wait for the disk where it is
 /// fetched: what either end holds of it is as many of [`kontiki_wire::SHIPPED_BYTES_MAX`], and one more.
 pub(crate) const SHIPPED_AHEAD_MAX: usize = 4;
-/// Bytes a second at which one log is shipped: more than half of what a disk is copied at, and not so much that
-/// producers on the same machine are starved by it.
-pub(crate) const SHIP_BYTES_PER_SECOND: u64 = 112 << 20;
+/// Bytes a second at which logs are copied to newcomers while producers keep a member busy, unless configured:
+/// what leaves them four fifths of what they had, on two cores that they used up.
+pub(crate) const CATCH_UP_BYTES_PER_SECOND: u64 = 32 << 20;
+/// What may be configured for it: a piece must not take so long that its taker gives up.
+pub(crate) const CATCH_UP_BYTES: RangeInclusive<u64> = 4 << 20..=1 << 40;
+/// How often the rate is looked at while something is copied.
+pub(crate) const CATCH_UP_LOOK: Duration = Duration::from_millis(100);
+/// What was not copied for so long may be copied at once: whoever lacks little never waits.
+pub(crate) const CATCH_UP_BURST: Duration = Duration::from_millis(100);
+/// Entries for one that lacks them wait no longer than this: after more their leader asks for them anew.
+pub(crate) const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(150);
+/// Producers are quiet with less than so many bytes a second: they need no room that copying could take.
+pub(crate) const QUIET_BYTES_PER_SECOND: u64 = 512 << 10;
+/// A thread that waits for a processor for so much of the time competes for it.
+pub(crate) const CROWDED_SHARE: f64 = 0.2;
 /// Bytes of a fetched log that may be under way: beats and appends, on connections of their own, wait behind
 /// no more of it.
 pub(crate) const BULK_WINDOW_BYTES: u32 = 2 << 20;

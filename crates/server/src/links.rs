@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
+    budget::Budget,
     dialling::dial,
     fetching::Way,
     limits::{
@@ -43,6 +44,7 @@ pub(crate) struct Links {
     endpoint: Endpoint,
     inputs: mpsc::Sender<Input>,
     callers: Callers,
+    budget: Arc<Budget>,
     peers: BTreeMap<NodeId, Peer>,
 }
 
@@ -87,6 +89,7 @@ impl Links {
         endpoint: Endpoint,
         inputs: mpsc::Sender<Input>,
         callers: Callers,
+        budget: Arc<Budget>,
     ) -> Self {
         Self {
             cluster,
@@ -95,6 +98,7 @@ impl Links {
             endpoint,
             inputs,
             callers,
+            budget,
             peers: BTreeMap::new(),
         }
     }
@@ -230,7 +234,11 @@ impl Links {
         }
         tasks.spawn(report(NodeId(member.id), ups, self.inputs.clone()));
         let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
-        tasks.spawn(read_and_send(waiting, outboxes.log.clone()));
+        tasks.spawn(read_and_send(
+            waiting,
+            outboxes.log.clone(),
+            Arc::clone(&self.budget),
+        ));
         let (finds, asked) = mpsc::channel(FINDS_MAX);
         tasks.spawn(find_and_send(asked, outboxes.log.clone()));
         Peer {
@@ -409,7 +417,11 @@ async fn report(peer: NodeId, mut ups: watch::Receiver<usize>, inputs: mpsc::Sen
 }
 
 /// One read after the other, so that a follower gets its appends in order.
-async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>) {
+async fn read_and_send(
+    mut waiting: mpsc::Receiver<LogRead>,
+    outbox: Arc<Outbox>,
+    budget: Arc<Budget>,
+) {
     while let Some(LogRead { group, send, log }) = waiting.recv().await {
         let (first, last) = (send.head.prev.index.next(), send.last);
         let read = tokio::task::spawn_blocking(move || log.entries(first, last, send.bytes_max));
@@ -421,6 +433,7 @@ async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>
             }
             Err(_) => return,
         };
+        let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
         let message = Message {
             term: send.term,
             body: Body::Append {
@@ -429,6 +442,7 @@ async fn read_and_send(mut waiting: mpsc::Receiver<LogRead>, outbox: Arc<Outbox>
             },
         };
         outbox.push(vec![GroupMessage { group, message }]);
+        budget.took_entries(bytes).await;
     }
 }
 

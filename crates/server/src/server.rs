@@ -16,6 +16,7 @@ use crate::{
     answers::Answers,
     arrivals::Arrivals,
     boot::{Booted, boot},
+    budget::Budget,
     config::Config,
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
@@ -84,6 +85,8 @@ impl Server {
             streams: Arc::default(),
             stopping: is_stopping,
         };
+        let least = config.limits.catch_up_bytes_per_second;
+        let budget = Arc::new(Budget::new(booted.storage.clone(), least));
         let log_inputs = log.clone();
         let arrivals = Arrivals {
             cluster,
@@ -92,7 +95,7 @@ impl Server {
             founders: booted.member.members.iter().map(node_ref).collect(),
             members: members.subscribe(),
             callers: callers.clone(),
-            shipping: Shipping::new(booted.storage.clone()),
+            shipping: Shipping::new(booted.storage.clone(), budget.clone()),
             beats: beats.clone(),
             log,
         };
@@ -104,8 +107,8 @@ impl Server {
             authorities: booted.authorities.map(Arc::new),
         };
         let me = (booted.me, booted.member.me().peer_address.clone());
-        let fetches = Fetches::new(booted.storage.clone(), log_inputs);
-        let mut links = Links::new((cluster, epoch), me, peers.clone(), beats, callers);
+        let fetches = Fetches::new(booted.storage.clone(), log_inputs, budget.clone());
+        let mut links = Links::new((cluster, epoch), me, peers.clone(), beats, callers, budget);
         links.set_members(&known.list);
         let driver = Driver {
             me: booted.me,

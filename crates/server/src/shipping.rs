@@ -10,24 +10,27 @@ use kontiki_wire::{FrameKind, Inquiry, SHIPPED_BYTES_MAX, Stock, encode_frame};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
-    time::{Duration, Instant, sleep_until, timeout},
+    time::timeout,
 };
 
-use crate::limits::{
-    OPENING_MAX, REQUEST_BYTES_MAX, SHIP_BYTES_PER_SECOND, SHIPMENTS_MAX, SHIPPED_AHEAD_MAX,
+use crate::{
+    budget::Budget,
+    limits::{OPENING_MAX, REQUEST_BYTES_MAX, SHIPMENTS_MAX, SHIPPED_AHEAD_MAX},
 };
 
 /// Serves those who fetch.
 #[derive(Clone)]
 pub(crate) struct Shipping {
     storage: Storage,
+    budget: Arc<Budget>,
     under_way: Arc<Semaphore>,
 }
 
 impl Shipping {
-    pub(crate) fn new(storage: Storage) -> Self {
+    pub(crate) fn new(storage: Storage, budget: Arc<Budget>) -> Self {
         Self {
             storage,
+            budget,
             under_way: Arc::new(Semaphore::new(SHIPMENTS_MAX)),
         }
     }
@@ -58,14 +61,11 @@ impl Shipping {
         let mut out = BytesMut::new();
         stock(asked, log.as_ref()).encode(&mut out);
         writer.write(out.freeze()).await.map_err(said)?;
-        let (began, mut bytes) = (Instant::now(), 0u64);
         let mut pieces = read_ahead(log, asked);
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
-            bytes += piece.len() as u64;
             writer.write(shipped(&piece)).await.map_err(said)?;
-            let micros = bytes.saturating_mul(1_000_000) / SHIP_BYTES_PER_SECOND;
-            sleep_until(began + Duration::from_micros(micros)).await;
+            self.budget.took_file(piece.len() as u64).await;
         }
         // Nothing tells the end of it from a log that broke off but a piece without a byte.
         writer.write(shipped(&[])).await.map_err(said)

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     poisoned: AtomicBool,
     /// Bytes of bodies that were handed over and are not durable yet.
     pub(crate) queued_bytes: AtomicU64,
+    /// Bytes of bodies that were handed over.
+    pub(crate) given_bytes: AtomicU64,
     unsettled: Mutex<Unsettled>,
     settled: Condvar,
 }
@@ -78,6 +80,7 @@ impl Node {
             durable_end: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
+            given_bytes: AtomicU64::new(0),
             unsettled: Mutex::default(),
             settled: Condvar::new(),
         }

@@ -143,6 +143,7 @@ impl Storage {
             bytes += writer::body_bytes(write);
         }
         self.node.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.node.given_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.command(Command::Write(writes));
     }
 
@@ -150,6 +151,12 @@ impl Storage {
     #[must_use]
     pub fn queued_bytes(&self) -> u64 {
         self.node.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies given to [`Storage::persist`] so far.
+    #[must_use]
+    pub fn given_bytes(&self) -> u64 {
+        self.node.given_bytes.load(Ordering::Relaxed)
     }
 
     /// These entries are committed and this is where their records went: they may move to segments.
