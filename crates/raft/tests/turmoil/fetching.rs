@@ -45,6 +45,8 @@ impl World {
         }
         self.fetch(at, upto);
         let from = self.dice.below(self.members.len() as u64) as usize;
+        // What a host gives as committed, its core has told it of.
+        self.settle(from);
         let giver = &self.members[from];
         let Some(raft) = giver.raft.as_ref().filter(|_| from != at) else {
             return;

@@ -469,7 +469,7 @@ impl World {
     }
 
     /// Performs what a member wants, and looks at everything.
-    fn settle(&mut self, at: usize) {
+    pub(crate) fn settle(&mut self, at: usize) {
         let now = Micros(self.now);
         let mut effects = Vec::new();
         let Some(raft) = &mut self.members[at].raft else {
