@@ -150,10 +150,11 @@ impl Broker {
         let few = |topic: &&Topic| topic.replicas.len() < topic.settings.replicas.into();
         let few = self.cluster.state().topics.iter().filter(few).count();
         if few > 0 {
-            said.push(format!(
-                "{few} of the topics are kept by fewer members than they are to be: too few are \
-                 active and up"
-            ));
+            let are = match few {
+                1 => "1 topic is kept by fewer members than it is".to_owned(),
+                few => format!("{few} topics are kept by fewer members than they are"),
+            };
+            said.push(format!("{are} to be: too few are active and up"));
         }
         said.truncate(SENTENCES_MAX);
         said

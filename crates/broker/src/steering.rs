@@ -246,6 +246,10 @@ impl Broker {
         let name = |node: NodeId| self.cluster.name(node);
         let mut said: Vec<String> = Vec::new();
         for node in wanted.members() {
+            if wanted.learners.contains(&node) && status.config.voters.contains(&node) {
+                said.push(format!("{} has a vote still", name(node.id)));
+                continue;
+            }
             let counts = !wanted.voters.contains(&node) || status.config.voters.contains(&node);
             if counts && status.config.names(node) {
                 continue;

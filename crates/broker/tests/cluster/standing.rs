@@ -62,7 +62,14 @@ fn a_demoted_member_votes_nowhere_and_keeps_nothing_until_it_is_promoted() {
         world.placed();
         let name = world.nodes[leader].name.clone();
         world.until("it has no vote, and no topic", 10_000_000, |world| {
-            let votes = world.leader(GroupId::CLUSTER).map(|_| world.voters().len());
+            let led = world.leader(GroupId::CLUSTER).is_some();
+            let waits = led.then(|| world.council().groups.swap_remove(0).waits);
+            assert_ne!(
+                waits.flatten().as_deref(),
+                Some(""),
+                "a wait without a reason"
+            );
+            let votes = led.then(|| world.voters().len());
             votes == Some(3) && world.nodes[leader].topics.is_empty()
         });
         assert!(!world.voters().contains(&name));
