@@ -1,12 +1,12 @@
 //! Whole groups under loss, reordering, partitions, crashes and slow disks, all of it decided by one
 //! seed: safety is looked at after every turn, and after healing the group must go on. Meanwhile members
 //! join and are removed, promoted, demoted and replaced. `SEEDS=10000 cargo test --release -p
-//! kontiki-raft --test chaos turmoil` lives as many lives.
+//! kontiki-raft --test chaos turmoil` lives as many lives, from seed `FIRST` on.
 
 mod disk;
 mod turmoil;
 
-use std::env;
+use std::{env, panic};
 
 use turmoil::World;
 
@@ -21,10 +21,14 @@ fn live(seed: u64) -> (u64, usize, usize) {
 
 #[test]
 fn turmoil_breaks_no_promise_and_ends_when_the_faults_do() {
-    let seeds = env::var("SEEDS").map_or(200, |seeds| seeds.parse().expect("a number of seeds"));
+    let number = |name: &str, default| {
+        env::var(name).map_or(default, |number| number.parse().expect("a number of seeds"))
+    };
+    let (first, seeds) = (number("FIRST", 0), number("SEEDS", 200));
     let (mut changed, mut installed) = (0, 0);
-    for seed in 0..seeds {
-        let (_, changes, installs) = live(seed);
+    for seed in first..first + seeds {
+        let life = panic::catch_unwind(|| live(seed));
+        let (_, changes, installs) = life.unwrap_or_else(|_| panic!("seed {seed} broke a promise"));
         changed += changes;
         installed += installs;
     }

@@ -51,7 +51,10 @@ impl World {
         let Some(raft) = giver.raft.as_ref().filter(|_| from != at) else {
             return;
         };
-        let known = self.commit_of(raft).min(giver.disk.log.len() as u64);
+        // What is to be cut is on the disk until the cut has arrived.
+        let (disk, log) = (giver.disk.log.iter(), &giver.log);
+        let stays = disk.zip(log).take_while(|(one, other)| one.id == other.id);
+        let known = self.commit_of(raft).min(stays.count() as u64);
         let first = giver.disk.base.0;
         if known < first.max(1) {
             return;
