@@ -87,6 +87,32 @@ fn a_demoted_member_votes_nowhere_and_keeps_nothing_until_it_is_promoted() {
 }
 
 #[test]
+fn who_is_to_lose_a_vote_is_named_while_that_is_waited_for() {
+    let mut world = World::new(5, 3);
+    world.run(2_000_000);
+    let leader = world.leader(GroupId::CLUSTER).unwrap();
+    let demoted = (leader + 1) % 3;
+    let name = world.nodes[demoted].name.clone();
+    let (standing, force) = (Standing::Demoted, false);
+    world.request(
+        leader,
+        Request::SetStanding {
+            name,
+            standing,
+            force,
+        },
+    );
+    let mut said = Vec::new();
+    for _ in 0..1_000 {
+        said.push(world.council().groups.swap_remove(0).waits);
+        world.run(100);
+    }
+    said.dedup();
+    let still = format!("n{} has a vote still", demoted + 1);
+    assert!(said.contains(&Some(still)), "{said:?}");
+}
+
+#[test]
 fn a_demotion_that_leaves_no_majority_that_answers_takes_force_and_the_last_vote_stays() {
     let mut world = World::new(3, 3);
     world.run(2_000_000);
