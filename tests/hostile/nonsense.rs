@@ -8,7 +8,7 @@ use kontiki_raft::{
 use kontiki_wire::{
     BatchBuilder, ClientStream, ClusterId, Epoch, FrameKind, From, GroupId, GroupMessage, Offset,
     PeerFrame, PeerHello, PeerLane, Produced, ProducerId, Record, Request, Subscribe, TopicName,
-    TopicSettings, Until, encode_frame, encode_peer, entry_checksum,
+    TopicSettings, Until, Versions, encode_frame, encode_peer, entry_checksum,
 };
 
 const HEADER_BYTES: usize = 16;
@@ -341,6 +341,7 @@ fn random_lane(random: &mut Random) -> PeerLane {
 fn hello(lane: PeerLane, between: Between) -> BytesMut {
     let mut out = BytesMut::new();
     let hello = PeerHello {
+        versions: Versions::MINE,
         peer_address: String::new(),
         cluster: between.cluster,
         epoch: Epoch::FIRST,

@@ -7,3 +7,4 @@ mod disk;
 mod examples;
 mod readme;
 mod subscribers;
+mod upgrade;

@@ -169,6 +169,7 @@ impl Broker {
             settings,
         };
         broker.open(own, groups, now)?;
+        broker.check_versions(now);
         broker.tell_members();
         Ok(broker)
     }

@@ -11,6 +11,8 @@ use crate::{broker::Broker, input::Now};
 pub(crate) enum Chore {
     /// Commands that were handed over and are not applied yet.
     Relay,
+    /// Whether the cluster knows what this node's build can do.
+    StateVersions,
     /// Whether topics are placed as they are to be.
     Place,
     /// Whether a group is made of those who are to keep it.
@@ -39,6 +41,7 @@ impl Broker {
         while let Some(chore) = self.chores.take_due(now.monotonic) {
             match chore {
                 Chore::Relay => self.relay_again(now),
+                Chore::StateVersions => self.tell_versions(now),
                 Chore::Place => self.place_topics(now),
                 Chore::Steer(group) => self.steer(now, group),
                 Chore::Balance => self.balance(now),

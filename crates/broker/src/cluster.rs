@@ -7,8 +7,8 @@ use bytes::Bytes;
 use kontiki_raft::{Entry, Fate, Index, Kind, LogId, Membership, NodeId, NodeRef, Refused};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Spent, Standing, Token, Topic,
-    TopicName,
-    limits::{CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, MEMBERS_MAX, TOKENS_MAX, TOPICS_MAX},
+    TopicName, Versions,
+    limits::{CONTROL_BYTES_MAX, MEMBERS_MAX, TOKENS_MAX, TOPICS_MAX},
 };
 
 use crate::placement::Loads;
@@ -70,6 +70,8 @@ pub(crate) enum Change {
     Token(Token),
     /// A token was revoked.
     TokenGone,
+    /// The cluster is at this version.
+    Version(u16),
     /// One member goes on alone.
     Recovered {
         /// The topics of which it has nothing.
@@ -90,9 +92,7 @@ impl Cluster {
         let (applied, mut state) = match checkpoint {
             None => (LogId::ORIGIN, birth),
             Some((at, bytes)) => {
-                let state =
-                    kontiki_wire::decode("the cluster's checkpoint", bytes, CHECKPOINT_BYTES_MAX)
-                        .map_err(|malformed| malformed.to_string())?;
+                let state = ClusterState::from_bytes(bytes)?;
                 (*at, state)
             }
         };
@@ -197,6 +197,8 @@ impl Cluster {
                 preferred,
                 expect,
             } => self.prefer(group, preferred, expect),
+            Command::StateVersions { member, versions } => self.state_versions(member, versions),
+            Command::Finalize { version } => self.finalize(version)?,
             Command::SetBalance { on } => {
                 self.state.balance = on;
                 Change::Balance
@@ -257,7 +259,7 @@ impl Cluster {
 
     /// The state now.
     pub(crate) fn checkpoint(&self) -> (LogId, Bytes) {
-        (self.applied, kontiki_wire::encode(&self.state).into())
+        (self.applied, self.state.to_bytes().into())
     }
 
     /// The last entry applied.
@@ -410,6 +412,7 @@ fn check(state: &ClusterState) -> Result<(), String> {
             ClusterState::FORMAT
         ));
     }
+    Versions::MINE.check(state.version)?;
     if state.tokens.len() > TOKENS_MAX || !state.tokens.is_sorted_by(|a, b| a.id < b.id) {
         return Err("the cluster's tokens are too many or not in ascending order".to_owned());
     }

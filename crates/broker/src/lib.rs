@@ -45,6 +45,7 @@ mod timers;
 mod tokens;
 mod topics;
 mod turn;
+mod versions;
 
 pub use apply::CheckpointEvery;
 pub use broker::{Broker, Settings};

@@ -3,7 +3,7 @@
 
 use kontiki_raft::Micros;
 use kontiki_wire::{
-    Admission, Member, Refusal, Role, Spent, Standing,
+    Admission, Member, Refusal, Role, Spent, Standing, Versions,
     limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX},
 };
 
@@ -56,6 +56,7 @@ impl Cluster {
             peer_address,
             signs: false,
             standing: Standing::Active,
+            versions: Versions::default(),
         };
         self.state.next_member += 1;
         self.state.members.push(member.clone());

@@ -19,6 +19,10 @@ use crate::{
 };
 
 /// What a request comes to now.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is handed on once, and kept nowhere"
+)]
 enum Outcome {
     Answered(Response),
     /// The ticket was left where its answer will be found.
@@ -55,6 +59,7 @@ impl Broker {
                 self.command(now, ticket, &ClusterCommand::RevokeToken { id }, None)
             }
             Request::Tokens => self.list(now, ticket, Sought::Tokens),
+            Request::Finalize => self.finalize(now, ticket),
             Request::Recoveries => self.list(now, ticket, Sought::Recoveries),
             // The log and its times are the host's; so is everything of a newer version.
             _ => Err(Refusal::Unavailable {
@@ -284,6 +289,12 @@ impl Broker {
         member
             .map(|member| member.id)
             .ok_or_else(|| self.cluster.no_such_member(name))
+    }
+
+    fn finalize(&mut self, now: Now, ticket: Ticket) -> Result<Outcome, Refusal> {
+        self.lead(GroupId::CLUSTER)?;
+        let command = self.finalizing()?;
+        self.command(now, ticket, &command, None)
     }
 
     /// Proposes a command to the cluster's own group; the ticket is answered with its outcome.

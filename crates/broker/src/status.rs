@@ -52,6 +52,8 @@ impl Broker {
                 .collect(),
             placing: self.placing_sentences(now.monotonic),
             up_seconds: up / 1_000_000,
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            version: self.cluster.state().version,
         }
     }
 

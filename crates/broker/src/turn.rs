@@ -161,12 +161,17 @@ impl Broker {
                 self.review_all(now);
                 self.soon(now, Chore::Lead);
             }
-            Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
+            Change::Version(_)
+            | Change::Exists(_)
+            | Change::Token(_)
+            | Change::TokenGone
+            | Change::Void(_) => {}
         }
         Ok(())
     }
 
     fn members_changed(&mut self, now: Now) {
+        self.check_versions(now);
         self.tell_members();
         self.soon_if_led(now, GroupId::CLUSTER);
         self.review_all(now);
@@ -233,6 +238,7 @@ impl Broker {
             | Change::TokenGone
             | Change::Balance
             | Change::Recovered { .. } => Response::Done,
+            Change::Version(version) => Response::Version(version),
             Change::Void(refusal) => Response::Refused(refusal),
         }
     }

@@ -94,6 +94,15 @@ impl Admin {
         }
     }
 
+    /// Has the cluster come to the highest version that its members can do; says which that is. From then on no
+    /// older build can be a member.
+    pub async fn finalize(&self) -> Result<u16, AdminError> {
+        match self.ask_leader(None, &Request::Finalize).await? {
+            (Response::Version(version), _) => Ok(version),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
     /// How the cluster was recovered after the loss of a majority, oldest first; empty if it never was.
     pub async fn recoveries(&self) -> Result<Vec<Recovery>, AdminError> {
         match self.ask_leader(None, &Request::Recoveries).await? {

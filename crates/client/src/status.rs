@@ -22,6 +22,10 @@ pub struct ClusterStatus {
     pub reasons: Vec<String>,
     /// Who leads the cluster's own group, by name.
     pub leader: Option<String>,
+    /// The version that the cluster is at, as far as those who answered know.
+    pub version: Option<u16>,
+    /// A later one that all members can do, if there is one: an operator can have the cluster come to it.
+    pub next_version: Option<u16>,
     /// The members, by number.
     pub members: Vec<MemberHealth>,
     /// The topics, by name.
@@ -50,6 +54,12 @@ pub struct MemberHealth {
     pub voter: bool,
     /// Seconds since it started, if it answered.
     pub up_seconds: Option<u64>,
+    /// The release that it runs, if it answered.
+    pub build: Option<String>,
+    /// The lowest version that its build can do, as the cluster knows.
+    pub lowest_version: u16,
+    /// The highest.
+    pub highest_version: u16,
 }
 
 /// One topic.
@@ -157,7 +167,12 @@ impl ClusterStatus {
         for topic in &topics {
             complain(topic, down, &mut reasons);
         }
+        let answered = said.values().flatten();
+        let version = answered.map(|status| status.version).max();
+        let infos = listed.known.members.iter();
         Self {
+            version,
+            next_version: version.and_then(|version| next_version(version, infos)),
             cluster_id: cluster.to_string(),
             healthy: reasons.is_empty(),
             reasons,
@@ -168,6 +183,12 @@ impl ClusterStatus {
             placing,
         }
     }
+}
+
+/// A version later than this that all members can do.
+fn next_version<'a>(version: u16, members: impl Iterator<Item = &'a MemberInfo>) -> Option<u16> {
+    let highest = members.map(|member| member.versions.highest).min()?;
+    (highest > version).then_some(highest)
 }
 
 const UP: &str = "up";
@@ -246,6 +267,9 @@ fn member_health(
         standing: info.standing.to_string(),
         voter,
         up_seconds,
+        build: said.and_then(|said| Some(said.as_ref().ok()?.build.clone())),
+        lowest_version: info.versions.lowest,
+        highest_version: info.versions.highest,
     }
 }
 

@@ -12,7 +12,7 @@ use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, FrameWriter, Role};
 use kontiki_wire::{
     ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Inquiry, Malformed, Member, Missing,
-    PeerHello, PeerLane, Relay, Stock, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    PeerHello, PeerLane, Relay, Stock, Versions, decode_peer, limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -135,6 +135,13 @@ impl Arrivals {
             return Err(format!(
                 "this is member {} in incarnation {:016x}, the link is meant for {} in {:016x}",
                 self.me.id, self.me.incarnation.0, hello.to.id, hello.to.incarnation.0
+            ));
+        }
+        if Versions::MINE.common(hello.versions).is_none() {
+            return Err(format!(
+                "a build of {} speaks, and this one can do {}: no version is common to both",
+                hello.versions,
+                Versions::MINE
             ));
         }
         if hello.from == self.me {

@@ -154,6 +154,8 @@ mod tests {
             ],
             placing: Vec::new(),
             up_seconds: 0,
+            build: String::new(),
+            version: 1,
         };
         let wish = |group, to: &str| (GroupId(group), to.to_owned());
         let first = wishes(&status, &Declined::new());

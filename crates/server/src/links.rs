@@ -14,7 +14,7 @@ use kontiki_storage::Log;
 use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
 use kontiki_wire::{
     ClusterCommand, ClusterId, Epoch, Found, FrameKind, GroupId, GroupMessage, Inquiry, Member,
-    Missing, PeerHello, PeerLane, Relay, Stock,
+    Missing, PeerHello, PeerLane, Relay, Stock, Versions,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -199,6 +199,7 @@ impl Links {
             from: self.me,
             to: node_ref(to),
             lane,
+            versions: Versions::MINE,
             peer_address: self.peer_address.clone(),
         }
     }

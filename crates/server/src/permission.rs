@@ -43,6 +43,7 @@ impl Act {
             Request::Status | Request::Recoveries => Self::SeeStatus,
             Request::TransferLeader { .. } => Self::TransferLeader,
             Request::Walk { .. } => Self::Verify,
+            Request::Finalize => Self::ChangeMembers,
             Request::EditTopic { .. } => Self::EditTopic,
             Request::RemoveMember { .. }
             | Request::SetStanding { .. }

@@ -1,12 +1,14 @@
 //! What the cluster's own group agrees on, and the small state that a checkpoint keeps.
 
 use crate::{
-    codec::{Decode, Encode},
+    codec::{self, Decode, Encode},
     control::TopicSettings,
     epoch::Recovery,
     ids::{GroupId, Offset, ProducerId, TopicName},
+    limits::CHECKPOINT_BYTES_MAX,
     member::{MemberInfo, MemberRef, Standing},
     token::{Token, TokenId, TokenSpec},
+    version::Versions,
 };
 
 /// The body of a `Command` entry of the cluster's own group.
@@ -114,6 +116,18 @@ pub enum ClusterCommand {
         /// [`Topic::placement`] as the proposer knew it; void if it is another.
         expect: u64,
     },
+    /// A member has started with a build that can do other versions than it was known to.
+    StateVersions {
+        /// Its number.
+        member: u64,
+        /// What its build can do.
+        versions: Versions,
+    },
+    /// The cluster is at this version from here on. Void if a member cannot do it.
+    Finalize {
+        /// Which.
+        version: u16,
+    },
 }
 
 /// A member to be admitted.
@@ -217,11 +231,64 @@ pub struct ClusterState {
     pub named: Vec<u64>,
     /// Whether topics and leaderships are moved to spread them evenly.
     pub balance: bool,
+    /// The version that the cluster is at: nothing is said or written that it does not have.
+    pub version: u16,
 }
 
 impl ClusterState {
-    /// The only version there is.
+    /// The layout of version 1.
     pub const FORMAT: u16 = 1;
+    /// The layout of version 2: that of version 1, and a CRC-32C of all before it.
+    #[cfg(feature = "next")]
+    const CHECKED_FORMAT: u16 = 2;
+
+    /// Its bytes, in the layout of the version that the cluster is at.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        #[cfg(feature = "next")]
+        if self.version >= 2 {
+            let mut bytes = codec::encode(&Self {
+                format: Self::CHECKED_FORMAT,
+                ..self.clone()
+            });
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            return bytes;
+        }
+        codec::encode(self)
+    }
+
+    /// Reads it in any layout that this build knows; a sentence if it is none of those.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        const WHAT: &str = "the cluster's checkpoint";
+        let format = bytes
+            .first_chunk()
+            .map(|format| u16::from_le_bytes(*format));
+        let read = |bytes| {
+            let read = codec::decode::<Self>(WHAT, bytes, CHECKPOINT_BYTES_MAX);
+            read.map_err(|malformed| malformed.to_string())
+        };
+        match format {
+            #[cfg(feature = "next")]
+            Some(Self::CHECKED_FORMAT) => {
+                let (state, sum) = bytes
+                    .split_last_chunk()
+                    .ok_or_else(|| format!("{WHAT} is too short"))?;
+                if crc32c::crc32c(state) != u32::from_le_bytes(*sum) {
+                    return Err(format!("{WHAT} does not match its checksum"));
+                }
+                Ok(Self {
+                    format: Self::FORMAT,
+                    ..read(state)?
+                })
+            }
+            Some(format) if format > Self::FORMAT => Err(format!(
+                "{WHAT} is of format {format}, which the cluster came to with a later version: this \
+                 build can do {}, install one that can do a later one",
+                Versions::MINE
+            )),
+            _ => read(bytes),
+        }
+    }
 }
 
 impl Default for ClusterState {
@@ -235,6 +302,7 @@ impl Default for ClusterState {
             next_group: 1,
             auto_create: false,
             recoveries: Vec::new(),
+            version: 1,
             named: Vec::new(),
             balance: true,
         }

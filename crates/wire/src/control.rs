@@ -127,6 +127,8 @@ pub enum Request {
         /// Whether it does.
         on: bool,
     },
+    /// Have the cluster come to the highest version that all members can do.
+    Finalize,
 }
 
 /// The answer to a request.
@@ -166,6 +168,8 @@ pub enum Response {
     Tokens(Vec<TokenInfo>),
     /// To `Recoveries`: oldest first.
     Recoveries(Vec<Recovery>),
+    /// To `Finalize`: the version that the cluster is at now.
+    Version(u16),
 }
 
 impl Request {
@@ -245,6 +249,8 @@ impl Response {
             Self::Status(status) => {
                 let groups = status.groups.len() as u64;
                 within("the number of groups", groups, TOPICS_MAX + 1)?;
+                let build = status.build.len() as u64;
+                within("the length of a text", build, TEXT_BYTES_MAX)?;
                 let sentences = status.placing.len() as u64;
                 within("the number of sentences", sentences, SENTENCES_MAX)?;
                 for group in &status.groups {
@@ -264,7 +270,7 @@ impl Response {
                 within("the number of recoveries", count, RECOVERIES_MAX)?;
                 recoveries.iter().try_for_each(Recovery::check)?;
             }
-            Self::Done | Self::Offset(_) | Self::Member(_) => {}
+            Self::Done | Self::Version(_) | Self::Offset(_) | Self::Member(_) => {}
         }
         Ok(())
     }
@@ -407,6 +413,10 @@ pub struct MemberStatus {
     pub placing: Vec<String>,
     /// Seconds since it started.
     pub up_seconds: u64,
+    /// The release that it runs.
+    pub build: String,
+    /// The version that the cluster is at, as it knows.
+    pub version: u16,
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use crate::{
     role::Role,
     stream::{ClientStream, From, StreamEnd, Subscribe, Until},
     token::{Spent, Token, TokenId, TokenInfo, TokenSpec},
+    version::Versions,
 };
 
 /// A value that is named after its variant, and what it looks like in bytes.
@@ -341,6 +342,7 @@ fn requests() -> Vec<Sample> {
         "revoke-token" Request::RevokeToken { .. } => Request::RevokeToken { id: TokenId(0x70) };
         "tokens" Request::Tokens => Request::Tokens;
         "recoveries" Request::Recoveries => Request::Recoveries;
+        "finalize" Request::Finalize => Request::Finalize;
         "set-balance" Request::SetBalance { .. } => Request::SetBalance { on: true };
     }
 }
@@ -379,6 +381,7 @@ pub(crate) fn member() -> MemberInfo {
         peer_address: "10.0.0.1:7401".to_owned(),
         signs: true,
         standing: Standing::Active,
+        versions: Versions::default(),
     }
 }
 
@@ -446,6 +449,8 @@ fn status() -> MemberStatus {
         }],
         placing: vec!["n1 leaves, and 1 topic is still to be moved".to_owned()],
         up_seconds: 3600,
+        build: "0.1.0".to_owned(),
+        version: 1,
     }
 }
 
@@ -492,6 +497,7 @@ fn responses() -> Vec<Sample> {
             ..token().info()
         }]);
         "recoveries" Response::Recoveries(_) => Response::Recoveries(vec![recovery()]);
+        "version" Response::Version(_) => Response::Version(2);
     }
 }
 
@@ -609,6 +615,7 @@ fn hellos() -> Vec<Sample> {
             from: node(1, 0xabcd),
             to: node(2, 0xef),
             lane: *lane,
+            versions: Versions::default(),
             peer_address: "10.0.0.1:7401".to_owned(),
         };
         let mut out = BytesMut::new();
@@ -847,6 +854,14 @@ fn commands() -> Vec<Sample> {
             topics: vec![GroupId(4)],
             next_group: 6,
         };
+        "state-versions" ClusterCommand::StateVersions { .. } => ClusterCommand::StateVersions {
+            member: 1,
+            versions: Versions {
+                lowest: 1,
+                highest: 2,
+            },
+        };
+        "finalize" ClusterCommand::Finalize { .. } => ClusterCommand::Finalize { version: 2 };
         "set-balance" ClusterCommand::SetBalance { .. } => ClusterCommand::SetBalance { on: false };
         "prefer" ClusterCommand::Prefer { .. } => ClusterCommand::Prefer {
             group: GroupId(4),
@@ -896,6 +911,7 @@ fn states() -> Vec<Sample> {
         next_group: 5,
         auto_create: true,
         recoveries: vec![recovery()],
+        version: 1,
         named: vec![1, 4],
         balance: true,
     };

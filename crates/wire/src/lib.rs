@@ -34,6 +34,7 @@ mod role;
 mod scan;
 mod stream;
 mod token;
+mod version;
 
 pub use batch::{BATCH_HEADER_BYTES, Batch, BatchBuilder, BatchHeader, Records};
 pub use checksum::entry_checksum;
@@ -62,3 +63,4 @@ pub use relay::Relay;
 pub use role::Role;
 pub use stream::{ClientStream, From, StreamEnd, Subscribe, Until};
 pub use token::{Spent, Token, TokenId, TokenInfo, TokenSpec};
+pub use version::Versions;

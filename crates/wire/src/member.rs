@@ -4,7 +4,10 @@ use std::fmt;
 
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
 
-use crate::codec::{Decode, Encode};
+use crate::{
+    codec::{Decode, Encode},
+    version::Versions,
+};
 
 /// A member, as clients and peers find it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -23,6 +26,8 @@ pub struct MemberInfo {
     pub signs: bool,
     /// What the cluster is to do with it.
     pub standing: Standing,
+    /// What its build can do, as it has said itself.
+    pub versions: Versions,
 }
 
 impl MemberInfo {

@@ -19,6 +19,7 @@ use crate::{
     malformed::Malformed,
     message::{MESSAGE_BYTES_MIN, decode_message, encode_message, message_bytes},
     scan::{Scan, within},
+    version::Versions,
 };
 
 /// Which of the links between two members a stream is: they never share a connection.
@@ -46,6 +47,8 @@ pub struct PeerHello {
     pub to: NodeRef,
     /// What the stream carries.
     pub lane: PeerLane,
+    /// What the build of who speaks can do.
+    pub versions: Versions,
     /// Where peers reach who speaks, `host:port`: who is meant may not know it yet.
     pub peer_address: String,
 }
@@ -82,6 +85,8 @@ impl PeerHello {
             payload.put_u64_le(node.incarnation.0);
         }
         payload.put_u8(self.lane as u8);
+        payload.put_u16_le(self.versions.lowest);
+        payload.put_u16_le(self.versions.highest);
         payload.put_u8(length);
         payload.put_slice(self.peer_address.as_bytes());
         encode_frame(FrameKind::PeerHello, &payload, out);
@@ -110,6 +115,10 @@ impl PeerHello {
                     });
                 }
             },
+            versions: Versions {
+                lowest: scan.u16()?,
+                highest: scan.u16()?,
+            },
             peer_address: read_address(&mut scan)?,
         };
         scan.end()?;
@@ -117,7 +126,7 @@ impl PeerHello {
     }
 }
 
-const HELLO_BYTES: usize = 66;
+const HELLO_BYTES: usize = 70;
 const _: () = assert!(ADDRESS_BYTES_MAX <= u8::MAX as usize);
 
 fn read_address(scan: &mut Scan<'_>) -> Result<String, Malformed> {

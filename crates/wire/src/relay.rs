@@ -32,7 +32,9 @@ impl Relay {
         let name =
             |name: &String| within("the length of a name", name.len() as u64, NAME_BYTES_MAX);
         match &command {
-            ClusterCommand::Settled { .. } | ClusterCommand::Prefer { .. } => {}
+            ClusterCommand::Settled { .. }
+            | ClusterCommand::Prefer { .. }
+            | ClusterCommand::StateVersions { .. } => {}
             ClusterCommand::SpendToken { name: of, .. } => {
                 name(of)?;
             }

@@ -15,7 +15,7 @@ use kontiki_wire::{
     GroupMessage, Header, MemberInfo, MemberRef, Offset, PeerFrame, PeerHello, PeerLane, Produced,
     ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response, Role, Spent, Standing,
     StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo, TopicName, TopicSettings,
-    TopicState, Until, Walked, WalkedDamage, decode, decode_peer, encode, encode_peer,
+    TopicState, Until, Versions, Walked, WalkedDamage, decode, decode_peer, encode, encode_peer,
     entry_checksum,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX},
 };
@@ -174,6 +174,10 @@ fn member() -> impl Strategy<Value = MemberInfo> {
             peer_address,
             signs,
             standing,
+            versions: Versions {
+                lowest: 1,
+                highest: 3,
+            },
         },
     )
 }
@@ -557,6 +561,7 @@ proptest! {
             from: node(nodes[0], nodes[1]),
             to: node(nodes[2], nodes[3]),
             lane: PeerLane::Log,
+            versions: Versions { lowest: 1, highest: 9 },
             peer_address: "host:1".to_owned(),
         };
         assert_frame(&hello, PeerHello::encode, PeerHello::decode);
@@ -593,6 +598,7 @@ proptest! {
             topics: vec![topic],
             next_group: next,
             auto_create: true,
+            version: 1,
             recoveries: vec![Recovery { kept: next, ..Recovery::default() }],
             named: replicas.clone(),
             balance: false,

@@ -139,7 +139,10 @@ fn topics_are_bounded() {
     let change = cluster.apply(&entry(1, &create("more", &[1]))).unwrap();
     assert_eq!(change, Some(Change::Void(too_many_topics())));
     let bytes = cluster.checkpoint().1.len();
-    assert!(bytes < CHECKPOINT_BYTES_MAX, "{bytes}");
+    assert!(
+        bytes < kontiki_wire::limits::CHECKPOINT_BYTES_MAX,
+        "{bytes}"
+    );
 }
 
 #[test]

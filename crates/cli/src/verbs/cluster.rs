@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use kontiki_client::{AdminError, Client, ClusterStatus, Recovery, ReplicaHealth, TopicHealth};
+use kontiki_client::{
+    AdminError, Client, ClusterStatus, MemberHealth, Recovery, ReplicaHealth, TopicHealth,
+};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -33,6 +35,9 @@ pub(crate) enum Verb {
         #[arg(value_parser = ["on", "off"])]
         to: String,
     },
+    /// Have the cluster come to the highest version that all members can do, when all run a newer build; no older
+    /// build can be a member from then on
+    Finalize,
     /// List how the cluster was recovered after the loss of a majority: when, by whom, and what was given up
     Recoveries,
 }
@@ -74,6 +79,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     let wait_healthy = match verb {
         Verb::Status { wait_healthy } => wait_healthy,
         Verb::Balance { to } => return balance(to == "on", invocation).await,
+        Verb::Finalize => return finalize(invocation).await,
         Verb::Recoveries => return recoveries(invocation).await,
     };
     let status = if wait_healthy {
@@ -104,6 +110,23 @@ async fn balance(on: bool, invocation: &Invocation) -> Result<Exit, Failure> {
         false => "topics and leaderships stay where they are, unless a member leaves or drains; \
                   `kontiki leader balance` spreads leaderships once"
             .to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Finalized {
+    version: u16,
+}
+
+async fn finalize(invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = invocation.connect().await?;
+    let version = client.admin().finalize().await?;
+    leave(&client).await;
+    invocation.output.say(&Finalized { version }, |_| {
+        format!(
+            "the cluster is at version {version} now, and older builds cannot be members any more"
+        )
     })?;
     Ok(Exit::Done)
 }
@@ -185,7 +208,17 @@ fn render(status: &ClusterStatus, output: Output) -> String {
     for reason in status.reasons.iter().chain(&status.warnings) {
         text.push_str(&format!("  {reason}\n"));
     }
-    let mut members = Table::new(["MEMBER", "ADDRESS", "STATE", "VOTER", "UP"]);
+    if let Some(version) = status.version {
+        text.push_str(&format!("  version {version}\n"));
+    }
+    if let Some(next) = status.next_version {
+        text.push_str(&format!(
+            "  all members can do version {next}: `kontiki cluster finalize`\n"
+        ));
+    }
+    let mut members = Table::new([
+        "MEMBER", "ADDRESS", "STATE", "VOTER", "UP", "BUILD", "CAN DO",
+    ]);
     for member in &status.members {
         members.row([
             member.name.as_str().into(),
@@ -193,6 +226,8 @@ fn render(status: &ClusterStatus, output: Output) -> String {
             Cell::painted(member.state.as_str(), state_paint(&member.state)),
             if member.voter { "yes" } else { "no" }.into(),
             member.up_seconds.map_or_else(|| "-".into(), since).into(),
+            member.build.as_deref().unwrap_or("-").into(),
+            can_do(member).into(),
         ]);
     }
     text.push('\n');
@@ -202,6 +237,14 @@ fn render(status: &ClusterStatus, output: Output) -> String {
         text.push_str(&topics(&status.topics, output));
     }
     text
+}
+
+/// The versions that a member's build can do.
+fn can_do(member: &MemberHealth) -> String {
+    match (member.lowest_version, member.highest_version) {
+        (lowest, highest) if lowest == highest => highest.to_string(),
+        (lowest, highest) => format!("{lowest}-{highest}"),
+    }
 }
 
 fn topics(topics: &[TopicHealth], output: Output) -> String {

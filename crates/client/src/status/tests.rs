@@ -68,6 +68,8 @@ fn says(id: u64, groups: Vec<GroupStatus>) -> Witness {
             groups,
             placing: Vec::new(),
             up_seconds: 60,
+            build: String::new(),
+            version: 1,
         }),
     }
 }

@@ -219,6 +219,8 @@ impl Member {
             groups,
             placing: Vec::new(),
             up_seconds: 1,
+            build: String::new(),
+            version: 1,
         }
     }
 

@@ -14,7 +14,7 @@ use kontiki_transport::{
 };
 use kontiki_wire::{
     Birth, Claim, ClusterId, Epoch, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame,
-    PeerHello, PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, Welcome,
+    PeerHello, PeerLane, Refusal, Request, Response, Seat, TokenId, TokenSpec, Versions, Welcome,
     encode_peer, limits::WELCOME_BYTES_MAX,
 };
 use tokio::time::timeout;
@@ -44,6 +44,7 @@ fn node(member: &MemberInfo) -> NodeRef {
 async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String {
     let birth = &cluster.birth;
     let mut hello = PeerHello {
+        versions: Versions::MINE,
         peer_address: String::new(),
         cluster: birth.cluster,
         epoch: Epoch::FIRST,
@@ -270,6 +271,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
     let connection = peer.connect(to, Expect::AnyNode).await.unwrap();
     let (mut writer, _reader) = connection.open().await.unwrap();
     let hello = PeerHello {
+        versions: Versions::MINE,
         peer_address: third.peer_address.clone(),
         cluster: birth.cluster,
         epoch: Epoch::FIRST,

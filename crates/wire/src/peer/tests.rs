@@ -99,6 +99,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         from: node(1, 2),
         to: node(3, 4),
         lane,
+        versions: Versions::default(),
     };
     for lane in [PeerLane::Beats, PeerLane::Log, PeerLane::Bulk] {
         let mut out = BytesMut::new();
@@ -119,7 +120,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
 
         let mut payload = frame.payload.to_vec();
         payload[64] = 1;
-        payload[66] = 0xff;
+        payload[70] = 0xff;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
         let frame = Frame::take(&mut out, 128).unwrap().unwrap();
