@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::try_join_all;
 use kontiki_client::{
     Client, Context, From, Record, TopicName, TopicSettings, Until,
-    joining::{Role, Seat, join},
+    joining::{Role, Seat, Versions, join},
 };
 use kontiki_server::{
     Config, Server, ServerError,
@@ -102,6 +102,7 @@ async fn joins(client: &Client, folder: &Path, name: &str) -> Outcome<Server> {
     let seat = Seat::Member {
         address: spec.address,
         peer_address: spec.peer_address,
+        versions: Versions::MINE,
     };
     let admitted = join(&token, &key, name, seat, PATIENCE).await?;
     settle(&dir, &admitted.welcome, &admitted.node_roots_pem)?;

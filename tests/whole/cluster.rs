@@ -30,39 +30,35 @@ pub(crate) fn kontiki() -> &'static Path {
         if let Some(named) = std::env::var_os(VARIABLE) {
             return named.into();
         }
-        let mut build = Command::new(env!("CARGO"));
-        build.args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "kontiki-cli",
-            "--bin",
-            "kontiki",
-        ]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        // What cargo tells this test of its own package, some build scripts would take for theirs, and what
-        // they make would be built anew, here and in the next build that is not from here.
-        for (name, _) in std::env::vars_os() {
-            let of_this = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-            let is_of_this = |name: &str| of_this.iter().any(|start| name.starts_with(start));
-            if name.to_str().is_some_and(is_of_this) {
-                build.env_remove(name);
-            }
-        }
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(
-            build.status().expect("cargo runs").success(),
-            "the binary does not build"
-        );
-        // .../target/<profile>/deps/<this test>
-        let mut path = std::env::current_exe().expect("the test's own path");
-        path.pop();
-        path.pop();
-        path.join("kontiki")
+        built("kontiki", &[])
     })
+}
+
+/// This binary of the same sources and profile as the tests, with more features if need be; built if it is not fresh.
+pub(crate) fn built(binary: &str, more: &[&str]) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--package", "kontiki-cli"]);
+    build.args(["--bin", binary]).args(more);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    // What cargo tells this test of its own package, some build scripts would take for theirs, and what
+    // they make would be built anew, here and in the next build that is not from here.
+    for (name, _) in std::env::vars_os() {
+        let of_this = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let is_of_this = |name: &str| of_this.iter().any(|start| name.starts_with(start));
+        if name.to_str().is_some_and(is_of_this) {
+            build.env_remove(name);
+        }
+    }
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let built = build.status().expect("cargo runs").success();
+    assert!(built, "the binary {binary} does not build");
+    // .../target/<profile>/deps/<this test>
+    let mut path = std::env::current_exe().expect("the test's own path");
+    path.pop();
+    path.pop();
+    path.join(binary)
 }
 
 /// One member's process.

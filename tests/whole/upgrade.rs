@@ -14,26 +14,12 @@ use std::{
 
 use kontiki_client::Record;
 
-use crate::cluster::{Cluster, PATIENCE, kontiki};
+use crate::cluster::{Cluster, PATIENCE, built, kontiki};
 
 /// The build of the next version, beside the present one.
 fn next() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--package", "kontiki-cli"]);
-        build.args(["--features", "next", "--bin", "kontiki-next"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        let built = build.status().expect("cargo runs").success();
-        assert!(built, "the next build does not build");
-        let mut path = std::env::current_exe().expect("the test's own path");
-        path.pop();
-        path.pop();
-        path.join("kontiki-next")
-    })
+    BINARY.get_or_init(|| built("kontiki-next", &["--features", "next"]))
 }
 
 /// Stops a member as an operator does, and starts it with this build.

@@ -47,6 +47,8 @@ pub struct Members {
     /// A number greater than that of every member there was until then. Who has a lower one and is not
     /// on the list is a member no more, and never will be again.
     pub next: u64,
+    /// The version that the cluster is at, as far as this node knows.
+    pub version: u16,
 }
 
 impl Members {
@@ -56,6 +58,7 @@ impl Members {
         Self {
             list: state.members.clone(),
             next: state.next_member,
+            version: state.version,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use kontiki_raft::Micros;
 use kontiki_wire::{
-    Admission, Member, Refusal, Role, Spent, Standing, Versions,
+    Admission, Member, Refusal, Role, Spent, Standing,
     limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX},
 };
 
@@ -19,6 +19,7 @@ impl Cluster {
             incarnation,
             address,
             peer_address,
+            versions,
         } = admission;
         let mut members = self.state.members.iter();
         if let Some(member) = members.find(|one| one.incarnation == incarnation) {
@@ -38,7 +39,8 @@ impl Cluster {
                 by.name
             ));
         }
-        if let Err(why) = self.admissible(&name, &address, &peer_address) {
+        let can_do = versions.check(self.state.version);
+        if let Err(why) = can_do.and_then(|()| self.admissible(&name, &address, &peer_address)) {
             return unfit(why);
         }
         let spent = Spent {
@@ -56,7 +58,7 @@ impl Cluster {
             peer_address,
             signs: false,
             standing: Standing::Active,
-            versions: Versions::default(),
+            versions,
         };
         self.state.next_member += 1;
         self.state.members.push(member.clone());

@@ -53,8 +53,13 @@ impl Broker {
         }
     }
 
-    /// Another member hands over a command. Who does not lead drops it: it will be asked for again.
+    /// Another member hands over a command. Who does not lead drops it: it will be asked for again. What a build
+    /// can do each says for itself only.
     pub(crate) fn relayed(&mut self, now: Now, from: NodeRef, command: ClusterCommand) {
+        if matches!(&command, ClusterCommand::StateVersions { member, .. } if *member != from.id.0)
+        {
+            return;
+        }
         let member = self.cluster.member(from.id.0);
         let own = self.groups.get(&GroupId::CLUSTER);
         let leads = own.is_some_and(|own| own.leads());

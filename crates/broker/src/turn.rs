@@ -161,11 +161,8 @@ impl Broker {
                 self.review_all(now);
                 self.soon(now, Chore::Lead);
             }
-            Change::Version(_)
-            | Change::Exists(_)
-            | Change::Token(_)
-            | Change::TokenGone
-            | Change::Void(_) => {}
+            Change::Version(_) => self.tell_members(),
+            Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
         }
         Ok(())
     }

@@ -51,15 +51,19 @@ impl Cluster {
 
     /// The version that the cluster could come to next, or why it cannot.
     pub(crate) fn next_version(&self) -> Result<u16, String> {
-        let members = self.state.members.iter();
-        let highest = members.map(|member| member.versions.highest).max();
-        let (now, next) = (self.state.version, highest.unwrap_or(1));
-        if next <= now {
-            return Err(format!(
-                "the cluster is at version {now}, and no member runs a build that can do a later one"
-            ));
+        let highest = || self.state.members.iter().map(|one| one.versions.highest);
+        let now = self.state.version;
+        let later = |version: &u16| *version > now;
+        if let Some(next) = highest().min().filter(later) {
+            return self.all_can_do(next).map(|()| next);
         }
-        self.all_can_do(next).map(|()| next)
+        // Nobody is left out by a version that some can do: those are named who cannot.
+        match highest().max().filter(later) {
+            Some(ahead) => self.all_can_do(ahead).map(|()| ahead),
+            None => Err(format!(
+                "the cluster is at version {now}, and no member runs a build that can do a later one"
+            )),
+        }
     }
 
     fn all_can_do(&self, version: u16) -> Result<(), String> {
@@ -156,6 +160,7 @@ mod tests {
         };
         mixed.state_versions(2, versions);
         assert_eq!(mixed.next_version(), Ok(2));
+        assert_eq!(cluster(&[2, 2, 3]).next_version(), Ok(2));
         let gone = mixed.state_versions(9, versions);
         assert!(matches!(gone, Change::Void(_)), "{gone:?}");
     }

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{backoff::Backoff, client::Client, error::AdminError};
 
 pub use kontiki_transport::{JoinKey, Role, Token};
-pub use kontiki_wire::Seat;
+pub use kontiki_wire::{Seat, Versions};
 
 /// Addresses of one host that are dialled.
 const ADDRESSES_MAX: usize = 4;

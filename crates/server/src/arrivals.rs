@@ -137,13 +137,7 @@ impl Arrivals {
                 self.me.id, self.me.incarnation.0, hello.to.id, hello.to.incarnation.0
             ));
         }
-        if Versions::MINE.common(hello.versions).is_none() {
-            return Err(format!(
-                "a build of {} speaks, and this one can do {}: no version is common to both",
-                hello.versions,
-                Versions::MINE
-            ));
-        }
+        check_versions(hello.versions, self.members.borrow().version)?;
         if hello.from == self.me {
             return Err("a member has no link to itself".to_owned());
         }
@@ -288,6 +282,21 @@ impl Arrivals {
     }
 }
 
+/// Whether a build that can do these may speak here. The cluster may be at a later version than this member has
+/// heard of, and is never at an earlier one.
+fn check_versions(theirs: Versions, version: u16) -> Result<(), String> {
+    match Versions::MINE.common(theirs) {
+        Some(common) if common >= version => Ok(()),
+        Some(_) => Err(format!(
+            "a build of {theirs} speaks, and the cluster is at version {version}"
+        )),
+        None => Err(format!(
+            "a build of {theirs} speaks, and this one can do {}: no version is common to both",
+            Versions::MINE
+        )),
+    }
+}
+
 /// Why nobody of another life of the cluster is heard.
 fn other_epoch(theirs: Epoch, ours: Epoch) -> String {
     let more = match theirs.number.cmp(&ours.number) {
@@ -364,6 +373,19 @@ mod tests {
     use kontiki_wire::{ClusterCommand, GroupMessage, TokenId};
 
     use super::*;
+
+    #[test]
+    fn a_build_that_cannot_do_the_clusters_version_is_not_heard() {
+        let (lowest, highest) = (Versions::MINE.lowest, Versions::MINE.highest);
+        let theirs = |lowest, highest| Versions { lowest, highest };
+        assert_eq!(check_versions(theirs(lowest, highest + 1), highest), Ok(()));
+        let old = check_versions(theirs(0, highest - 1), highest).unwrap_err();
+        assert!(old.contains(&format!("{highest}")), "{old}");
+        let late = check_versions(theirs(lowest, highest), highest + 1).unwrap_err();
+        assert!(late.contains("the cluster is at version"), "{late}");
+        let ahead = check_versions(theirs(highest + 1, highest + 1), lowest).unwrap_err();
+        assert!(ahead.contains("no version is common"), "{ahead}");
+    }
 
     #[test]
     fn of_a_peer_on_no_list_only_the_clusters_own_group_is_heard() {

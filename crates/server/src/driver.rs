@@ -353,6 +353,7 @@ mod tests {
                 })
                 .collect(),
             next,
+            version: 1,
         };
         let merged = with_newer(&members(&[2, 3], 4), members(&[1, 3, 4, 9], 2));
         assert_eq!(merged, members(&[2, 3, 4, 9], 4).list);

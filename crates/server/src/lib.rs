@@ -45,7 +45,7 @@
 //! ```no_run
 //! use std::{path::Path, time::Duration};
 //!
-//! use kontiki_client::joining::{Seat, join};
+//! use kontiki_client::joining::{Seat, Versions, join};
 //! use kontiki_server::{Config, Server, birth::{key_to_join, settle}};
 //!
 //! # async fn run(token: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -53,6 +53,7 @@
 //! let seat = Seat::Member {
 //!     address: "10.0.0.2:7400".to_owned(),
 //!     peer_address: "10.0.0.2:7401".to_owned(),
+//!     versions: Versions::MINE,
 //! };
 //! let key = key_to_join(dir)?;
 //! let admitted = join(&token.parse()?, &key, "n2", seat, Duration::from_secs(30)).await?;

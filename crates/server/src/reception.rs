@@ -136,6 +136,7 @@ impl Reception {
             Seat::Member {
                 address,
                 peer_address,
+                versions,
             } => {
                 let admission = Admission {
                     token: token.id,
@@ -143,6 +144,7 @@ impl Reception {
                     incarnation: mark,
                     address,
                     peer_address,
+                    versions,
                 };
                 let me = self.admit_member(admission).await?;
                 (Some(self.birth(me)), &authorities.nodes)
@@ -289,6 +291,7 @@ fn check_claim(
         Seat::Member {
             address,
             peer_address,
+            versions: _,
         } => {
             for address in [address, peer_address] {
                 if !is_address(address) {
@@ -326,7 +329,7 @@ fn refusal(response: Response) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use kontiki_wire::ClusterId;
+    use kontiki_wire::{ClusterId, Versions};
 
     use super::*;
 
@@ -346,6 +349,7 @@ mod tests {
         let seat = address.map_or(Seat::Client, |address| Seat::Member {
             address: address.to_owned(),
             peer_address: "10.0.0.2:7401".to_owned(),
+            versions: Versions::MINE,
         });
         Claim {
             token: 1,

@@ -224,6 +224,7 @@ fn known_members(booted: &Booted) -> Members {
         Some(joined) if applied.next <= joined.me.id => Members {
             list: joined.known.clone(),
             next: joined.me.id + 1,
+            version: applied.version,
         },
         _ => applied,
     }

@@ -4,7 +4,7 @@
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
 use kontiki_wire::{
     Admission, ClusterCommand, ClusterState, GroupId, Member as Known, Request, Response, Role,
-    Standing, TokenId, TokenSpec,
+    Standing, TokenId, TokenSpec, Versions,
 };
 
 use crate::{
@@ -66,6 +66,7 @@ impl Newcomer {
             incarnation: self.incarnation.0,
             address: format!("clients of {}", self.incarnation),
             peer_address: format!("peers of {}", self.incarnation),
+            versions: Versions::MINE,
         }))
     }
 

@@ -143,6 +143,8 @@ pub struct Admission {
     pub address: String,
     /// Where peers reach it, `host:port`.
     pub peer_address: String,
+    /// What its build can do. Nobody is admitted who cannot do the cluster's version.
+    pub versions: Versions,
 }
 
 /// A member as the cluster's own group knows it.

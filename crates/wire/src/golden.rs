@@ -842,6 +842,7 @@ fn commands() -> Vec<Sample> {
             incarnation: 0xabce,
             address: "10.0.0.4:7400".to_owned(),
             peer_address: "10.0.0.4:7401".to_owned(),
+            versions: Versions::default(),
         });
         "set-standing" ClusterCommand::SetStanding { .. } => ClusterCommand::SetStanding {
             member: 4,

@@ -15,6 +15,7 @@ use crate::{
     member::MemberInfo,
     refusal::Refusal,
     scan::within,
+    version::Versions,
 };
 
 /// What somebody asks for who has a token.
@@ -48,6 +49,8 @@ pub enum Seat {
         address: String,
         /// Where peers will reach it, `host:port`.
         peer_address: String,
+        /// What its build can do.
+        versions: Versions,
     },
     /// To be a client, of the token's role.
     Client,
@@ -111,6 +114,7 @@ impl Claim {
             Seat::Member {
                 address,
                 peer_address,
+                versions: _,
             } => is_address(address).and_then(|()| is_address(peer_address)),
             Seat::Client => Ok(()),
         }

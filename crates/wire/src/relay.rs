@@ -58,7 +58,10 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{command::Admission, ids::GroupId, limits::CLIENT_FRAME_BYTES_MAX, token::TokenId};
+    use crate::{
+        command::Admission, ids::GroupId, limits::CLIENT_FRAME_BYTES_MAX, token::TokenId,
+        version::Versions,
+    };
 
     fn heard(command: ClusterCommand) -> Result<Relay, Malformed> {
         let mut out = BytesMut::new();
@@ -98,6 +101,7 @@ mod tests {
                 incarnation: 2,
                 address: String::new(),
                 peer_address: "a".repeat(address),
+                versions: Versions::default(),
             }))
         };
         assert!(admit(NAME_BYTES_MAX, ADDRESS_BYTES_MAX).is_ok());

@@ -244,6 +244,10 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
                 incarnation,
                 address,
                 peer_address,
+                versions: Versions {
+                    lowest: 1,
+                    highest: 9,
+                },
             })
         }),
         any::<u64>().prop_map(|member| ClusterCommand::DropMember { member }),

@@ -1,6 +1,6 @@
 //! Members by commands: admitted once, under one name, with a number that nobody gets again.
 
-use kontiki_wire::{ClusterState, TokenId, TokenSpec};
+use kontiki_wire::{ClusterState, TokenId, TokenSpec, Versions};
 
 use super::*;
 
@@ -45,6 +45,7 @@ fn admission(token: u64, name: &str, incarnation: u64) -> Admission {
         incarnation,
         address: format!("{name}-{incarnation}"),
         peer_address: format!("peers of {name}-{incarnation}"),
+        versions: Versions::MINE,
     }
 }
 
@@ -110,6 +111,16 @@ fn refused_admission_spends_no_token() {
         cluster.admit(admission(1, "", 7), NOW),
         Change::Void(_)
     ));
+    let ahead = Versions::MINE.highest + 1;
+    let newer = Admission {
+        versions: Versions {
+            lowest: ahead,
+            highest: ahead,
+        },
+        ..admission(1, "n4", 7)
+    };
+    let refused = why(cluster.admit(newer, NOW));
+    assert!(refused.contains("the cluster is at version 1"), "{refused}");
     admitted(&mut cluster, admission(1, "n4", 7));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kontiki_broker::Input;
 use kontiki_wire::{
     Admission, ClusterCommand, ClusterState, GroupId, Refusal, Request, Response, Role, Standing,
-    TokenId, TokenSpec, TopicSettings,
+    TokenId, TokenSpec, TopicSettings, Versions,
 };
 
 use crate::world::{CALM, Faults, Node, World};
@@ -74,6 +74,7 @@ impl World {
             incarnation: node.me.incarnation.0,
             address: format!("clients {number}"),
             peer_address: format!("peers {number}"),
+            versions: Versions::MINE,
         });
         for _ in 0..400 {
             // Any member takes it to the leader.

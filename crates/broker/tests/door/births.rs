@@ -161,6 +161,7 @@ fn start_tells_of_members_and_topics_and_where_they_stand() {
     let members = Effect::Members(Members {
         list: settings.birth.members.clone(),
         next: 3,
+        version: 1,
     });
     assert!(hand.seen.contains(&members));
     let stands = hand.seen.iter().find_map(|effect| match effect {

@@ -1,7 +1,9 @@
 //! Who is told what when members come and go.
 
 use kontiki_broker::{Effect, Input, Ticket};
-use kontiki_wire::{Admission, ClusterCommand, Request, Response, Role, TokenId, TokenSpec};
+use kontiki_wire::{
+    Admission, ClusterCommand, Request, Response, Role, TokenId, TokenSpec, Versions,
+};
 
 use crate::hand::Hand;
 
@@ -23,6 +25,7 @@ impl Hand {
             incarnation: self.now,
             address: format!("clients of {name}"),
             peer_address: format!("peers of {name}"),
+            versions: Versions::MINE,
         });
         let ticket = Ticket(self.now);
         self.give(Input::Command { ticket, command })

@@ -8,7 +8,7 @@ use kontiki_server::{
     birth::{key_to_join, settle},
 };
 use kontiki_transport::{Role, Token};
-use kontiki_wire::Seat;
+use kontiki_wire::{Seat, Versions};
 use serde::Serialize;
 
 use crate::{
@@ -133,6 +133,7 @@ async fn enter(token: &Token, args: &Args, invocation: &Invocation) -> Result<Me
     let seat = Seat::Member {
         address: args.listen.clone(),
         peer_address,
+        versions: Versions::MINE,
     };
     let key = key_to_join(&args.data)?;
     let deadline = invocation.timeout.unwrap_or(ANSWER_DEFAULT);

@@ -158,6 +158,7 @@ mod tests {
         let members = Members {
             list: vec![me],
             next: 2,
+            version: 1,
         };
         trial.does(1, &Effect::Members(members)).unwrap();
         trial.says(1, 2, 1, beat(1)).unwrap();

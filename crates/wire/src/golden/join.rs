@@ -7,6 +7,7 @@ use crate::{
     ids::ClusterId,
     join::{Birth, Claim, Join, Joined, Seat, Welcome},
     refusal::Refusal,
+    version::Versions,
 };
 
 pub(super) fn samples() -> Vec<Sample> {
@@ -35,6 +36,7 @@ fn requests() -> Vec<Sample> {
         "member" Seat::Member { .. } => Seat::Member {
             address: "10.0.0.4:7400".to_owned(),
             peer_address: "10.0.0.4:7401".to_owned(),
+            versions: Versions::default(),
         };
         "client" Seat::Client => Seat::Client;
     }

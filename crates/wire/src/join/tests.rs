@@ -23,6 +23,7 @@ fn join(name: usize, address: usize) -> Join {
             seat: Seat::Member {
                 address: "a".repeat(address),
                 peer_address: "b".repeat(ADDRESS_BYTES_MAX),
+                versions: Versions::default(),
             },
         },
         key: [1; 32],
@@ -35,6 +36,7 @@ fn member(address: usize) -> MemberInfo {
         name: "n".repeat(NAME_BYTES_MAX),
         address: "a".repeat(address),
         peer_address: "b".repeat(ADDRESS_BYTES_MAX),
+        versions: Versions::default(),
         ..golden::member()
     }
 }
@@ -103,6 +105,7 @@ fn claims_that_differ_have_other_bytes() {
     let member = |address: &str, peer_address: &str| Seat::Member {
         address: address.to_owned(),
         peer_address: peer_address.to_owned(),
+        versions: Versions::default(),
     };
     let claims = [
         claim(1, "a", Seat::Client),
