@@ -504,9 +504,14 @@ fn cargo_run_has_one_binary_to_run() {
     let defaults = texts(&metadata["workspace_default_members"]);
     let mut binaries = Vec::new();
     for package in list(&metadata["packages"]) {
+        let meant = package["default_run"].as_str();
         for target in list(&package["targets"]) {
-            if defaults.contains(text(&package["id"])) && texts(&target["kind"]).contains("bin") {
-                binaries.push(text(&target["name"]));
+            let name = text(&target["name"]);
+            if defaults.contains(text(&package["id"]))
+                && texts(&target["kind"]).contains("bin")
+                && meant.is_none_or(|meant| meant == name)
+            {
+                binaries.push(name);
             }
         }
     }

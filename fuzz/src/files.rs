@@ -51,7 +51,7 @@ pub(crate) fn files(bytes: &[u8]) {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     [
         "cluster_id = \"00000000000000000000000000000007\"\nname = \"n2\"\nauto_create = true\n\
-         started = false\n\n[[members]]\nid = 1\nincarnation = \"ffffffffffffffff\"\n\
+         started = false\nversion = 1\n\n[[members]]\nid = 1\nincarnation = \"ffffffffffffffff\"\n\
          name = \"n1\"\naddress = \"10.0.0.1:7400\"\npeer_address = \"10.0.0.1:7401\"\n\n\
          [[members]]\nid = 2\nincarnation = \"0000000000000001\"\nname = \"n2\"\n\
          address = \"10.0.0.2:7400\"\npeer_address = \"10.0.0.2:7401\"\n",

@@ -14,7 +14,7 @@ fn readme() -> String {
 }
 
 /// The fenced blocks under a heading, by their language.
-fn blocks(heading: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(heading: &str, language: &str) -> Vec<String> {
     let readme = readme();
     let section = readme
         .split_once(&format!("\n## {heading}\n"))
@@ -243,7 +243,7 @@ fn a_story_of_the_simulator_is_told_as_typed() {
 }
 
 /// What a line prints in a shell that finds `kontiki`.
-fn typed(line: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> String {
+pub(crate) fn typed(line: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> String {
     let folder = kontiki().parent().expect("a folder");
     let path = format!(
         "{}:{}",

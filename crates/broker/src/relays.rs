@@ -53,13 +53,8 @@ impl Broker {
         }
     }
 
-    /// Another member hands over a command. Who does not lead drops it: it will be asked for again. What a build
-    /// can do each says for itself only.
+    /// Another member hands over a command. Who does not lead drops it: it will be asked for again.
     pub(crate) fn relayed(&mut self, now: Now, from: NodeRef, command: ClusterCommand) {
-        if matches!(&command, ClusterCommand::StateVersions { member, .. } if *member != from.id.0)
-        {
-            return;
-        }
         let member = self.cluster.member(from.id.0);
         let own = self.groups.get(&GroupId::CLUSTER);
         let leads = own.is_some_and(|own| own.leads());
@@ -72,13 +67,16 @@ impl Broker {
     }
 
     /// Whether it is up to this member to ask for a command: whom a topic is to be led by is said by those
-    /// who keep it.
+    /// who keep it, and what a build can do by who runs it.
     fn may_ask(&self, from: NodeRef, command: &ClusterCommand) -> bool {
-        let ClusterCommand::Prefer { group, .. } = command else {
-            return true;
-        };
-        let topic = self.cluster.topic_of(*group);
-        topic.is_some_and(|topic| topic.keepers().any(|id| id == from.id.0))
+        match command {
+            ClusterCommand::Prefer { group, .. } => {
+                let topic = self.cluster.topic_of(*group);
+                topic.is_some_and(|topic| topic.keepers().any(|id| id == from.id.0))
+            }
+            ClusterCommand::StateVersions { member, .. } => *member == from.id.0,
+            _ => true,
+        }
     }
 
     /// Proposes a command that this node wants for itself: what it comes to is seen in the state.

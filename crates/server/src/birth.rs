@@ -8,7 +8,7 @@ use std::{
 
 use kontiki_transport::{Credentials, Identity, Issued, JoinKey, Role};
 use kontiki_wire::{
-    ClusterId, Epoch, MemberInfo, Welcome,
+    ClusterId, Epoch, MemberInfo, Versions, Welcome,
     limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX},
 };
 
@@ -81,6 +81,7 @@ pub fn birth_cluster(
             auto_create,
             started: false,
             epoch: Epoch::FIRST,
+            version: Versions::MINE.highest,
             members: infos.clone(),
             joined: None,
         };
@@ -159,6 +160,7 @@ pub fn birth_alone(
         auto_create,
         started: false,
         epoch: Epoch::FIRST,
+        version: Versions::MINE.highest,
         members: vec![info.clone()],
         joined: None,
     };
@@ -250,6 +252,7 @@ pub fn settle(dir: &Path, welcome: &Welcome, node_roots_pem: &str) -> Result<(),
         auto_create: birth.auto_create,
         started: false,
         epoch: birth.epoch,
+        version: birth.version,
         members: birth.founders.clone(),
         joined: Some(Joined { me, known }),
     };

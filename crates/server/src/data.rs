@@ -154,6 +154,7 @@ mod tests {
             auto_create: false,
             started,
             epoch: Epoch::FIRST,
+            version: 1,
             members: vec![MemberInfo {
                 id: 1,
                 incarnation: 5,

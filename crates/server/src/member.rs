@@ -8,7 +8,7 @@ use std::{
 };
 
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
-use kontiki_wire::{ClusterId, ClusterState, Epoch, MemberInfo, limits::MEMBERS_MAX};
+use kontiki_wire::{ClusterId, ClusterState, Epoch, MemberInfo, Versions, limits::MEMBERS_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
@@ -26,6 +26,8 @@ pub struct MemberFile {
     pub started: bool,
     /// The life of the cluster that it is a member in.
     pub epoch: Epoch,
+    /// The version that the cluster was born at.
+    pub version: u16,
     /// All members at the cluster's birth, by ascending id. The cluster's own log is read from there.
     pub members: Vec<MemberInfo>,
     /// How this member came, if it was none of them.
@@ -77,13 +79,25 @@ impl MemberFile {
             .expect("checked when it was read")
     }
 
-    /// The state of the cluster's own group before its first entry.
+    /// The state of the cluster's own group before its first entry: the same whatever build reads the file, for
+    /// every member's log begins with it.
     #[must_use]
     pub fn birth_state(&self) -> ClusterState {
+        let versions = Versions {
+            lowest: self.version,
+            highest: self.version,
+        };
+        let founders = self.members.iter().cloned();
         ClusterState {
-            members: self.members.clone(),
+            members: founders
+                .map(|founder| MemberInfo {
+                    versions,
+                    ..founder
+                })
+                .collect(),
             next_group: 1,
             auto_create: self.auto_create,
+            version: self.version,
             ..ClusterState::default()
         }
     }
@@ -99,6 +113,7 @@ impl MemberFile {
             name: self.name.clone(),
             auto_create: self.auto_create,
             started: self.started,
+            version: self.version,
             epoch: (self.epoch != Epoch::FIRST).then(|| TextEpoch {
                 number: self.epoch.number,
                 mark: format!("{:016x}", self.epoch.mark),
@@ -149,6 +164,7 @@ impl MemberFile {
             auto_create: text.auto_create,
             started: text.started,
             epoch: text.epoch.map_or(Ok(Epoch::FIRST), TextEpoch::into_epoch)?,
+            version: text.version,
             members,
             joined,
         })
@@ -211,6 +227,7 @@ struct Text {
     auto_create: bool,
     #[serde(default)]
     started: bool,
+    version: u16,
     epoch: Option<TextEpoch>,
     members: Vec<TextMember>,
     joined: Option<TextJoined>,
@@ -311,6 +328,7 @@ mod tests {
             auto_create: true,
             started: false,
             epoch: Epoch::FIRST,
+            version: 1,
             members: vec![member(1), member(2)],
             joined: None,
         }

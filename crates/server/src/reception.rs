@@ -242,6 +242,7 @@ impl Reception {
             founders: self.member.members.clone(),
             auto_create: self.member.auto_create,
             epoch: self.member.epoch,
+            version: self.member.version,
             me,
         }
     }

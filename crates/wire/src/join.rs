@@ -96,6 +96,8 @@ pub struct Birth {
     pub auto_create: bool,
     /// Which life of the cluster it is.
     pub epoch: Epoch,
+    /// The version that the cluster was born at.
+    pub version: u16,
     /// The member that this one is now.
     pub me: MemberInfo,
 }

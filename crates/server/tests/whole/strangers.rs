@@ -251,6 +251,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
             founders: birth.members.clone(),
             auto_create: false,
             epoch: Epoch::FIRST,
+            version: 1,
             me: second.clone(),
         }),
     };

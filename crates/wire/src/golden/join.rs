@@ -59,6 +59,7 @@ fn answers() -> Vec<Sample> {
                 founders: vec![member()],
                 auto_create: true,
                 epoch: epoch(),
+                version: 1,
                 me: member(),
             }),
         });

@@ -51,6 +51,7 @@ fn welcome() -> Welcome {
             founders: vec![member(ADDRESS_BYTES_MAX); MEMBERS_MAX],
             auto_create: false,
             epoch: Epoch::FIRST,
+            version: 1,
             me: member(ADDRESS_BYTES_MAX),
         }),
     }
