@@ -276,10 +276,12 @@ impl Raft {
     }
 
     /// Tells one that asks to be elected that it is no member, if that is certain: a configuration that
-    /// is committed leaves it out, and so does the latest.
+    /// is committed leaves it out, and so does the latest. That of the beginning is as good: who was to join
+    /// and did not has an entry of a log that the group went on without.
     pub(crate) fn tell_removed(&mut self, node: NodeRef) {
-        let (index, config) = self.configs.committed(self.commit);
-        if config.names(node) || self.configs.latest().names(node) || index.0 == 0 {
+        let (_, config) = self.configs.committed(self.commit);
+        let nobody_counts = config.voters.is_empty();
+        if config.names(node) || self.configs.latest().names(node) || nobody_counts {
             return;
         }
         if let Some(upto) = self.log.id_at(self.commit) {

@@ -65,7 +65,7 @@ fn is_noticed(planted: kontiki_raft::Planted) -> bool {
         world.plant(planted);
         world.suffer();
     };
-    (0..3_000).any(|seed| std::panic::catch_unwind(|| life(seed)).is_err())
+    (0..3_000).any(|seed| panic::catch_unwind(|| life(seed)).is_err())
 }
 
 #[cfg(feature = "planted")]

@@ -173,37 +173,18 @@ impl World {
         let seed = self.seed;
         let timeout = self.settings.election_timeout.0;
         self.run(self.now + 8 * timeout);
-        let leader = self.leader().unwrap_or_else(|| {
-            for m in &self.members {
-                let st = m.raft.as_ref().map(|r| r.status(Micros(self.now)));
-                eprintln!("{} {:?}", m.exists, st);
-                for c in m.log.iter().filter_map(crate::turmoil::changes::config) {
-                    eprintln!(
-                        "   {} {:?} / {:?} + {:?}",
-                        c.0, c.1.voters, c.1.outgoing, c.1.learners
-                    );
-                }
-            }
-            eprintln!("{:?}", self.oracle.config());
-            panic!("seed {seed}: no leader")
-        });
+        let leader = self.leader();
+        let leader = leader.unwrap_or_else(|| panic!("seed {seed}: no leader\n{}", self.told()));
+        self.catch_up();
         let acknowledged = self.oracle.acknowledged;
         self.propose(leader, 1);
         self.read(leader);
         self.run(self.now + 4 * timeout);
-        if self.oracle.acknowledged != acknowledged + 1 {
-            for m in &self.members {
-                let st = m.raft.as_ref().map(|r| r.status(Micros(self.now)));
-                eprintln!(
-                    "{} base {} installs {:?} {:?}",
-                    m.exists, m.disk.base, m.disk.installs, st
-                );
-            }
-        }
         assert_eq!(
             self.oracle.acknowledged,
             acknowledged + 1,
-            "seed {seed}: acknowledged"
+            "seed {seed}: acknowledged\n{}",
+            self.told()
         );
         assert!(
             self.oracle.is_settled(),
@@ -211,6 +192,30 @@ impl World {
         );
         self.assert_equal();
         self.assert_quiet();
+    }
+
+    /// What was proposed before is agreed on for as long as it takes, if it gets on: windows may be small, and
+    /// links slow.
+    fn catch_up(&mut self) {
+        let timeout = self.settings.election_timeout.0;
+        loop {
+            let agreed = self.oracle.len();
+            self.run(self.now + timeout);
+            if self.oracle.is_settled() || self.oracle.len() == agreed {
+                return;
+            }
+        }
+    }
+
+    /// What everybody knows.
+    fn told(&self) -> String {
+        let now = Micros(self.now);
+        let told = self.members.iter().map(|member| {
+            let status = member.raft.as_ref().map(|raft| raft.status(now));
+            let base = member.disk.base;
+            format!("{} with base {base} on its disk: {status:?}\n", member.me)
+        });
+        told.collect()
     }
 
     /// A follower restarts, its hint of what is committed lost, while nobody proposes anything.
