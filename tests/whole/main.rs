@@ -6,5 +6,6 @@ mod damage;
 mod disk;
 mod examples;
 mod readme;
+mod rotations;
 mod subscribers;
 mod upgrade;

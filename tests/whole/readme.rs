@@ -151,6 +151,43 @@ fn is_home(status: &str, name: &str) -> bool {
         && topic["wanted"].as_array().is_some_and(Vec::is_empty)
 }
 
+/// The section's commands in their order, in a cluster of two at addresses of this test's own.
+#[test]
+fn certificates_are_renewed_and_taken_back_as_typed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = |shell: &mut Command| {
+        shell.current_dir(folder.path());
+        shell.env("XDG_CONFIG_HOME", folder.path().join("config"));
+    };
+    let mut served = Served::default();
+    let [n1, n2] = [own_address(), own_address()];
+    let ready = "kontiki --timeout 60s cluster status --wait-healthy";
+    typed(
+        &format!("kontiki init --data n1 --name n1 --listen {n1}"),
+        |shell| (set(shell), shell).1,
+    );
+    served.start("kontiki serve --data n1", set);
+    typed(ready, |shell| (set(shell), shell).1);
+    let token = typed("kontiki token create --role node", |shell| {
+        (set(shell), shell).1
+    });
+    let join = format!("kontiki join --data n2 --name n2 --listen {n2} --no-serve {token}");
+    typed(join.trim(), |shell| (set(shell), shell).1);
+    let mut token = String::new();
+    let mut ran = 0;
+    for line in blocks("Renew, revoke, rotate", "").join("").lines() {
+        let line = line.replace("TOKEN", &token);
+        let printed = typed(&line, |shell| (set(shell), shell).1);
+        if line.contains("token create") {
+            token = printed.trim().to_owned();
+        }
+        ran += 1;
+    }
+    assert!(ran >= 8, "the section has only {ran} commands");
+    let listed = typed("kontiki cert show --members", |shell| (set(shell), shell).1);
+    assert!(listed.contains("revoked: shop"), "{listed}");
+}
+
 /// The section's commands in their order, after two of three members are gone with their folders.
 #[test]
 fn a_member_goes_on_alone_as_typed() {

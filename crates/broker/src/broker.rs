@@ -436,6 +436,12 @@ impl Broker {
         members.list.sort_by_key(|member| member.id);
         members.list.dedup_by_key(|member| member.id);
         self.outbox.members(members);
+        self.tell_trust();
+    }
+
+    /// Tells what is agreed on about certificates.
+    pub(crate) fn tell_trust(&mut self) {
+        self.outbox.trust(&self.cluster.state().trust);
     }
 
     /// A member that has seen this one go says so: its number was given and is on no list any more.

@@ -79,6 +79,10 @@ pub(crate) enum Change {
     },
     /// Whether topics and leaderships are spread evenly was said.
     Balance,
+    /// What is agreed on about certificates is something else.
+    Trusted,
+    /// Nothing, agreed on for who wants to have applied all before it.
+    Confirmed,
     /// It was void.
     Void(Refusal),
 }
@@ -185,13 +189,12 @@ impl Cluster {
             }
             Command::Admit(admission) => self.admit(admission, now),
             Command::SetStanding { member, standing } => self.set_standing(member, standing),
-            Command::DropMember { member } => self.drop_member(member),
             Command::Recover {
                 recovery,
                 survivor,
                 topics,
                 next_group,
-            } => self.recover(recovery, survivor, &topics, next_group)?,
+            } => self.recover(recovery, survivor, (&topics, next_group), now)?,
             Command::Prefer {
                 group,
                 preferred,
@@ -203,6 +206,10 @@ impl Cluster {
                 self.state.balance = on;
                 Change::Balance
             }
+            Command::DropMember { member } => self.drop_member(member, now),
+            Command::Revoke(whom) => self.revoke(whom, now),
+            Command::Certify(papers) => self.certify(papers),
+            Command::Confirm { .. } => Change::Confirmed,
             _ => {
                 return Err(format!(
                     "entry {} is a command of a newer version",
@@ -415,6 +422,10 @@ fn check(state: &ClusterState) -> Result<(), String> {
     Versions::MINE.check(state.version)?;
     if state.tokens.len() > TOKENS_MAX || !state.tokens.is_sorted_by(|a, b| a.id < b.id) {
         return Err("the cluster's tokens are too many or not in ascending order".to_owned());
+    }
+    if state.trust.check().is_err() || !state.trust.papers.is_sorted_by(|a, b| a.member < b.member)
+    {
+        return Err("what the cluster agreed on about certificates does not fit".to_owned());
     }
     let members: Vec<u64> = state.members.iter().map(|member| member.id).collect();
     let topics: Vec<u64> = state.topics.iter().map(|topic| topic.group.0).collect();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
 use kontiki_wire::{
     Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Inquiry, Member, Missing, Offset,
-    PeerLane, PlacedEntry, Response, Topic,
+    PeerLane, PlacedEntry, Response, Topic, Trust,
 };
 
 use crate::input::{StreamId, Ticket};
@@ -224,6 +224,8 @@ pub enum Effect {
     },
     /// The members, whenever they change and once at the start.
     Members(Members),
+    /// What is agreed on about certificates, whenever it changes, and at the start if there is anything.
+    Trust(Trust),
     /// For logs and metrics.
     RoleChanged {
         /// The group.

@@ -14,13 +14,14 @@ use crate::{
 const RETURNED: Micros = Micros(60_000_000);
 
 impl Cluster {
-    /// The survivor goes on alone. Said again, as after a recovery that was interrupted, it changes nothing.
+    /// The survivor goes on alone, with these groups and the next number for one. Said again, as after a recovery
+    /// that was interrupted, it changes nothing.
     pub(crate) fn recover(
         &mut self,
         recovery: Recovery,
         survivor: u64,
-        kept: &[GroupId],
-        next_group: u64,
+        (kept, next_group): (&[GroupId], u64),
+        now: Micros,
     ) -> Result<Change, String> {
         let mut state = self.state().clone();
         let latest = state.recoveries.last().map_or(0, |it| it.epoch.number);
@@ -30,10 +31,13 @@ impl Cluster {
         let Some(member) = self.member(survivor).cloned() else {
             return Ok(Change::Void(self.no_such_member(&survivor.to_string())));
         };
-        state.members = vec![Member {
-            standing: Standing::Active,
-            ..member
-        }];
+        let given_up: Vec<Member> = std::mem::replace(
+            &mut state.members,
+            vec![Member {
+                standing: Standing::Active,
+                ..member
+            }],
+        );
         state.named = vec![survivor];
         // Whom they were spent by may be among what is lost.
         state.tokens.clear();
@@ -46,6 +50,9 @@ impl Cluster {
         let past = state.recoveries.len().saturating_sub(RECOVERIES_MAX);
         state.recoveries.drain(..past);
         self.become_of(state)?;
+        for member in given_up.iter().filter(|one| one.id != survivor) {
+            self.disown(member, now);
+        }
         Ok(Change::Recovered { lost })
     }
 }

@@ -44,6 +44,7 @@ mod tickets;
 mod timers;
 mod tokens;
 mod topics;
+mod trust;
 mod turn;
 mod versions;
 

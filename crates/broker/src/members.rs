@@ -21,8 +21,8 @@ impl Cluster {
             peer_address,
             versions,
         } = admission;
-        let mut members = self.state.members.iter();
-        if let Some(member) = members.find(|one| one.incarnation == incarnation) {
+        // Whoever has the key that a member shows is that member, also one whose incarnation was drawn.
+        if let Some(member) = self.marked(incarnation) {
             if member.name == name {
                 return Change::Member(member.clone());
             }
@@ -128,8 +128,8 @@ impl Cluster {
         ))
     }
 
-    /// A member that leaves is a member no more.
-    pub(crate) fn drop_member(&mut self, id: u64) -> Change {
+    /// A member that leaves is a member no more, and what it was let in with is good no more.
+    pub(crate) fn drop_member(&mut self, id: u64, now: Micros) -> Change {
         let Some(at) = self.member_at(id) else {
             return Change::Void(self.no_such_member(&id.to_string()));
         };
@@ -150,6 +150,7 @@ impl Cluster {
             return unfit(format!("the cluster's own group is made of {name} too"));
         }
         let member = self.state.members.remove(at);
+        self.disown(&member, now);
         for topic in &mut self.state.topics {
             topic.parted.retain(|parted| *parted != id);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
     Answer, ClusterCommand, GroupId, GroupMessage, Missing, Offset, PeerLane, PlacedEntry,
-    Response, Topic, Watermark,
+    Response, Topic, Trust, Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
@@ -35,6 +35,9 @@ pub(crate) struct Outbox {
     closed: Vec<GroupId>,
     mends: Vec<Effect>,
     members: Option<Members>,
+    trust: Option<Trust>,
+    /// What was told of it last.
+    told: Trust,
     expelled: Option<String>,
     issued: Issued,
 }
@@ -154,6 +157,14 @@ impl Outbox {
         self.members = Some(members);
     }
 
+    /// Whoever has been told nothing takes it that nothing was agreed on.
+    pub(crate) fn trust(&mut self, trust: &Trust) {
+        if self.told != *trust {
+            self.told.clone_from(trust);
+            self.trust = Some(trust.clone());
+        }
+    }
+
     /// What each group had in the writes up to `upto`: its number, once for each write. Says what is
     /// wrong if there was no such write.
     pub(crate) fn confirmed(&mut self, upto: u64) -> Result<Vec<(GroupId, WriteSeq)>, String> {
@@ -199,6 +210,8 @@ impl Outbox {
         for (group, (at, state)) in std::mem::take(&mut self.checkpoints) {
             out.push(Effect::Checkpoint { group, at, state });
         }
+        // Whoever is let go is let in no more before anybody hears that it is none.
+        out.extend(self.trust.take().map(Effect::Trust));
         out.extend(self.members.take().map(Effect::Members));
         out.extend(
             self.answers

@@ -67,7 +67,7 @@ impl Broker {
     }
 
     /// Whether it is up to this member to ask for a command: whom a topic is to be led by is said by those
-    /// who keep it, and what a build can do by who runs it.
+    /// who keep it, what a build can do by who runs it, and what a member shows by itself alone.
     fn may_ask(&self, from: NodeRef, command: &ClusterCommand) -> bool {
         match command {
             ClusterCommand::Prefer { group, .. } => {
@@ -75,6 +75,7 @@ impl Broker {
                 topic.is_some_and(|topic| topic.keepers().any(|id| id == from.id.0))
             }
             ClusterCommand::StateVersions { member, .. } => *member == from.id.0,
+            ClusterCommand::Certify(papers) => papers.member == from.id.0,
             _ => true,
         }
     }

@@ -61,6 +61,8 @@ impl Broker {
             Request::Tokens => self.list(now, ticket, Sought::Tokens),
             Request::Finalize => self.finalize(now, ticket),
             Request::Recoveries => self.list(now, ticket, Sought::Recoveries),
+            Request::Trust => self.list(now, ticket, Sought::Trust),
+            Request::Revoke(whom) => self.command(now, ticket, &ClusterCommand::Revoke(whom), None),
             // The log and its times are the host's; so is everything of a newer version.
             _ => Err(Refusal::Unavailable {
                 why: "this is not answered by whoever decides".to_owned(),
@@ -112,7 +114,8 @@ impl Broker {
     /// The tokens that had not expired when a command last looked.
     pub(crate) fn tokens(&self) -> Response {
         let tokens = self.cluster.state().tokens.iter();
-        Response::Tokens(tokens.map(Token::info).collect())
+        let good = tokens.filter(|token| !token.revoked);
+        Response::Tokens(good.map(Token::info).collect())
     }
 
     fn read(&mut self, now: Now, group: GroupId, sought: Sought, ticket: Ticket) -> Outcome {

@@ -43,6 +43,8 @@ pub(crate) enum Sought {
     Tokens,
     /// How the cluster was recovered.
     Recoveries,
+    /// What is agreed on about certificates.
+    Trust,
     /// Whether the group is made of those who are to keep its topic since this placement.
     Settled(u64),
 }

@@ -22,6 +22,9 @@ impl Cluster {
         let at = match self.token_at(spec.id) {
             Ok(at) => {
                 let known = &self.state.tokens[at];
+                if known.revoked {
+                    return unfit(format!("token {} was revoked: make another", spec.id));
+                }
                 let same =
                     (known.hash, known.role, &known.topics) == (spec.hash, spec.role, &spec.topics);
                 return match same {
@@ -45,18 +48,21 @@ impl Cluster {
             issued_at: now.0,
             expires_at: now.0.saturating_add(life * 1_000_000),
             spent: None,
+            revoked: false,
         };
         self.state.tokens.insert(at, token.clone());
         Change::Token(token)
     }
 
+    /// Its number is remembered until it would have expired: a request to make it that was on its way for
+    /// long does not make it anew.
     pub(crate) fn revoke_token(&mut self, id: TokenId, now: Micros) -> Change {
         let change = match self.token_at(id) {
-            Ok(at) => {
-                self.state.tokens.remove(at);
+            Ok(at) if !self.state.tokens[at].revoked => {
+                self.state.tokens[at].revoked = true;
                 Change::TokenGone
             }
-            Err(_) => Change::Void(no_such_token(id)),
+            _ => Change::Void(no_such_token(id)),
         };
         self.expire(now);
         change
@@ -105,6 +111,9 @@ impl Cluster {
             return Err(no_such_token(id));
         };
         let token = &self.state.tokens[at];
+        if token.revoked {
+            return Err(no_such_token(id));
+        }
         if token.role != role {
             return refused(format!(
                 "token {id} admits a {}, not a {role}: ask for one of that role",
@@ -129,7 +138,8 @@ impl Cluster {
     }
 
     pub(crate) fn token(&self, id: TokenId) -> Option<&Token> {
-        self.token_at(id).ok().map(|at| &self.state.tokens[at])
+        let token = self.token_at(id).ok().map(|at| &self.state.tokens[at]);
+        token.filter(|token| !token.revoked)
     }
 
     fn token_at(&self, id: TokenId) -> Result<usize, usize> {

@@ -162,7 +162,12 @@ impl Broker {
                 self.soon(now, Chore::Lead);
             }
             Change::Version(_) => self.tell_members(),
-            Change::Exists(_) | Change::Token(_) | Change::TokenGone | Change::Void(_) => {}
+            Change::Trusted => self.tell_trust(),
+            Change::Exists(_)
+            | Change::Token(_)
+            | Change::TokenGone
+            | Change::Confirmed
+            | Change::Void(_) => {}
         }
         Ok(())
     }
@@ -228,13 +233,16 @@ impl Broker {
             Change::Edited(topic) | Change::Placed(topic) | Change::Settled(topic) => {
                 Response::Topic(self.topic_info(&topic))
             }
-            Change::Admitted(member) | Change::Member(member) => Response::Member(member),
+            Change::Admitted(member) => Response::Admitted(member),
+            Change::Member(member) => Response::Member(member),
             Change::Token(token) => Response::Token(token.info()),
             Change::Removed(_)
             | Change::Dropped(_)
             | Change::TokenGone
             | Change::Balance
-            | Change::Recovered { .. } => Response::Done,
+            | Change::Recovered { .. }
+            | Change::Trusted
+            | Change::Confirmed => Response::Done,
             Change::Version(version) => Response::Version(version),
             Change::Void(refusal) => Response::Refused(refusal),
         }
@@ -306,6 +314,7 @@ impl Broker {
                 Sought::Topics => self.metadata(),
                 Sought::Tokens => self.tokens(),
                 Sought::Recoveries => self.recoveries(),
+                Sought::Trust => Response::Trust(self.cluster.state().trust.clone()),
                 Sought::Topic(name) => match self.topic(&name) {
                     Some(topic) => Response::Topic(topic),
                     None => Response::Refused(no_such_topic(&name)),

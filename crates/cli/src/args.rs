@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Say who leads
     #[command(subcommand)]
     Leader(leader::Verb),
-    /// Look at certificates
+    /// Look at certificates, renew them, take them back
     #[command(subcommand)]
     Cert(cert::Verb),
     /// List contexts, show one, or choose the default
@@ -158,7 +158,7 @@ pub(crate) async fn run(command: Command, invocation: &Invocation) -> Result<Exi
         Command::Verify(args) => verify::run(args, invocation).await,
         Command::Recover(args) => recover::run(args, invocation).await,
         Command::Leader(verb) => leader::run(verb, invocation).await,
-        Command::Cert(verb) => cert::run(verb, invocation),
+        Command::Cert(verb) => cert::run(verb, invocation).await,
         Command::Context(verb) => context::run(verb, invocation),
         Command::Bench(verb) => bench::run(verb, invocation).await,
         Command::Sim(args) => sim::run(args, invocation),

@@ -1,11 +1,19 @@
 //! What holds for every verb of this run: where output goes, and which cluster is meant.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use kontiki_client::{Client, Context, Contexts, ProducerConfig};
 use tokio::time::timeout;
 
-use crate::{exit::Failure, moment::parse_span, output::Output};
+use crate::{
+    exit::Failure,
+    moment::parse_span,
+    output::Output,
+    renewal::{renew_in_passing, shown_by},
+};
 
 /// Time for the farewell to leave this machine.
 const FAREWELL: Duration = Duration::from_millis(10);
@@ -33,12 +41,30 @@ impl Invocation {
                 .deadline(deadline)
                 .producer(ProducerConfig::new().delivery_timeout(deadline));
         }
-        Ok(Client::connect(options).await?)
+        match Client::connect(options).await {
+            Ok(client) => {
+                renew_in_passing(&client, &context, self.output).await;
+                Ok(client)
+            }
+            Err(error) => Err(advised(Failure::from(error), &context)),
+        }
     }
 
     /// The file of the context that is meant.
     pub(crate) fn context_file(&self) -> Result<PathBuf, Failure> {
         Ok(Contexts::of_user()?.find(self.context.as_deref())?)
+    }
+}
+
+/// With what to do about a certificate that has expired.
+fn advised(failure: Failure, context: &Context) -> Failure {
+    let expired = shown_by(context).is_some_and(|shown| shown.not_after <= SystemTime::now());
+    match expired {
+        true => failure.advise(
+            "log in anew with a token from an operator (`kontiki login TOKEN`), or, where the authorities are, sign \
+             another one: `kontiki cert renew --ca DIR`",
+        ),
+        false => failure,
     }
 }
 

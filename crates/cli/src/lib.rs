@@ -5,6 +5,7 @@
 mod address;
 mod args;
 mod birth;
+mod certificate;
 mod exit;
 mod home;
 mod invocation;
@@ -15,6 +16,7 @@ mod nearest;
 mod output;
 mod position;
 mod reasons;
+mod renewal;
 mod signals;
 mod stdout;
 mod verbs;

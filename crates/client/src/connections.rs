@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::BytesMut;
@@ -30,6 +30,8 @@ use crate::backoff::Backoff;
 /// Streams of producers and subscriptions on one connection. A member allows 64; the others are for
 /// requests, which come and go.
 const LASTING_STREAMS_MAX: usize = 52;
+/// A connection is set aside when this part of the life of the member's certificate is left.
+const STALE_PART: u32 = 12;
 /// Connections to one member.
 const CONNECTIONS_MAX: usize = 16;
 /// Addresses that are tried for one member: the one it announces and those it was found at.
@@ -88,14 +90,21 @@ pub(crate) struct Link {
     connection: Connection,
     lasting: Arc<AtomicUsize>,
     aside: watch::Sender<bool>,
+    /// Whether much was left of what the other side has shown when it was dialled.
+    young: bool,
 }
 
 impl Link {
     fn new(connection: Connection) -> Self {
+        let shown = connection.certificate();
+        let life = shown.not_after.duration_since(shown.not_before);
+        let left = shown.not_after.duration_since(SystemTime::now());
+        let young = left.unwrap_or_default() >= life.unwrap_or_default() / STALE_PART;
         Self {
             connection,
             lasting: Arc::default(),
             aside: watch::Sender::new(false),
+            young,
         }
     }
 
@@ -112,6 +121,15 @@ impl Link {
     /// Lets nothing new use it.
     fn set_aside(&self) {
         self.aside.send_replace(true);
+    }
+
+    /// Whether little is left of what the other side has shown.
+    fn ends_soon(&self) -> bool {
+        let shown = self.connection.certificate();
+        let life = shown.not_after.duration_since(shown.not_before);
+        let left = shown.not_after.duration_since(SystemTime::now());
+        // One that was as old when it was dialled is no older now, and there is none that is younger.
+        self.young && left.unwrap_or_default() < life.unwrap_or_default() / STALE_PART
     }
 
     fn is_aside(&self) -> bool {
@@ -308,6 +326,10 @@ impl Member {
     /// A place on a connection there is. When there are as many as may be, they are shared by more.
     fn existing(&self, lasting: bool) -> Option<Place> {
         let mut links = lock(&self.links);
+        // The streams of one whose other side's certificate ends soon go on elsewhere before it does.
+        for stale in links.iter().filter(|link| link.ends_soon()) {
+            stale.set_aside();
+        }
         links.retain(|link| !link.is_aside());
         let used = |link: &Link| link.lasting.load(Ordering::Relaxed);
         let least = links.iter().min_by_key(|link| used(link))?;

@@ -31,6 +31,7 @@ mod admin;
 mod asking;
 mod backoff;
 mod buffer;
+mod certificates;
 mod client;
 mod connections;
 mod context;
@@ -53,8 +54,9 @@ mod verify;
 mod vigil;
 
 pub use kontiki_wire::{
-    ClusterId, From, GroupId, Header, MemberInfo, Offset, Record, Recovery, Standing, TokenId,
-    TokenInfo, TokenSpec, TopicInfo, TopicName, TopicSettings, Until,
+    ClusterId, From, GroupId, Header, MemberInfo, Offset, Papers, Record, Recovery, Revocation,
+    Standing, TokenId, TokenInfo, TokenSpec, TopicInfo, TopicName, TopicSettings, Trust, Until,
+    Whom,
 };
 
 /// What decides about a producer's batches, without the shell that carries them: for the simulator,
@@ -72,6 +74,7 @@ pub mod parts {
 }
 
 pub use admin::Admin;
+pub use certificates::Renewed;
 pub use client::{Client, Topic};
 pub use context::{Context, ContextError};
 pub use contexts::Contexts;

@@ -11,8 +11,9 @@ use kontiki_broker::{Input, Members};
 use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, FrameWriter, Role};
 use kontiki_wire::{
-    ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Inquiry, Malformed, Member, Missing,
-    PeerHello, PeerLane, Relay, Stock, Versions, decode_peer, limits::PEER_FRAME_BYTES_MAX,
+    ClusterCommand, ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Inquiry, Malformed, Member,
+    Missing, PeerHello, PeerLane, Relay, Renew, Renewed, Stock, Versions, decode_peer,
+    limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -22,6 +23,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    agreed::Agreed,
+    keeper::Said,
     limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
     links::{CLOSE_GONE, CLOSE_OUTDATED, Callers},
     member::{mark_of, node_ref},
@@ -38,6 +41,9 @@ pub(crate) struct Arrivals {
     pub(crate) members: watch::Receiver<Arc<Members>>,
     pub(crate) callers: Callers,
     pub(crate) shipping: Shipping,
+    pub(crate) agreed: watch::Receiver<Arc<Agreed>>,
+    /// To the keeper of the own certificate.
+    pub(crate) said: mpsc::Sender<Said>,
     /// To the driver, for each lane.
     pub(crate) beats: mpsc::Sender<Input>,
     pub(crate) log: mpsc::Sender<Input>,
@@ -70,7 +76,7 @@ impl Arrivals {
                 let (code, reason) = match opened {
                     Ok((hello, stream)) => {
                         let reason = arrivals.serve(&hello, &connection, stream, &serving).await;
-                        (arrivals.code_for(&hello), reason)
+                        (arrivals.code_for(&hello, connection.certificate()), reason)
                     }
                     Err((code, reason)) => (code, reason),
                 };
@@ -98,19 +104,20 @@ impl Arrivals {
         let hello = hello.ok_or((REFUSED, strange))?;
         if let Err(refusal) = self.check(&hello, connection) {
             warn!(peer = %connection.identity(), %refusal, "a peer's link is refused");
-            return Err((self.code_for(&hello), refusal));
+            return Err((self.code_for(&hello, connection.certificate()), refusal));
         }
         Ok((hello, stream))
     }
 
     /// The code with which a link of this peer is closed now: one for those who are members no more, so that
     /// they know.
-    fn code_for(&self, hello: &PeerHello) -> u32 {
+    fn code_for(&self, hello: &PeerHello, shown: &Certificate) -> u32 {
         let ours = hello.cluster == self.cluster && hello.to == self.me;
         if ours && hello.epoch.number < self.epoch.number {
             return CLOSE_OUTDATED;
         }
-        match ours && self.members.borrow().is_gone(hello.from.id.0) {
+        let gone = self.members.borrow().is_gone(hello.from.id.0) || self.is_removed(shown);
+        match ours && gone {
             true => CLOSE_GONE,
             false => REFUSED,
         }
@@ -144,6 +151,11 @@ impl Arrivals {
         self.check_member(hello.from, connection.certificate())
     }
 
+    /// Whether a certificate is for the key of a member that was removed.
+    fn is_removed(&self, shown: &Certificate) -> bool {
+        self.agreed.borrow().revoked.has_key(shown)
+    }
+
     /// Whether this certificate is that member's, as far as it can be told here.
     fn check_member(&self, from: NodeRef, certificate: &Certificate) -> Result<(), String> {
         let members = self.members.borrow();
@@ -166,6 +178,9 @@ impl Arrivals {
                     member.name
                 ));
             }
+        }
+        if self.is_removed(certificate) {
+            return Err("its key is that of a member that was removed".to_owned());
         }
         // A name is given again when its bearer was removed, and the certificate of that one is still good.
         let is_its_key = mark_of(certificate.key_fingerprint) == from.incarnation.0;
@@ -197,7 +212,7 @@ impl Arrivals {
         }
         debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
         self.introduce(hello, connection).await;
-        let mut members = self.members.clone();
+        let (mut members, mut agreed) = (self.members.clone(), self.agreed.clone());
         let excluded = async {
             loop {
                 let excluded = {
@@ -207,10 +222,15 @@ impl Arrivals {
                     members.is_gone(hello.from.id.0)
                         || given && known.is_some_and(|member| node_ref(member) != hello.from)
                 };
-                if excluded {
+                agreed.borrow_and_update();
+                if excluded || self.is_removed(connection.certificate()) {
                     return "no longer a member".to_owned();
                 }
-                if members.changed().await.is_err() {
+                let changed = tokio::select! {
+                    changed = members.changed() => changed,
+                    changed = agreed.changed() => changed,
+                };
+                if changed.is_err() {
                     return "the member is stopping".to_owned();
                 }
             }
@@ -222,7 +242,7 @@ impl Arrivals {
                     "not on the list".to_owned()
                 }
                 true => self.shipping.serve(writer, reader).await,
-                false => self.hand_on(hello, reader).await,
+                false => self.hand_on(hello, connection, reader).await,
             }
         };
         tokio::select! {
@@ -247,7 +267,12 @@ impl Arrivals {
         let _ = self.beats.send(Input::Introduced { member }).await;
     }
 
-    async fn hand_on(&self, hello: &PeerHello, mut reader: FrameReader) -> String {
+    async fn hand_on(
+        &self,
+        hello: &PeerHello,
+        connection: &Connection,
+        mut reader: FrameReader,
+    ) -> String {
         let from = hello.from;
         let inputs = match hello.lane {
             PeerLane::Beats => &self.beats,
@@ -260,6 +285,12 @@ impl Arrivals {
                 Ok(None) => return "the peer ended the link".to_owned(),
                 Err(error) => return error.to_string(),
             };
+            if matches!(frame.kind, FrameKind::Renew | FrameKind::Renewed) {
+                match self.of_certificates(from, connection, &frame) {
+                    Ok(()) => continue,
+                    Err(malformed) => return malformed.to_string(),
+                }
+            }
             let input = match said(from, &frame) {
                 Ok(Some(input)) => input,
                 Ok(None) => return "a frame that is no peer's".to_owned(),
@@ -268,6 +299,11 @@ impl Arrivals {
                     return malformed.to_string();
                 }
             };
+            if !is_its_own(&input, connection.certificate()) {
+                // Said again, on a link that shows it.
+                debug!(peer = %from, "a peer speaks of a key that its link has not shown");
+                continue;
+            }
             listed = listed || from.id.0 < self.members.borrow().next;
             let input = match listed {
                 true => Some(input),
@@ -315,6 +351,33 @@ fn other_epoch(theirs: Epoch, ours: Epoch) -> String {
     format!("the link is of epoch {theirs}, and this is epoch {ours}: {more}")
 }
 
+impl Arrivals {
+    /// A peer speaks of certificates. Who is on no list yet is not heard, and what the keeper has no time for is
+    /// said again.
+    fn of_certificates(
+        &self,
+        from: NodeRef,
+        connection: &Connection,
+        frame: &Frame,
+    ) -> Result<(), Malformed> {
+        let said = match frame.kind {
+            FrameKind::Renew => {
+                Renew::decode(frame)?;
+                Said::Asked(from, Box::new(connection.certificate().clone()))
+            }
+            _ => Said::Answered(from, Renewed::decode(frame)?),
+        };
+        let members = self.members.borrow();
+        if members
+            .find(from.id.0)
+            .is_some_and(|member| node_ref(member) == from)
+        {
+            let _ = self.said.try_send(said);
+        }
+        Ok(())
+    }
+}
+
 /// What a frame says; `None` if it is not of a kind that peers send.
 fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
     Ok(Some(match frame.kind {
@@ -346,6 +409,18 @@ fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
     }))
 }
 
+/// Whether a member that says what it shows has shown a certificate for that key here: a key that is another's goes
+/// with whoever has said that it is his.
+fn is_its_own(input: &Input, shown: &Certificate) -> bool {
+    match input {
+        Input::Relayed {
+            command: ClusterCommand::Certify(papers),
+            ..
+        } => papers.mark == shown.mark(),
+        _ => true,
+    }
+}
+
 /// What of it is heard from a peer that is on no list yet: what the cluster's own group says, from which
 /// this member learns who is on it. Nothing else is lost for good: it is all said again.
 fn of_cluster(input: Input) -> Option<Input> {
@@ -370,7 +445,8 @@ const SOUND: &str = "nothing panics while holding it";
 #[cfg(test)]
 mod tests {
     use kontiki_raft::{Body, Incarnation, Index, LogId, Message, Term};
-    use kontiki_wire::{ClusterCommand, GroupMessage, TokenId};
+    use kontiki_transport::{Authority, Identity};
+    use kontiki_wire::{GroupMessage, Papers, TokenId};
 
     use super::*;
 
@@ -385,6 +461,33 @@ mod tests {
         assert!(late.contains("the cluster is at version"), "{late}");
         let ahead = check_versions(theirs(highest + 1, highest + 1), lowest).unwrap_err();
         assert!(ahead.contains("no version is common"), "{ahead}");
+    }
+
+    #[test]
+    fn nobody_says_that_it_shows_the_key_of_another() {
+        let day = std::time::Duration::from_secs(24 * 60 * 60);
+        let authority = Authority::new("a test's", day).unwrap();
+        let shown = || {
+            let identity = Identity::new(ClusterId(7), Role::Node, "n1").unwrap();
+            let issued = authority.issue(&identity, day).unwrap();
+            Certificate::from_pem(&issued.certificate_pem).unwrap()
+        };
+        let (own, other) = (shown(), shown());
+        let from = NodeRef {
+            id: NodeId(9),
+            incarnation: Incarnation(1),
+        };
+        let certify = |mark| Input::Relayed {
+            from,
+            command: ClusterCommand::Certify(Papers {
+                mark,
+                ..Papers::default()
+            }),
+        };
+        assert!(is_its_own(&certify(own.mark()), &own));
+        assert!(!is_its_own(&certify(other.mark()), &own));
+        let command = ClusterCommand::Confirm { mark: other.mark() };
+        assert!(is_its_own(&Input::Relayed { from, command }, &own));
     }
 
     #[test]

@@ -39,13 +39,10 @@ impl Authorities {
         configured: Option<&Path>,
         credentials: &Credentials,
     ) -> Result<Option<Self>, StartError> {
-        let own = dir.join(FOLDER);
-        let folder = match configured {
-            Some(folder) => folder,
-            // The certificates may stay where the keys were moved away.
-            None if own.join("node-ca.key").exists() => &own,
-            None => return Ok(None),
+        let Some(folder) = Self::folder(dir, configured) else {
+            return Ok(None);
         };
+        let folder = folder.as_path();
         let authorities = Self::load(folder)?;
         if !credentials.trusts(&authorities.nodes, &authorities.clients) {
             return Err(StartError::Certificate {
@@ -60,7 +57,19 @@ impl Authorities {
         Ok(Some(authorities))
     }
 
-    fn load(folder: &Path) -> Result<Self, StartError> {
+    /// The folder with those that a member signs with: the one that its configuration names, or its own, if
+    /// there are keys in that.
+    pub(crate) fn folder(dir: &Path, configured: Option<&Path>) -> Option<PathBuf> {
+        let own = dir.join(FOLDER);
+        match configured {
+            Some(folder) => Some(folder.to_owned()),
+            // The certificates may stay where the keys were moved away.
+            None => own.join("node-ca.key").exists().then_some(own),
+        }
+    }
+
+    /// Those in a folder.
+    pub(crate) fn load(folder: &Path) -> Result<Self, StartError> {
         Ok(Self {
             nodes: load(folder, "node-ca")?,
             clients: load(folder, "client-ca")?,

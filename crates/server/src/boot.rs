@@ -1,11 +1,11 @@
 //! From files to a broker: who this member is, whether its disk is its own, and what that disk held.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use kontiki_broker::Broker;
 use kontiki_raft::NodeRef;
 use kontiki_storage::{Event, Recovered, Storage};
-use kontiki_transport::{Credentials, Endpoint, Identity, Limits, Plane, Role};
+use kontiki_transport::{Certificate, Credentials, Endpoint, Limits, Plane};
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{info, warn};
 
@@ -16,6 +16,7 @@ use crate::{
     data::DataDir,
     error::StartError,
     member::{MemberFile, node_ref},
+    own::{credentials, due, how_to_mend, renew_with},
     recovery,
 };
 
@@ -39,7 +40,8 @@ pub(crate) struct Booted {
 pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let mut member = MemberFile::load(&config.dir)?;
     check_advertised(config, &member)?;
-    let credentials = credentials(&config.dir, &member)?;
+    renew_own(config, &member);
+    let credentials = credentials(&config.dir, &member).map_err(|error| advised(config, error))?;
     let authorities = Authorities::of_member(&config.dir, config.ca.as_deref(), &credentials)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
     let data = DataDir::of(&config.dir, &member)?;
@@ -83,6 +85,37 @@ async fn finish_recovery(
     finished
         .map_err(|error| StartError::Log(format!("finishing the recovery failed: {error}")))??;
     DataDir::of(&config.dir, member)
+}
+
+/// A member that signs renews its own certificate before it shows it, if it is time. One that cannot starts
+/// with what it has.
+fn renew_own(config: &Config, member: &MemberFile) {
+    let Some(folder) = Authorities::folder(&config.dir, config.ca.as_deref()) else {
+        return;
+    };
+    let shown = fs::read_to_string(config.dir.join("certs/node.pem"));
+    let shown = shown.ok().and_then(|pem| Certificate::from_pem(&pem).ok());
+    if shown.is_none_or(|shown| SystemTime::now() < due(&shown, 0.0)) {
+        return;
+    }
+    match renew_with(&config.dir, member, &folder, config.certificates_valid) {
+        Ok(_) => info!("the certificate is renewed"),
+        Err(error) => warn!(%error, "the certificate cannot be renewed"),
+    }
+}
+
+/// With what to do where a certificate has expired.
+fn advised(config: &Config, error: StartError) -> StartError {
+    let shown = fs::read_to_string(config.dir.join("certs/node.pem"));
+    let shown = shown.ok().and_then(|pem| Certificate::from_pem(&pem).ok());
+    let expired = shown.is_some_and(|shown| shown.not_after <= SystemTime::now());
+    match error {
+        StartError::Certificate { path, what } if expired => StartError::Certificate {
+            path,
+            what: format!("{what}: {}", how_to_mend(&config.dir)),
+        },
+        other => other,
+    }
 }
 
 fn listen(
@@ -173,50 +206,6 @@ fn broker(
         seed: getrandom::u64().map_err(StartError::Randomness)?,
     };
     Broker::new(settings, groups, clock.now()).map_err(StartError::Log)
-}
-
-/// Reads the certificates of the member in `dir` and checks that they are this member's.
-pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
-    let certs = dir.join("certs");
-    let read = |name: &str| {
-        let path = certs.join(name);
-        fs::read_to_string(&path).map_err(|source| StartError::Io {
-            doing: "cannot read",
-            path,
-            source,
-        })
-    };
-    let credentials = Credentials::from_pem(
-        &read("node.pem")?,
-        &read("node.key")?,
-        &read("node-ca.pem")?,
-        &read("client-ca.pem")?,
-    )
-    .map_err(|error| StartError::Certificate {
-        path: certs.clone(),
-        what: error.to_string(),
-    })?;
-    let mine = Identity {
-        cluster: member.cluster,
-        role: Role::Node,
-        name: member.name.clone(),
-    };
-    credentials
-        .check_chain()
-        .map_err(|error| StartError::Certificate {
-            path: certs.join("node.pem"),
-            what: error.to_string(),
-        })?;
-    if *credentials.identity() != mine {
-        return Err(StartError::Certificate {
-            path: certs.join("node.pem"),
-            what: format!(
-                "the certificate is {}'s; this member needs one for {mine}",
-                credentials.identity()
-            ),
-        });
-    }
-    Ok(credentials)
 }
 
 /// The address to listen on: as configured, as born, or the born port on all interfaces where the

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -35,6 +36,8 @@ pub struct Config {
     /// The folder with the cluster's authorities and their keys, if this member is to sign with them. Without
     /// it: `ca` in its own folder, if there are keys in that.
     pub ca: Option<PathBuf>,
+    /// How long a certificate is good that this member signs.
+    pub certificates_valid: Duration,
 }
 
 /// What is logged, and how.
@@ -131,6 +134,7 @@ impl Config {
             limits: Limits::default(),
             storage: StorageConfig::default(),
             ca: None,
+            certificates_valid: limits::LEAF_VALID,
         }
     }
 
@@ -192,6 +196,15 @@ impl Config {
                 limits::CACHED_BYTES_HIGHEST
             ));
         }
+        if let Some(seconds) = file.ca.valid_seconds
+            && !limits::LEAF_VALID_SECONDS.contains(&seconds)
+        {
+            let (least, most) = (
+                limits::LEAF_VALID_SECONDS.start(),
+                limits::LEAF_VALID_SECONDS.end(),
+            );
+            return Err(format!("`ca.valid_seconds` must be from {least} to {most}"));
+        }
         Ok(Self {
             dir: dir.to_owned(),
             listen: address("listen", file.listen)?,
@@ -203,6 +216,10 @@ impl Config {
             storage: file.storage,
             // A relative one is meant from where it is written.
             ca: file.ca.dir.map(|ca| dir.join(ca)),
+            certificates_valid: file
+                .ca
+                .valid_seconds
+                .map_or(limits::LEAF_VALID, Duration::from_secs),
         })
     }
 }
@@ -262,6 +279,7 @@ struct File {
 #[derive(Default, Deserialize)]
 struct CaSection {
     dir: Option<PathBuf>,
+    valid_seconds: Option<u64>,
 }
 
 const FILE: &str = "kontiki.toml";
@@ -296,7 +314,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "storage.cached_bytes_max",
         ],
     ),
-    ("ca", &["ca.dir"]),
+    ("ca", &["ca.dir", "ca.valid_seconds"]),
 ];
 
 #[cfg(test)]

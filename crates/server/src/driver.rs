@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kontiki_broker::{Broker, Effect, Input, Members, Writes};
 use kontiki_raft::{Body, NodeRef, Role};
 use kontiki_storage::{Event, Storage};
@@ -15,6 +16,7 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
+    agreed::Agreed,
     answers::Answers,
     clock::Clock,
     error::ServerError,
@@ -36,6 +38,7 @@ pub(crate) struct Driver {
     pub(crate) topics: Topics,
     pub(crate) answers: Answers,
     pub(crate) members: watch::Sender<Arc<Members>>,
+    pub(crate) agreed: watch::Sender<Arc<Agreed>>,
     pub(crate) inputs: Inputs,
 }
 
@@ -58,6 +61,8 @@ pub(crate) enum Order {
     Status(oneshot::Sender<MemberStatus>),
     /// A token, if it is known here.
     Token(TokenId, oneshot::Sender<Option<Token>>),
+    /// Send a frame of the host's own to a peer, if there is a link.
+    Say { to: NodeRef, frame: Bytes },
     /// Seek no leadership any more.
     Retire,
     /// End.
@@ -113,10 +118,11 @@ impl Driver {
                     }
                 }
                 Wake::Order(Order::Stop) => return (self.storage, Ok(())),
+                Wake::Order(Order::Say { to, frame }) => self.links.say(to, frame),
                 Wake::Order(Order::Retire) => inputs.push(Input::Retire),
                 Wake::Order(Order::Token(id, asker)) => {
                     let tokens = &self.broker.cluster().tokens;
-                    let found = tokens.iter().find(|token| token.id == id);
+                    let found = tokens.iter().find(|token| token.id == id && !token.revoked);
                     let _ = asker.send(found.cloned());
                 }
                 Wake::Order(Order::Status(asker)) => {
@@ -259,6 +265,10 @@ impl Driver {
                 self.storage.forgo(group);
             }
             Effect::Relay { to, command } => self.links.relay(to, command),
+            Effect::Trust(trust) => {
+                self.agreed
+                    .send_modify(|agreed| *agreed = Arc::new(agreed.followed_by(trust)));
+            }
             Effect::Expelled { why } => {
                 error!(%why, "the member is one no more");
                 return Err(ServerError::Expelled(why));

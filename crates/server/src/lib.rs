@@ -70,6 +70,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agreed;
 mod answers;
 mod arrivals;
 mod authorities;
@@ -85,10 +86,12 @@ mod driver;
 mod error;
 mod fetching;
 mod handover;
+mod keeper;
 mod limits;
 mod links;
 mod member;
 mod outbox;
+pub mod own;
 mod papers;
 mod permission;
 mod production;
@@ -100,6 +103,7 @@ mod server;
 mod service;
 mod session;
 mod shipping;
+mod signing;
 mod topics;
 mod unsent;
 pub mod verify;

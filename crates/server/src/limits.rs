@@ -2,6 +2,8 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use kontiki_wire::limits::CERTIFICATE_SECONDS_MAX;
+
 /// Clients' connections, unless configured.
 pub(crate) const CONNECTIONS: usize = 4096;
 /// The most that may be configured for them: each may hold some megabytes.
@@ -128,7 +130,36 @@ pub(crate) const DIAL_MAX: Duration = Duration::from_secs(2);
 /// How long a cluster's authorities are good for.
 pub(crate) const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a certificate that they sign is.
-pub(crate) const LEAF_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LEAF_VALID: Duration = Duration::from_secs(CERTIFICATE_SECONDS_MAX);
+/// Seconds for which one may be configured to be.
+pub(crate) const LEAF_VALID_SECONDS: RangeInclusive<u64> = 4..=CERTIFICATE_SECONDS_MAX;
+/// How often it is looked whether a certificate is to be renewed, or another one lies in the folder.
+pub(crate) const KEEPER_LOOK: Duration = Duration::from_millis(500);
+/// How long a member that signs may take to answer.
+pub(crate) const RENEWAL_ANSWER_MAX: Duration = Duration::from_secs(3);
+/// The first pause before a renewal is tried again; it doubles up to the second, or to a thirtieth of the
+/// certificate's life.
+pub(crate) const RENEWAL_PAUSE_FIRST: Duration = Duration::from_millis(400);
+/// The longest pause before a renewal is tried again.
+pub(crate) const RENEWAL_PAUSE_LONGEST: Duration = Duration::from_secs(60);
+/// Certificates of clients renewed in a second: the cluster agrees on something for each.
+pub(crate) const RENEWALS_PER_SECOND: u32 = 5;
+/// Certificates of clients renewed at once after a pause.
+pub(crate) const RENEWALS_IN_A_BURST: u32 = 100;
+/// How long the cluster may take to agree that a member has applied everything.
+pub(crate) const CONFIRMED_MAX: Duration = Duration::from_secs(3);
+/// How long a client waits for its turn to have its certificate renewed.
+pub(crate) const RENEWAL_TURN_MAX: Duration = Duration::from_secs(5);
+/// How often it is said that a certificate cannot be renewed.
+pub(crate) const RENEWAL_COMPLAINS: Duration = Duration::from_secs(60);
+/// Between two attempts to have the cluster know what a member shows.
+pub(crate) const CERTIFY_PAUSE: Duration = Duration::from_millis(500);
+/// What peers have said of certificates and the keeper has not heard.
+pub(crate) const SAID_MAX: usize = 64;
+/// A link is dialled anew when this part of the other side's certificate's life is left.
+pub(crate) const LINK_RENEWED_AT: u32 = 6;
+/// The shortest time until it is dialled anew again.
+pub(crate) const LINK_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// Strangers who are attended to at a time: as many as the clients' plane has places for.
 pub(crate) const STRANGERS_MAX: usize = 32;
 /// Requests to join with a token that are agreed on in a second.

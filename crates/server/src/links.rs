@@ -4,14 +4,16 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kontiki_broker::Input;
 use kontiki_raft::{Body, Message, NodeId, NodeRef, SendLog};
 use kontiki_storage::Log;
-use kontiki_transport::{Connection, Endpoint, Error, Expect, FrameReader, FrameWriter};
+use kontiki_transport::{
+    Certificate, Connection, Credentials, Endpoint, Error, Expect, FrameReader, FrameWriter,
+};
 use kontiki_wire::{
     ClusterCommand, ClusterId, Epoch, Found, FrameKind, GroupId, GroupMessage, Inquiry, Member,
     Missing, PeerHello, PeerLane, Relay, Stock, Versions,
@@ -19,7 +21,7 @@ use kontiki_wire::{
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info};
 
@@ -28,8 +30,8 @@ use crate::{
     dialling::dial,
     fetching::Way,
     limits::{
-        DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FRESH, LOG_READS_MAX, REDIAL_FIRST,
-        REDIAL_LONGEST,
+        DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FRESH, LINK_RENEWAL_PAUSE,
+        LINK_RENEWED_AT, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST,
     },
     member::node_ref,
     outbox::Outbox,
@@ -204,6 +206,13 @@ impl Links {
         }
     }
 
+    /// Sends a frame of the host's own to a peer; the same promise.
+    pub(crate) fn say(&self, to: NodeRef, frame: Bytes) {
+        if let Some(peer) = self.peer(to) {
+            peer.outboxes.log.push_frame(vec![frame]);
+        }
+    }
+
     fn peer(&self, node: NodeRef) -> Option<&Peer> {
         let peer = self.peers.get(&node.id)?;
         (node_ref(&peer.member) == node).then_some(peer)
@@ -301,11 +310,12 @@ impl Link {
                 () = self.heard() => continue,
             };
             match dialled {
-                Ok((connection, writer, reader)) => {
-                    info!(%peer, ?lane, address = %connection.remote_address(), "link is up");
+                Ok(dialled) => {
+                    let address = dialled.connection.remote_address();
+                    info!(%peer, ?lane, %address, "link is up");
                     complained = false;
                     let since = Instant::now();
-                    let lost = self.serve(&connection, writer, reader).await;
+                    let lost = self.serve(dialled).await;
                     self.hear_of_removal(&lost).await;
                     info!(%peer, ?lane, reason = %lost, "link is down");
                     // A peer that takes the link and then refuses it is not dialled all the time.
@@ -346,15 +356,23 @@ impl Link {
         self.knocks.of(self.hello.lane).notified().await;
     }
 
-    async fn dial(&self) -> Result<(Connection, FrameWriter, FrameReader), Error> {
+    async fn dial(&self) -> Result<Dialled, Error> {
         let dial = async {
+            let credentials = self.endpoint.credentials();
+            let shown = serial(&credentials.borrow());
             let expect = Expect::Node(self.member.name.clone());
             let connection = dial(&self.endpoint, &self.member.peer_address, &expect).await?;
             let (mut writer, reader) = connection.open().await?;
             let mut hello = BytesMut::new();
             self.hello.encode(&mut hello);
             writer.write(hello.freeze()).await?;
-            Ok((connection, writer, reader))
+            Ok(Dialled {
+                connection,
+                writer,
+                _reader: reader,
+                credentials,
+                shown,
+            })
         };
         match timeout(DIAL_MAX, dial).await {
             Ok(dialled) => dialled,
@@ -362,16 +380,44 @@ impl Link {
         }
     }
 
-    /// Writes what waits until the connection is lost; says why it was.
-    async fn serve(
-        &self,
-        connection: &Connection,
-        mut writer: FrameWriter,
-        _reader: FrameReader,
-    ) -> Error {
-        let since = Instant::now();
+    /// Writes what waits until the connection is lost; says why it was. A certificate that is renewed on
+    /// either side, or ends soon, is dialled with anew before the old connection is let go.
+    async fn serve(&self, mut dialled: Dialled) -> Error {
         self.outbox.open();
         self.up.send_modify(|up| *up += 1);
+        // Nothing is put off for long by a dial that fails, and none follows at once.
+        let mut earliest = Instant::now();
+        let lost = loop {
+            match self.write(&mut dialled, earliest).await {
+                Ended::Lost(error) => break error,
+                Ended::Stale => match self.dial().await {
+                    Ok(renewed) => {
+                        let before = std::mem::replace(&mut dialled, renewed);
+                        before.connection.close(0, "a certificate was renewed");
+                        debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
+                    }
+                    Err(error) => {
+                        debug!(peer = %self.member.name, reason = %error, "link is not renewed");
+                        earliest = Instant::now() + LINK_RENEWAL_PAUSE;
+                    }
+                },
+            }
+        };
+        dialled.connection.close(0, "the link is dialled again");
+        self.up.send_modify(|up| *up -= 1);
+        self.outbox.close();
+        lost
+    }
+
+    async fn write(&self, dialled: &mut Dialled, earliest: Instant) -> Ended {
+        let since = Instant::now();
+        let Dialled {
+            connection,
+            writer,
+            credentials,
+            shown,
+            ..
+        } = dialled;
         let write = async {
             let mut pieces = Vec::new();
             loop {
@@ -391,16 +437,67 @@ impl Link {
                 }
             }
         };
-        let lost = tokio::select! {
-            error = write => error,
-            error = connection.closed() => error,
-            error = replaced => error,
-        };
-        connection.close(0, "the link is dialled again");
-        self.up.send_modify(|up| *up -= 1);
-        self.outbox.close();
-        lost
+        tokio::select! {
+            error = write => Ended::Lost(error),
+            error = connection.closed() => Ended::Lost(error),
+            error = replaced => Ended::Lost(error),
+            () = stale(connection.certificate(), (credentials, shown), earliest) => Ended::Stale,
+        }
     }
+}
+
+/// A link that is up.
+struct Dialled {
+    connection: Connection,
+    writer: FrameWriter,
+    /// Held, so that the peer's half stays open.
+    _reader: FrameReader,
+    /// What this member shows.
+    credentials: watch::Receiver<Credentials>,
+    /// The serial number of what it showed when it dialled, or before.
+    shown: String,
+}
+
+/// Why writing to a link ends.
+enum Ended {
+    Lost(Error),
+    /// It is to be dialled anew, and is good until then.
+    Stale,
+}
+
+/// Resolves when this member shows another certificate than when it dialled, or when the other side may show
+/// another than it did; not before the earliest.
+async fn stale(
+    theirs: &Certificate,
+    (credentials, shown): (&mut watch::Receiver<Credentials>, &String),
+    earliest: Instant,
+) {
+    sleep_until(earliest).await;
+    let renewed = async {
+        let other = |credentials: &Credentials| serial(credentials) != *shown;
+        if credentials.wait_for(other).await.is_err() {
+            // An endpoint that is gone renews nothing, and its connections end.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = renewed => {}
+        () = sleep(good_for(theirs, SystemTime::now())) => {}
+    }
+}
+
+fn serial(credentials: &Credentials) -> String {
+    credentials.certificate().serial.clone()
+}
+
+/// For how long a link to whoever has just shown this is left as it is: until little of the certificate's life is
+/// left, or, where that is so already and there was no other, for half of what is left.
+fn good_for(theirs: &Certificate, now: SystemTime) -> Duration {
+    let life = theirs.not_after.duration_since(theirs.not_before);
+    let last = life.unwrap_or_default() / LINK_RENEWED_AT;
+    let left = theirs.not_after.duration_since(now).unwrap_or_default();
+    let until_last = left.saturating_sub(last);
+    until_last.max(left / 2).max(LINK_RENEWAL_PAUSE)
 }
 
 /// Tells the driver whenever the peer's links are all up, and when they no longer are.
@@ -487,3 +584,33 @@ const LANES: usize = 2;
 pub(crate) const CLOSE_GONE: u32 = 4;
 /// The code with which a link is closed that a member of an earlier epoch opens.
 pub(crate) const CLOSE_OUTDATED: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use kontiki_transport::{Authority, Identity, Role};
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_cannot_renew_is_dialled_a_few_times_and_not_all_the_time() {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let authority = Authority::new("a test's", 2 * year).unwrap();
+        let identity = Identity::new(ClusterId(7), Role::Node, "n1").unwrap();
+        let issued = authority.issue(&identity, year).unwrap();
+        let shown = Certificate::from_pem(&issued.certificate_pem).unwrap();
+        let end = shown.not_after;
+        // The first time when a sixth is left.
+        let fresh = good_for(&shown, end - year);
+        assert!(fresh > year * 4 / 5 && fresh < year * 5 / 6, "{fresh:?}");
+        let mut now = end - year / 10;
+        let mut dials = Vec::new();
+        while now < end {
+            let pause = good_for(&shown, now);
+            dials.push(pause);
+            now += pause;
+        }
+        assert_eq!(dials[0], year / 20);
+        assert!(dials.len() < 25, "{dials:?}");
+        assert!(dials.iter().all(|pause| *pause >= LINK_RENEWAL_PAUSE));
+    }
+}

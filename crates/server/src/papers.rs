@@ -1,10 +1,11 @@
-//! Files of certificates and keys, made once and never written over.
+//! Files of certificates and keys: made once and not written over in passing, and watched for what others put there.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
+    time::SystemTime,
 };
 
 use kontiki_transport::Issued;
@@ -57,4 +58,17 @@ pub(crate) fn failed(path: &Path, source: io::Error) -> BirthError {
         path: path.to_owned(),
         source,
     }
+}
+
+/// By what it is seen that files of a member's certificates are others than before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp([Option<(SystemTime, u64, u64)>; 4]);
+
+/// Of those in a member's folder.
+pub(crate) fn stamp_of(dir: &Path) -> Stamp {
+    let names = ["node.pem", "node.key", "node-ca.pem", "client-ca.pem"];
+    Stamp(names.map(|name| {
+        let file = std::fs::metadata(dir.join("certs").join(name)).ok()?;
+        Some((file.modified().ok()?, file.len(), file.ino()))
+    }))
 }

@@ -8,7 +8,7 @@ use kontiki_broker::Members;
 use kontiki_transport::{Endpoint, Identity, Pace, Proof, Role, Stranger};
 use kontiki_wire::{
     Admission, Birth, Claim, ClusterCommand, Join, Joined, MemberInfo, Refusal, Response, Seat,
-    Token, TokenId, Welcome, limits::JOIN_BYTES_MAX,
+    Token, TokenId, TopicPattern, Welcome, limits::JOIN_BYTES_MAX,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -18,12 +18,11 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    authorities::Authorities,
     birth::is_address,
     driver::Order,
     limits::{
         FAREWELL_MAX, GUESSES_PER_SECOND, JOIN_TURN_MAX, JOINS_IN_A_BURST, JOINS_PER_SECOND,
-        LEAF_VALID, OPENING_MAX, STRANGERS_MAX, TOKEN_AWAITED_MAX, TOKEN_LOOK,
+        OPENING_MAX, STRANGERS_MAX, TOKEN_AWAITED_MAX, TOKEN_LOOK,
     },
     member::{MemberFile, mark_of},
     service::{Service, going_away},
@@ -36,7 +35,6 @@ pub(crate) struct Reception {
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) members: watch::Receiver<Arc<Members>>,
     pub(crate) member: Arc<MemberFile>,
-    pub(crate) authorities: Option<Arc<Authorities>>,
 }
 
 /// Two lines of those who wait for their turn, so that whoever has no token does not stand in the way of
@@ -128,11 +126,12 @@ impl Reception {
         turn(&turns.bearers).await?;
         let claim = join.claim;
         let identity = check_claim(self.member.cluster, &claim, &token)?;
-        let Some(authorities) = &self.authorities else {
+        let signing = &self.service.signing;
+        if signing.authorities().is_err() {
             return self.signers();
-        };
+        }
         let mark = mark_of(stranger.key().fingerprint());
-        let (birth, signs) = match claim.seat {
+        let birth = match claim.seat {
             Seat::Member {
                 address,
                 peer_address,
@@ -146,28 +145,24 @@ impl Reception {
                     peer_address,
                     versions,
                 };
-                let me = self.admit_member(admission).await?;
-                (Some(self.birth(me)), &authorities.nodes)
+                let (me, again) = self.admit_member(admission).await?;
+                Some(self.birth(me, again))
             }
             Seat::Client => {
                 self.admit_client(token.id, claim.name, mark).await?;
-                (None, &authorities.clients)
+                None
             }
         };
-        let certificate = signs.sign(stranger.key(), &identity, LEAF_VALID);
-        let certificate = certificate.map_err(|error| {
-            warn!(%error, "a certificate cannot be signed");
-            Refusal::Unavailable {
-                why: error.to_string(),
-            }
-        })?;
+        let certificate = signing
+            .sign(stranger.key(), &identity, patterns(&token)?)
+            .await?;
         let from = stranger.remote_address();
         info!(%identity, token = %token.id, %from, "let in");
         Ok(Joined::Welcome(Welcome {
             cluster: self.member.cluster,
             certificate,
             client_roots: match birth {
-                Some(_) => authorities.clients.certificate_pem().to_owned(),
+                Some(_) => signing.client_roots(),
                 None => String::new(),
             },
             members: self.members.borrow().list.clone(),
@@ -221,10 +216,12 @@ impl Reception {
         answer.await.map_err(|_| going_away())
     }
 
-    async fn admit_member(&self, admission: Admission) -> Result<MemberInfo, Refusal> {
+    /// The member, and whether it was one before.
+    async fn admit_member(&self, admission: Admission) -> Result<(MemberInfo, bool), Refusal> {
         let command = ClusterCommand::Admit(admission);
         match self.service.agree(command).await {
-            Response::Member(me) => Ok(me),
+            Response::Admitted(me) => Ok((me, false)),
+            Response::Member(me) => Ok((me, true)),
             other => Err(refusal(other)),
         }
     }
@@ -237,13 +234,14 @@ impl Reception {
         }
     }
 
-    fn birth(&self, me: MemberInfo) -> Birth {
+    fn birth(&self, me: MemberInfo, again: bool) -> Birth {
         Birth {
             founders: self.member.members.clone(),
             auto_create: self.member.auto_create,
             epoch: self.member.epoch,
             version: self.member.version,
             me,
+            again,
         }
     }
 
@@ -270,6 +268,13 @@ async fn turn(pace: &Pace) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::Busy),
     }
+}
+
+/// To which topics a token confines its bearer.
+fn patterns(token: &Token) -> Result<Vec<TopicPattern>, Refusal> {
+    let patterns = token.topics.iter().map(|pattern| pattern.parse());
+    let patterns: Result<_, String> = patterns.collect();
+    patterns.map_err(|why| Refusal::Unfit { why })
 }
 
 /// What somebody may be called who has this token, if the claim is one that it admits to.
@@ -343,6 +348,7 @@ mod tests {
             issued_at: 0,
             expires_at: 1,
             spent: None,
+            revoked: false,
         }
     }
 

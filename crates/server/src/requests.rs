@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use crate::{
-    limits::REQUEST_BYTES_MAX,
-    permission::{Act, permit},
+    limits::{RENEWAL_TURN_MAX, REQUEST_BYTES_MAX},
+    permission::{Bearer, Wish, permit},
     service::{Ended, Service, unheard},
     walk,
 };
 use bytes::BytesMut;
 use kontiki_raft::Index;
-use kontiki_transport::{FrameReader, FrameWriter, Role};
-use kontiki_wire::{Offset, Refusal, Request, Response, TopicName};
+use kontiki_transport::{FrameReader, FrameWriter, Revoked, Role};
+use kontiki_wire::{Offset, Refusal, Request, Response, Revocation, TopicName, Whom};
 use tokio::sync::Mutex;
 
 /// The place of one connection among those who ask: it is held while its next request waits, and shared
@@ -24,12 +24,12 @@ pub(crate) type Asker = Arc<Mutex<()>>;
 /// Serves the stream until the client finishes it.
 pub(crate) async fn serve(
     service: &Service,
-    (asker, role): (&Asker, Role),
+    (asker, bearer): (&Asker, &Bearer),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
 ) -> Ended {
     loop {
-        if let Err(ended) = serve_one(service, (asker, role), writer, reader).await {
+        if let Err(ended) = serve_one(service, (asker, bearer), writer, reader).await {
             return ended;
         }
     }
@@ -37,7 +37,7 @@ pub(crate) async fn serve(
 
 async fn serve_one(
     service: &Service,
-    (asker, role): (&Asker, Role),
+    (asker, bearer): (&Asker, &Bearer),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
 ) -> Result<(), Ended> {
@@ -49,9 +49,9 @@ async fn serve_one(
     let waiting = asker.lock().await;
     service.requests.turn().await;
     drop(waiting);
-    let response = match permit(role, Act::of_request(&request), service.auto_create) {
+    let response = match permit(bearer, Wish::of_request(&request), service.auto_create) {
         Err(refusal) => Response::Refused(refusal),
-        Ok(()) => answer(service, request).await,
+        Ok(()) => answer(service, bearer, request).await,
     };
     let mut out = BytesMut::new();
     response.encode(&mut out);
@@ -59,7 +59,7 @@ async fn serve_one(
     Ok(())
 }
 
-async fn answer(service: &Service, request: Request) -> Response {
+async fn answer(service: &Service, bearer: &Bearer, request: Request) -> Response {
     match request {
         Request::OffsetAt { topic, time } => match offset_at(service, &topic, time).await {
             Ok(offset) => Response::Offset(offset),
@@ -71,15 +71,56 @@ async fn answer(service: &Service, request: Request) -> Response {
             last,
             digest,
         } => walk::walk(service, group, (Index(first), Index(last)), digest).await,
-        Request::CreateToken(token) if !token.topics.is_empty() => {
+        Request::CreateToken(token) if token.role == Role::Node && !token.topics.is_empty() => {
             Response::Refused(Refusal::Unfit {
-                why: "nobody holds clients to patterns of topics yet: make a token without them, and its \
-                      bearer may do to every topic what its role may"
+                why: "a member keeps what the cluster places on it: no token confines it to topics"
                     .to_owned(),
             })
         }
+        Request::Revoke(whom) if is_own(bearer, &whom) => Response::Refused(Refusal::Unfit {
+            why: "that is the certificate with which this is asked: have another operator's ask it"
+                .to_owned(),
+        }),
+        Request::Renew => renew(service, bearer)
+            .await
+            .unwrap_or_else(Response::Refused),
+        Request::Metadata | Request::Topics => {
+            let mut response = service.ask(request).await;
+            if let Response::Metadata { topics, .. } = &mut response {
+                topics.retain(|topic| bearer.reaches(&topic.name));
+            }
+            response
+        }
         request => service.ask(request).await,
     }
+}
+
+/// Whether somebody would cut off itself.
+fn is_own(bearer: &Bearer, whom: &Whom) -> bool {
+    let revocation = Revocation {
+        whom: whom.clone(),
+        at: MICROS_OF_LATER,
+        until: u64::MAX,
+    };
+    Revoked::new(&[revocation]).has(&bearer.certificate)
+}
+
+/// After every certificate there is: the year 9999.
+const MICROS_OF_LATER: u64 = 253_370_764_800_000_000;
+
+/// Another certificate for a client. What was taken back while this member was parted from the others it does not
+/// know: it signs for nobody until it does.
+async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> {
+    let signing = &service.signing;
+    signing.authorities()?;
+    if !service.renewals.turn_within(RENEWAL_TURN_MAX).await {
+        return Err(Refusal::Busy);
+    }
+    service.confirm().await?;
+    Ok(Response::Renewed {
+        certificate: signing.renew(&bearer.certificate).await?,
+        node_roots: signing.node_roots(),
+    })
 }
 
 async fn offset_at(service: &Service, name: &TopicName, time: u64) -> Result<Offset, Refusal> {

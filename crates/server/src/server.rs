@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
+    agreed::Agreed,
     answers::Answers,
     arrivals::Arrivals,
     boot::{Booted, boot},
@@ -22,9 +23,11 @@ use crate::{
     error::{ServerError, StartError},
     fetching::Fetches,
     handover::hand_over,
+    keeper::Keeper,
     limits::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX,
-        REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND, STOPPING_MAX, UNSENT_BYTES_MAX,
+        RENEWALS_IN_A_BURST, RENEWALS_PER_SECOND, REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND,
+        SAID_MAX, STOPPING_MAX, UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
     member::node_ref,
@@ -32,6 +35,7 @@ use crate::{
     service::Service,
     session,
     shipping::Shipping,
+    signing::Signing,
     topics::Topics,
     unsent::Unsent,
 };
@@ -69,6 +73,20 @@ impl Server {
         let newcomer = known.next > booted.broker.cluster().next_member;
         let members = watch::Sender::new(Arc::new(known.clone()));
         let heard = members.subscribe();
+        let agreed = Agreed::new(booted.broker.cluster().trust.clone());
+        let agreed = watch::Sender::new(Arc::new(agreed));
+        // Before anybody who is revoked is served; what they may have begun is ended.
+        for endpoint in [&clients, &peers] {
+            endpoint.set_revoked(&agreed.borrow().revoked);
+        }
+        let (saying, said) = mpsc::channel(SAID_MAX);
+        let signing = Signing {
+            authorities: booted.authorities.map(Arc::new),
+            valid_for: config.certificates_valid,
+            credentials: peers.credentials(),
+            agreed: agreed.subscribe(),
+        };
+        let member = Arc::new(booted.member.clone());
         let callers = Callers::default();
         let service = Service {
             topics: Topics::new(),
@@ -82,6 +100,8 @@ impl Server {
             unsent: Arc::new(Unsent::new(UNSENT_BYTES_MAX)),
             auto_create,
             epoch: epoch.number,
+            signing: signing.clone(),
+            renewals: Arc::new(Pace::new(RENEWALS_PER_SECOND, RENEWALS_IN_A_BURST)),
             streams: Arc::default(),
             stopping: is_stopping,
         };
@@ -96,6 +116,8 @@ impl Server {
             members: members.subscribe(),
             callers: callers.clone(),
             shipping: Shipping::new(booted.storage.clone(), budget.clone()),
+            agreed: agreed.subscribe(),
+            said: saying,
             beats: beats.clone(),
             log,
         };
@@ -103,8 +125,18 @@ impl Server {
             service: service.clone(),
             orders: orders.clone(),
             members: members.subscribe(),
-            member: Arc::new(booted.member.clone()),
-            authorities: booted.authorities.map(Arc::new),
+            member: Arc::clone(&member),
+        };
+        let keeper = Keeper {
+            dir: config.dir.clone(),
+            member,
+            endpoints: [clients.clone(), peers.clone()],
+            signing,
+            members: members.subscribe(),
+            agreed: agreed.subscribe(),
+            orders: orders.clone(),
+            service: service.clone(),
+            said,
         };
         let me = (booted.me, booted.member.me().peer_address.clone());
         let fetches = Fetches::new(booted.storage.clone(), log_inputs, budget.clone());
@@ -120,6 +152,7 @@ impl Server {
             topics: service.topics.clone(),
             answers: service.answers.clone(),
             members,
+            agreed,
             inputs: Inputs {
                 events: booted.events,
                 beats: from_beats,
@@ -132,6 +165,7 @@ impl Server {
         tasks.spawn(arrivals.run(peers.clone()));
         tasks.spawn(session::accept(clients.clone(), service.clone()));
         tasks.spawn(reception.run(clients.clone()));
+        tasks.spawn(keeper.run());
         let ended = supervise(driver, [clients.clone(), peers.clone()], &mut tasks);
         let address = clients.local_address();
         let peer_address = peers.local_address();

@@ -15,7 +15,8 @@ use tracing::error;
 
 use crate::{
     answers::{Answers, PendingResponse},
-    limits::TOPIC_AWAITED_MAX,
+    limits::{CONFIRMED_MAX, TOPIC_AWAITED_MAX},
+    signing::Signing,
     topics::{KeptTopic, Topics},
     unsent::Unsent,
 };
@@ -42,6 +43,9 @@ pub(crate) struct Service {
     pub(crate) auto_create: bool,
     /// How often the cluster was recovered.
     pub(crate) epoch: u64,
+    pub(crate) signing: Signing,
+    /// One slot for each certificate of a client that is renewed.
+    pub(crate) renewals: Arc<Pace>,
     /// Streams of producers and subscribers under way.
     pub(crate) streams: Arc<watch::Sender<usize>>,
     /// Becomes true when the member is going away.
@@ -91,6 +95,24 @@ impl Service {
             command,
         };
         self.put(input, pending).await
+    }
+
+    /// Resolves when this member has applied all that the cluster had agreed on before.
+    pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
+        let unavailable = |why: String| Refusal::Unavailable { why };
+        let mark = getrandom::u64()
+            .map_err(|error| unavailable(format!("this machine gives no randomness: {error}")))?;
+        let confirmed = self.agree(ClusterCommand::Confirm { mark });
+        match timeout(CONFIRMED_MAX, confirmed).await {
+            Ok(Response::Done) => Ok(()),
+            Err(_) | Ok(Response::Refused(Refusal::Unknown)) => Err(unavailable(
+                "the cluster has no leader that is known here, and without one this member does not know what was \
+                 agreed on"
+                    .to_owned(),
+            )),
+            Ok(Response::Refused(refusal)) => Err(refusal),
+            Ok(other) => Err(unavailable(format!("the cluster answers {other:?}"))),
+        }
     }
 
     /// A topic kept here, or why it cannot be had here. One that another member has just made may take

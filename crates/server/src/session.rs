@@ -1,7 +1,9 @@
 //! One client's connection: its streams are opened, authorised and served, each in a task of its own.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
-use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter, Role};
+use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter};
 use kontiki_wire::{ClientStream, FrameKind, Malformed};
 use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
@@ -9,7 +11,7 @@ use tracing::debug;
 use crate::{
     delivery,
     limits::{FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
-    permission::{Act, permit},
+    permission::{Bearer, Wish, permit},
     production,
     requests::{self, Asker},
     service::{Ended, Service},
@@ -35,12 +37,15 @@ async fn serve(connection: Connection, service: Service) {
     debug!(client = %identity, address = %connection.remote_address(), "session begins");
     let mut streams = JoinSet::new();
     let asker = Asker::default();
+    let bearer = Bearer {
+        certificate: Arc::new(connection.certificate().clone()),
+    };
     let reason = loop {
         tokio::select! {
             opened = connection.accept() => match opened {
                 Ok((writer, reader)) if streams.len() < STREAMS_PER_CONNECTION_MAX => {
-                    let (asker, role) = (asker.clone(), identity.role);
-                    let stream = Stream { writer, reader, role, asker };
+                    let (asker, bearer) = (asker.clone(), bearer.clone());
+                    let stream = Stream { writer, reader, bearer, asker };
                     streams.spawn(stream.serve(service.clone()));
                 }
                 // Both halves end when they are dropped.
@@ -56,7 +61,7 @@ async fn serve(connection: Connection, service: Service) {
 struct Stream {
     writer: FrameWriter,
     reader: FrameReader,
-    role: Role,
+    bearer: Bearer,
     asker: Asker,
 }
 
@@ -100,7 +105,7 @@ impl Stream {
             }));
         }
         let stream = ClientStream::decode(&frame)?;
-        permit(self.role, Act::of_stream(&stream), service.auto_create)?;
+        permit(&self.bearer, Wish::of_stream(&stream), service.auto_create)?;
         match &stream {
             ClientStream::Requests => {}
             ClientStream::Produce { epoch, .. } => service.check_epoch(*epoch)?,
@@ -113,12 +118,12 @@ impl Stream {
         let Self {
             writer,
             reader,
-            role,
+            bearer,
             asker,
         } = self;
         match kind {
             ClientStream::Requests => {
-                requests::serve(service, (asker, *role), writer, reader).await
+                requests::serve(service, (asker, bearer), writer, reader).await
             }
             ClientStream::Produce { topic, .. } => {
                 production::serve(service, &topic, writer, reader).await

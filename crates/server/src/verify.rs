@@ -14,11 +14,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    boot::credentials,
     config::Config,
     data::{OWNER, owner_of},
     error::StartError,
     member::{MEMBER_FILE, MemberFile},
+    own::credentials,
 };
 
 /// What a member's directory was found to be. It serialises as one object.

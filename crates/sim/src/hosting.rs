@@ -220,6 +220,8 @@ impl World {
                 host.members = members;
                 self.hang_up(number);
             }
+            // Nobody shows a certificate here.
+            Effect::Trust(_) => {}
             Effect::Expelled { why } => {
                 self.trace.tell(at, || why);
                 self.members[number].is_out = true;

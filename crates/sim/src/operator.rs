@@ -129,7 +129,7 @@ impl World {
 
     /// Somebody who is to be a member was answered; whether it is one.
     fn join_answered(&mut self, number: usize, response: Response) -> bool {
-        if let Response::Member(member) = &response {
+        if let Response::Admitted(member) | Response::Member(member) = &response {
             self.admitted(member);
             return true;
         }

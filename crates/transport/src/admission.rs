@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::{
     Certificate, Connection, Credentials, Error, Limits, Plane, PublicKey, Stranger,
-    connection::CLOSE_CROWDED,
+    connection::{Anew, CLOSE_CROWDED},
     guest::{Asked, Door, Guest},
     link::{Link, Unfinished},
     seats::Seats,
@@ -239,17 +239,20 @@ impl Arrival {
     ) -> Result<Connection, Error> {
         let plane = self.plane;
         let chain = peer_chain(&quinn)?;
-        let judge = move |credentials: &Credentials| {
-            Verifier::of_dialers(plane, credentials)
-                .judge(&chain, UnixTime::now())
-                .map(|_| ())
+        let certificate = leaf(&quinn)?;
+        let shown = certificate.clone();
+        let judge = move |credentials: &Credentials, anew: Anew| {
+            let verifier = Verifier::of_dialers(plane, credentials);
+            match anew {
+                Anew::All => verifier.judge(&chain, UnixTime::now()).map(|_| ()),
+                Anew::Revocation => verifier.check_revoked(&shown),
+            }
         };
         // The handshake has judged by what held when it began.
         let current = self.watched.borrow().clone();
         if !current.trust_like(&self.judged_by) {
-            judge(&current).map_err(Error::Identity)?;
+            judge(&current, Anew::All).map_err(Error::Identity)?;
         }
-        let certificate = leaf(&quinn)?;
         let seat = self.seats.take(&certificate.identity);
         let seat = seat.map_err(|why| crowded(&quinn, why))?;
         let bounds = plane.bounds();

@@ -2,16 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
+use kontiki_wire::TopicPattern;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, Identity, PublicKey, Role, certificate};
+use crate::{Error, Identity, PublicKey, Role, certificate, certificate::TOPICS_OID};
 
-/// How far in the past a certificate begins, for members whose clocks are behind.
+/// How far in the past a certificate begins at most, for members whose clocks are behind; a tenth of the
+/// time that it is good for if that is less.
 const BACKDATED: Duration = Duration::from_secs(300);
 
 /// Bytes of a serial number, drawn at random: RFC 5280 allows 20.
@@ -28,6 +31,17 @@ pub struct Authority {
     not_after: SystemTime,
 }
 
+/// What a leaf is to be, beside whose it is.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// For how long it is good.
+    pub valid_for: Duration,
+    /// To which topics its bearer is confined; to none in particular if empty.
+    pub topics: Vec<TopicPattern>,
+    /// It does not begin to be good before, or then: what was given to this name before was taken back.
+    pub after: Option<SystemTime>,
+}
+
 /// A certificate and its private key, both as PEM.
 #[derive(Clone)]
 pub struct Issued {
@@ -35,6 +49,18 @@ pub struct Issued {
     pub certificate_pem: String,
     /// Its key; keep it in a file of mode 0600.
     pub key_pem: String,
+}
+
+impl Terms {
+    /// Good for so long, and nothing else.
+    #[must_use]
+    pub const fn of(valid_for: Duration) -> Self {
+        Self {
+            valid_for,
+            topics: Vec::new(),
+            after: None,
+        }
+    }
 }
 
 impl Authority {
@@ -99,7 +125,7 @@ impl Authority {
     pub fn issue(&self, identity: &Identity, valid_for: Duration) -> Result<Issued, Error> {
         let key = KeyPair::generate().map_err(unmade)?;
         Ok(Issued {
-            certificate_pem: self.leaf(&key, identity, valid_for)?,
+            certificate_pem: self.leaf(&key, identity, &Terms::of(valid_for))?,
             key_pem: key.serialize_pem(),
         })
     }
@@ -112,14 +138,24 @@ impl Authority {
         identity: &Identity,
         valid_for: Duration,
     ) -> Result<String, Error> {
-        self.leaf(&key.for_signing(), identity, valid_for)
+        self.sign_on(key, identity, &Terms::of(valid_for))
+    }
+
+    /// The same, on these terms.
+    pub fn sign_on(
+        &self,
+        key: &PublicKey,
+        identity: &Identity,
+        terms: &Terms,
+    ) -> Result<String, Error> {
+        self.leaf(&key.for_signing(), identity, terms)
     }
 
     fn leaf(
         &self,
         key: &impl PublicKeyData,
         identity: &Identity,
-        valid_for: Duration,
+        terms: &Terms,
     ) -> Result<String, Error> {
         let uri = identity.to_string();
         uri.parse::<Identity>().map_err(|why| {
@@ -129,7 +165,16 @@ impl Authority {
         let left = self.not_after.duration_since(now).map_err(|_| {
             Error::Credentials("the authority's certificate has expired: make a new one".to_owned())
         })?;
-        let mut params = params(&identity.name, now, valid_for.min(left))?;
+        let mut params = params(&identity.name, now, terms.valid_for.min(left))?;
+        if let Some(after) = terms.after {
+            let next = after + Duration::from_secs(1);
+            params.not_before = params.not_before.max(next.into());
+        }
+        if !terms.topics.is_empty() {
+            let lines: Vec<&str> = terms.topics.iter().map(TopicPattern::as_str).collect();
+            let lines = lines.join("\n").into_bytes();
+            params.custom_extensions = vec![CustomExtension::from_oid_content(TOPICS_OID, lines)];
+        }
         params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(unmade)?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match identity.role {
@@ -168,7 +213,7 @@ fn params(
 
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = (now - BACKDATED).into();
+    params.not_before = (now - BACKDATED.min(valid_for / 10)).into();
     params.not_after = (now + valid_for).into();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -189,6 +234,8 @@ mod tests {
         extensions::{GeneralName, ParsedExtension},
         prelude::FromDer,
     };
+
+    use kontiki_wire::limits::TOKEN_TOPICS_MAX;
 
     use super::*;
     use crate::Certificate;
@@ -288,6 +335,59 @@ mod tests {
                 "whose key has signed it is not said"
             );
         }
+    }
+
+    #[test]
+    fn a_leaf_confines_its_bearer_to_the_topics_that_were_said() {
+        let authority = authority();
+        let key = PublicKey::from(&crate::JoinKey::generate().expect("a key"));
+        let terms = |topics: &[&str]| Terms {
+            topics: topics
+                .iter()
+                .map(|topic| topic.parse().expect("a pattern"))
+                .collect(),
+            ..Terms::of(DAY)
+        };
+        let read = |terms: &Terms| {
+            let leaf = authority.sign_on(&key, &identity(Role::Producer), terms);
+            Certificate::from_pem(&leaf.expect("a leaf")).expect("readable")
+        };
+        for topics in [&[] as &[&str], &["orders"], &["logs-*", "a/b?"]] {
+            let leaf = read(&terms(topics));
+            assert_eq!(leaf.topics, terms(topics).topics);
+            assert_eq!(PublicKey::of(&leaf).expect("a key"), key);
+        }
+    }
+
+    #[test]
+    fn what_confines_and_cannot_be_read_makes_a_certificate_of_no_use() {
+        let many = "a\n".repeat(TOKEN_TOPICS_MAX + 1);
+        for text in ["", "a b", "\u{e4}", &many] {
+            let mut params = params("x", SystemTime::now(), DAY).expect("params");
+            let uri = identity(Role::Producer).to_string();
+            params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI"))];
+            let bytes = text.as_bytes().to_vec();
+            params.custom_extensions = vec![CustomExtension::from_oid_content(TOPICS_OID, bytes)];
+            let key = KeyPair::generate().expect("a key");
+            let leaf = params.self_signed(&key).expect("a leaf").pem();
+            let refused = Certificate::from_pem(&leaf)
+                .expect_err("unreadable")
+                .to_string();
+            assert!(refused.contains("cannot be read"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_begins_after_what_was_taken_back() {
+        let key = PublicKey::from(&crate::JoinKey::generate().expect("a key"));
+        let taken_back = SystemTime::now() - Duration::from_secs(10);
+        let terms = Terms {
+            after: Some(taken_back),
+            ..Terms::of(DAY)
+        };
+        let leaf = authority().sign_on(&key, &identity(Role::Producer), &terms);
+        let leaf = Certificate::from_pem(&leaf.expect("a leaf")).expect("readable");
+        assert!(leaf.not_before > taken_back && leaf.not_before <= SystemTime::now());
     }
 
     #[test]

@@ -2,13 +2,19 @@
 //!
 //! Nothing here judges whether a certificate is to be trusted; `tls.rs` does.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use kontiki_wire::{TopicPattern, limits::TOKEN_TOPICS_MAX};
 use rcgen::PublicKeyData;
 use ring::digest;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use x509_parser::{
+    certificate::X509Certificate, der_parser::Oid, extensions::GeneralName, prelude::FromDer,
+};
 
 use crate::{Error, Identity};
 
@@ -28,6 +34,20 @@ pub struct Certificate {
     /// SHA-256 of the key that it is for, as [`PublicKey::fingerprint`](crate::PublicKey::fingerprint)
     /// says it: the same in every certificate for that key.
     pub key_fingerprint: [u8; 32],
+    /// To which topics its bearer is confined; to none in particular if empty.
+    pub topics: Vec<TopicPattern>,
+    /// The key as it stands there.
+    key: KeyInfo,
+}
+
+/// A public key as a certificate has it. Its fingerprint is what is shown of it.
+#[derive(Clone, PartialEq, Eq)]
+struct KeyInfo(Vec<u8>);
+
+impl fmt::Debug for KeyInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 impl Certificate {
@@ -50,7 +70,53 @@ impl Certificate {
             not_after: time(certificate.validity().not_after.timestamp()),
             fingerprint: hexadecimal(&sha256(der)),
             key_fingerprint: sha256(certificate.public_key().raw),
+            topics: topics(&certificate)?,
+            key: KeyInfo(certificate.public_key().raw.to_vec()),
         })
+    }
+
+    /// What tells its key from others, in short. Whoever is let in as a member is known by it.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        let first = self.key_fingerprint.first_chunk();
+        u64::from_le_bytes(*first.expect("it has 32 bytes")).max(1)
+    }
+
+    /// The key that it is for, as it stands there.
+    pub(crate) fn key_info(&self) -> &[u8] {
+        &self.key.0
+    }
+}
+
+/// By what the extension is called that has the patterns of topics, one a line: of the arc that anybody may
+/// take a number of.
+pub(crate) const TOPICS_OID: &[u64] = &[2, 25, 5_142_868_906_013_442_541];
+
+/// To which topics a certificate confines its bearer. What cannot be read makes the certificate of no use:
+/// whoever is meant to be confined is not let loose.
+fn topics(certificate: &X509Certificate<'_>) -> Result<Vec<TopicPattern>, String> {
+    let is_topics = |oid: &Oid<'_>| {
+        oid.iter()
+            .is_some_and(|arcs| arcs.eq(TOPICS_OID.iter().copied()))
+    };
+    let mut found = certificate
+        .extensions()
+        .iter()
+        .filter(|one| is_topics(&one.oid));
+    let Some(extension) = found.next() else {
+        return Ok(Vec::new());
+    };
+    let unreadable = || "confines its bearer to topics in a way that cannot be read".to_owned();
+    let text = str::from_utf8(extension.value).map_err(|_| unreadable())?;
+    let topics: Vec<TopicPattern> = text
+        .lines()
+        .take(TOKEN_TOPICS_MAX + 1)
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| unreadable())?;
+    match topics.is_empty() || topics.len() > TOKEN_TOPICS_MAX || found.next().is_some() {
+        true => Err(unreadable()),
+        false => Ok(topics),
     }
 }
 

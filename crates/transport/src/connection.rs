@@ -21,6 +21,15 @@ pub const CLOSE_CROWDED: u32 = 0x4b02;
 /// The longest that the wall clock goes unread: a clock that was set is noticed after this.
 const CLOCK_READ_EVERY: Duration = Duration::from_secs(30);
 
+/// What of a certificate is judged anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Anew {
+    /// Everything.
+    All,
+    /// Whether it was taken back: the roots are those by which it was judged before.
+    Revocation,
+}
+
 /// A live connection with a verified other side. Ends by itself when the other side's certificate
 /// expires, and when its last handle and the last of its streams is dropped. Cheap to clone.
 #[derive(Clone)]
@@ -37,7 +46,7 @@ impl Connection {
         certificate: Certificate,
         credentials: watch::Receiver<Credentials>,
         judged_by: Credentials,
-        judge: impl Fn(&Credentials) -> Result<(), String> + Send + 'static,
+        judge: impl Fn(&Credentials, Anew) -> Result<(), String> + Send + 'static,
         held: impl Send + 'static,
     ) -> Self {
         let link = Arc::new(link);
@@ -158,7 +167,7 @@ impl Guard {
     async fn run(
         mut self,
         mut credentials: watch::Receiver<Credentials>,
-        judge: impl Fn(&Credentials) -> Result<(), String>,
+        judge: impl Fn(&Credentials, Anew) -> Result<(), String>,
     ) {
         let mut watching = true;
         loop {
@@ -177,7 +186,11 @@ impl Guard {
                     if current.trust_like(&self.judged_by) {
                         continue;
                     }
-                    if let Err(why) = judge(&current) {
+                    let anew = match current.roots_like(&self.judged_by) {
+                        true => Anew::Revocation,
+                        false => Anew::All,
+                    };
+                    if let Err(why) = judge(&current, anew) {
                         self.end(&format!("the certificate is no longer accepted: {why}"));
                         break;
                     }

@@ -12,7 +12,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::{Authority, Certificate, Error, Identity, certificate, reset::ResetSecret};
+use crate::{Authority, Certificate, Error, Identity, Revoked, certificate, reset::ResetSecret};
 
 /// Certificates in one PEM text: more than this is not a list of roots.
 const CERTIFICATES_MAX: usize = 64;
@@ -21,6 +21,7 @@ const CERTIFICATES_MAX: usize = 64;
 #[derive(Clone)]
 pub struct Credentials {
     inner: Arc<Inner>,
+    revoked: Arc<Revoked>,
 }
 
 struct Inner {
@@ -90,7 +91,29 @@ impl Credentials {
                 node_roots: node_roots.into(),
                 client_roots: client_roots.into(),
             }),
+            revoked: Arc::default(),
         })
+    }
+
+    /// The same, with these certificates good no more.
+    #[must_use]
+    pub fn revoking(self, revoked: Arc<Revoked>) -> Self {
+        Self { revoked, ..self }
+    }
+
+    /// SHA-256 of every authority that is trusted, nodes' and clients'.
+    #[must_use]
+    pub fn trusted(&self) -> Vec<[u8; 32]> {
+        let roots = self.inner.node_roots.iter();
+        let roots = roots.chain(self.inner.client_roots.iter());
+        roots
+            .map(|root| certificate::sha256(&root.certificate))
+            .collect()
+    }
+
+    /// SHA-256 of the one of the nodes' authorities that has signed the own certificate.
+    pub fn signed_by(&self) -> Result<[u8; 32], Error> {
+        Ok(certificate::sha256(&self.own_root()?.certificate))
     }
 
     /// The own identity.
@@ -140,10 +163,41 @@ impl Credentials {
 
     /// Whether whoever is trusted by these is by the others, and nobody else.
     pub(crate) fn trust_like(&self, others: &Self) -> bool {
+        let revoked_like =
+            Arc::ptr_eq(&self.revoked, &others.revoked) || self.revoked == others.revoked;
+        revoked_like && self.roots_like(others)
+    }
+
+    /// The same, but for what was revoked.
+    pub(crate) fn roots_like(&self, others: &Self) -> bool {
         let (these, others) = (&self.inner, &others.inner);
         these.own.identity.cluster == others.own.identity.cluster
             && these.node_roots == others.node_roots
             && these.client_roots == others.client_roots
+    }
+
+    /// The authorities of the nodes that are trusted, as PEM.
+    #[must_use]
+    pub fn node_roots_pem(&self) -> String {
+        let roots = self.inner.node_roots.iter();
+        roots
+            .map(|root| certificate::to_pem(&root.certificate))
+            .collect()
+    }
+
+    /// The authorities of the clients that are trusted, as PEM.
+    #[must_use]
+    pub fn client_roots_pem(&self) -> String {
+        let roots = self.inner.client_roots.iter();
+        roots
+            .map(|root| certificate::to_pem(&root.certificate))
+            .collect()
+    }
+
+    /// What was revoked.
+    #[must_use]
+    pub fn revoked(&self) -> &Arc<Revoked> {
+        &self.revoked
     }
 
     pub(crate) fn reset(&self) -> &ResetSecret {

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane, Stranger,
+    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane, Revoked, Stranger,
     admission::{self, Admission, Arrived, HANDSHAKE_TIME_MAX, Tally},
+    connection::Anew,
     guest::Door,
     link::{Link, Unfinished},
     plane,
@@ -199,12 +200,15 @@ impl Endpoint {
             .map_err(|error| undialed(to, &error))?
             .await?;
         let chain = admission::peer_chain(&connection)?;
-        let judge = move |credentials: &Credentials| {
-            Verifier::of_listeners(credentials, &expect)
-                .judge(&chain, UnixTime::now())
-                .map(|_| ())
-        };
         let certificate = admission::leaf(&connection)?;
+        let shown = certificate.clone();
+        let judge = move |credentials: &Credentials, anew: Anew| {
+            let verifier = Verifier::of_listeners(credentials, &expect);
+            match anew {
+                Anew::All => verifier.judge(&chain, UnixTime::now()).map(|_| ()),
+                Anew::Revocation => verifier.check_revoked(&shown),
+            }
+        };
         let first = connection.open_bi().await?;
         let unfinished_max = plane.bounds().unfinished_at_dialer;
         let link = Link::new(
@@ -224,7 +228,8 @@ impl Endpoint {
     }
 
     /// Uses other credentials from now on: for new connections in both directions, and open ones end
-    /// whose other side they no longer accept. Takes all of it or, with an error, nothing.
+    /// whose other side they no longer accept. What was revoked stays so. Takes all of it or, with an error,
+    /// nothing.
     pub fn set_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
         let now = self.inner.credentials.borrow().identity().cluster;
         let then = credentials.identity().cluster;
@@ -238,8 +243,30 @@ impl Endpoint {
         } else {
             tls::check_dialer(self.inner.plane, credentials)?;
         }
-        self.inner.credentials.send_replace(credentials.clone());
+        // What was revoked stays so.
+        self.inner.credentials.send_modify(|current| {
+            let revoked = Arc::clone(current.revoked());
+            *current = credentials.clone().revoking(revoked);
+        });
         Ok(())
+    }
+
+    /// Lets nobody in any more whose certificate is among these, and ends the open connections with them.
+    /// All else stays as it is, and nobody is judged anew where it is the list of before.
+    pub fn set_revoked(&self, revoked: &Arc<Revoked>) {
+        self.inner.credentials.send_if_modified(|credentials| {
+            let is_another = !Arc::ptr_eq(credentials.revoked(), revoked);
+            if is_another {
+                *credentials = credentials.clone().revoking(Arc::clone(revoked));
+            }
+            is_another
+        });
+    }
+
+    /// What is shown and trusted, now and whenever it changes.
+    #[must_use]
+    pub fn credentials(&self) -> watch::Receiver<Credentials> {
+        self.inner.credentials.subscribe()
     }
 
     /// Closes all connections, telling the other sides why, and waits a moment for it to arrive.

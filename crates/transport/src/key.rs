@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use rustls::{crypto::ring as provider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::{Error, certificate, reset::ResetSecret};
+use crate::{Certificate, Error, certificate, reset::ResetSecret};
 
 /// Longest certificate of a stranger's that is read at all; ours have about 300 bytes.
 const CERTIFICATE_BYTES_MAX: usize = 4 << 10;
@@ -90,6 +90,11 @@ impl PublicKey {
         Self::from_info(info)
     }
 
+    /// The one that a certificate is for, so that another can be made for it.
+    pub fn of(certificate: &Certificate) -> Result<Self, Error> {
+        Self::from_info(certificate.key_info().to_vec()).map_err(Error::Credentials)
+    }
+
     fn from_info(info: Vec<u8>) -> Result<Self, String> {
         let kinds = [
             &PKCS_ECDSA_P256_SHA256,
@@ -133,7 +138,7 @@ mod tests {
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::{Authority, Certificate, Credentials, Identity, Role};
+    use crate::{Authority, Credentials, Identity, Role};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

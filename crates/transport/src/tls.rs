@@ -25,7 +25,8 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::{
-    Certificate, Credentials, Error, Expect, Plane, Role, credentials::Root, error::REFUSAL,
+    Certificate, Credentials, Error, Expect, Plane, Revoked, Role, credentials::Root,
+    error::REFUSAL,
 };
 
 /// OIDs of the extended key usages, as DER.
@@ -43,6 +44,10 @@ pub(crate) struct Verifier {
     roles: &'static [Role],
     name: Option<String>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// What was taken back, and whether that goes for keys of members that are none any more: where they
+    /// dial, they are told so by whoever takes links, and not only that their certificate is no good.
+    revoked: Arc<Revoked>,
+    keys: bool,
 }
 
 impl Verifier {
@@ -63,6 +68,8 @@ impl Verifier {
             roles,
             name: None,
             algorithms: algorithms(),
+            revoked: Arc::clone(credentials.revoked()),
+            keys: false,
         }
     }
 
@@ -70,6 +77,7 @@ impl Verifier {
     pub(crate) fn of_listeners(credentials: &Credentials, expect: &Expect) -> Self {
         let cluster = credentials.identity().cluster;
         let mut verifier = Self::of_members(cluster, Arc::clone(credentials.node_roots()));
+        verifier.revoked = Arc::clone(credentials.revoked());
         verifier.name = match expect {
             Expect::AnyNode => None,
             Expect::Node(name) => Some(name.clone()),
@@ -86,6 +94,25 @@ impl Verifier {
             roles: &[Role::Node],
             name: None,
             algorithms: algorithms(),
+            revoked: Arc::default(),
+            keys: true,
+        }
+    }
+
+    /// The same, for one's own certificate: that it was taken back is for others to hold against it.
+    fn forgiving(self) -> Self {
+        Self {
+            revoked: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Refuses what was taken back.
+    pub(crate) fn check_revoked(&self, certificate: &Certificate) -> Result<(), String> {
+        let of_key = self.keys && self.revoked.has_key(certificate);
+        match of_key || self.revoked.has(certificate) {
+            true => Err("it was revoked".to_owned()),
+            false => Ok(()),
         }
     }
 
@@ -111,6 +138,7 @@ impl Verifier {
         self.check_chain(leaf, now)?;
         let certificate = Certificate::from_der(leaf).map_err(|why| format!("it {why}"))?;
         self.check_identity(&certificate)?;
+        self.check_revoked(&certificate)?;
         Ok(certificate)
     }
 
@@ -291,7 +319,7 @@ pub(crate) fn check_listener(plane: Plane, credentials: &Credentials) -> Result<
         ));
     }
     check_own(
-        &Verifier::of_listeners(credentials, &Expect::AnyNode),
+        Verifier::of_listeners(credentials, &Expect::AnyNode),
         credentials,
     )
 }
@@ -301,7 +329,7 @@ pub(crate) fn check_dialer(plane: Plane, credentials: &Credentials) -> Result<()
     let own = credentials.identity();
     match (plane, own.role) {
         (Plane::Peers, Role::Node) => {
-            check_own(&Verifier::of_dialers(plane, credentials), credentials)
+            check_own(Verifier::of_dialers(plane, credentials), credentials)
         }
         (Plane::Peers, _) => Err(Error::Credentials(format!(
             "only a node dials a peer, and the own certificate names {own}"
@@ -314,7 +342,8 @@ pub(crate) fn check_dialer(plane: Plane, credentials: &Credentials) -> Result<()
     }
 }
 
-fn check_own(verifier: &Verifier, credentials: &Credentials) -> Result<(), Error> {
+fn check_own(verifier: Verifier, credentials: &Credentials) -> Result<(), Error> {
+    let verifier = verifier.forgiving();
     let judged = verifier.judge(&credentials.key().cert, UnixTime::now());
     judged.map(|_| ()).map_err(|why| {
         Error::Credentials(format!(

@@ -50,16 +50,19 @@ pub fn decode<T: Decode<()>>(
     // bincode makes room for a list before it reads it, as far as its limit goes, and the limit must
     // be known when this is compiled: so a few of them, and for few bytes a low one.
     match bytes.len() {
-        0..=SMALL => read::<T, _>(what, bytes, layout::<{ SMALL * GROWTH }>()),
+        0..=TINY => read::<T, _>(what, bytes, layout::<{ TINY * GROWTH }>()),
+        len if len <= SMALL => read::<T, _>(what, bytes, layout::<{ SMALL * GROWTH }>()),
         len if len <= MIDDLE => read::<T, _>(what, bytes, layout::<{ MIDDLE * GROWTH }>()),
         len if len <= LARGE => read::<T, _>(what, bytes, layout::<{ LARGE * GROWTH }>()),
         _ => read::<T, _>(what, bytes, layout::<{ CHECKPOINT_BYTES_MAX * GROWTH }>()),
     }
 }
 
-const SMALL: usize = 1 << 10;
-const MIDDLE: usize = 32 << 10;
-const LARGE: usize = 1 << 20;
+/// Each eight times the one before: nothing makes room for more than 32 times its bytes.
+const TINY: usize = 1 << 10;
+const SMALL: usize = 8 << 10;
+const MIDDLE: usize = 64 << 10;
+const LARGE: usize = 512 << 10;
 
 fn layout<const LIMIT: usize>() -> impl Config {
     config::standard()

@@ -8,6 +8,7 @@ use crate::{
     limits::CHECKPOINT_BYTES_MAX,
     member::{MemberInfo, MemberRef, Standing},
     token::{Token, TokenId, TokenSpec},
+    trust::{Papers, Trust, Whom},
     version::Versions,
 };
 
@@ -128,6 +129,15 @@ pub enum ClusterCommand {
         /// Which.
         version: u16,
     },
+    /// Certificates are good no more from the time of this entry on.
+    Revoke(Whom),
+    /// A member says what it shows.
+    Certify(Papers),
+    /// Changes nothing. Who asked for it and has applied it has applied all that was agreed on before.
+    Confirm {
+        /// Drawn by who asks: another's says nothing about when it was asked.
+        mark: u64,
+    },
 }
 
 /// A member to be admitted.
@@ -235,6 +245,8 @@ pub struct ClusterState {
     pub balance: bool,
     /// The version that the cluster is at: nothing is said or written that it does not have.
     pub version: u16,
+    /// What is agreed on about certificates.
+    pub trust: Trust,
 }
 
 impl ClusterState {
@@ -307,6 +319,7 @@ impl Default for ClusterState {
             version: 1,
             named: Vec::new(),
             balance: true,
+            trust: Trust::default(),
         }
     }
 }

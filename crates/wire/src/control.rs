@@ -8,14 +8,15 @@ use crate::{
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, TopicName},
     limits::{
-        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, RECOVERIES_MAX, REQUEST_BYTES_MAX,
-        SENTENCES_MAX, TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
+        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PEM_BYTES_MAX, RECOVERIES_MAX,
+        REQUEST_BYTES_MAX, SENTENCES_MAX, TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
     },
     malformed::Malformed,
     member::{MemberInfo, Standing},
     refusal::Refusal,
     scan::within,
     token::{TokenId, TokenInfo, TokenSpec},
+    trust::{Trust, Whom},
 };
 
 /// What a topic is asked to be.
@@ -129,6 +130,13 @@ pub enum Request {
     },
     /// Have the cluster come to the highest version that all members can do.
     Finalize,
+    /// What the cluster has agreed on about certificates, as its leader knows it.
+    Trust,
+    /// Have certificates be good no more: live connections of their bearers end, and no new ones begin.
+    Revoke(Whom),
+    /// Another certificate for the key and the name that this connection has shown; any member that signs
+    /// answers.
+    Renew,
 }
 
 /// The answer to a request.
@@ -160,7 +168,8 @@ pub enum Response {
     Refused(Refusal),
     /// To `Walk`.
     Walked(Walked),
-    /// To `RemoveMember`, which has only begun then, and `SetStanding`; and to who was admitted.
+    /// To `RemoveMember`, which has only begun then, and `SetStanding`; and to who asks to be admitted and is a
+    /// member already.
     Member(MemberInfo),
     /// To `CreateToken`; and to a client that was admitted.
     Token(TokenInfo),
@@ -170,6 +179,17 @@ pub enum Response {
     Recoveries(Vec<Recovery>),
     /// To `Finalize`: the version that the cluster is at now.
     Version(u16),
+    /// To who was admitted just now, and was no member before.
+    Admitted(MemberInfo),
+    /// To `Trust`.
+    Trust(Trust),
+    /// To `Renew`.
+    Renewed {
+        /// The certificate, as PEM.
+        certificate: String,
+        /// The authorities of the members, as PEM.
+        node_roots: String,
+    },
 }
 
 impl Request {
@@ -198,6 +218,7 @@ impl Request {
                 Ok(())
             }
             Self::CreateToken(spec) => spec.check(),
+            Self::Revoke(whom) => whom.check(),
             _ => Ok(()),
         }
     }
@@ -270,7 +291,21 @@ impl Response {
                 within("the number of recoveries", count, RECOVERIES_MAX)?;
                 recoveries.iter().try_for_each(Recovery::check)?;
             }
-            Self::Done | Self::Version(_) | Self::Offset(_) | Self::Member(_) => {}
+            Self::Trust(trust) => trust.check()?,
+            Self::Renewed {
+                certificate,
+                node_roots,
+            } => {
+                for pem in [certificate, node_roots] {
+                    let bytes = pem.len() as u64;
+                    within("the length of a certificate", bytes, PEM_BYTES_MAX)?;
+                }
+            }
+            Self::Done
+            | Self::Version(_)
+            | Self::Offset(_)
+            | Self::Member(_)
+            | Self::Admitted(_) => {}
         }
         Ok(())
     }

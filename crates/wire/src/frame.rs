@@ -64,6 +64,10 @@ pub enum FrameKind {
     Ship = 23,
     /// A piece of the log, as it lies in files: who takes it verifies it.
     Shipped = 24,
+    /// A request for another certificate ([`crate::Renew`]).
+    Renew = 25,
+    /// The answer to it ([`crate::Renewed`]).
+    Renewed = 26,
 }
 
 impl FrameKind {
@@ -87,6 +91,8 @@ impl FrameKind {
             Self::Stock,
             Self::Ship,
             Self::Shipped,
+            Self::Renew,
+            Self::Renewed,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -268,7 +274,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 10, 15, 25, 255] {
+        for kind in [0, 10, 15, 27, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

@@ -33,9 +33,11 @@ use crate::{
     record::{Header, Record},
     refusal::Refusal,
     relay::Relay,
+    renewal::Renewed,
     role::Role,
     stream::{ClientStream, From, StreamEnd, Subscribe, Until},
     token::{Spent, Token, TokenId, TokenInfo, TokenSpec},
+    trust::{Papers, Revocation, Trust, Whom},
     version::Versions,
 };
 
@@ -145,6 +147,7 @@ fn samples() -> Vec<Sample> {
         mends(),
         fetches(),
         relays(),
+        renewals(),
         commands(),
         states(),
     ]
@@ -187,6 +190,8 @@ fn frames() -> Vec<Sample> {
         "stock" FrameKind::Stock => FrameKind::Stock;
         "ship" FrameKind::Ship => FrameKind::Ship;
         "shipped" FrameKind::Shipped => FrameKind::Shipped;
+        "renew" FrameKind::Renew => FrameKind::Renew;
+        "renewed" FrameKind::Renewed => FrameKind::Renewed;
     }
 }
 
@@ -344,6 +349,9 @@ fn requests() -> Vec<Sample> {
         "recoveries" Request::Recoveries => Request::Recoveries;
         "finalize" Request::Finalize => Request::Finalize;
         "set-balance" Request::SetBalance { .. } => Request::SetBalance { on: true };
+        "trust" Request::Trust => Request::Trust;
+        "revoke" Request::Revoke(_) => Request::Revoke(Whom::Serial("40ab".to_owned()));
+        "renew" Request::Renew => Request::Renew;
     }
 }
 
@@ -369,6 +377,7 @@ fn token() -> Token {
             name: "n4".to_owned(),
             mark: 0xabce,
         }),
+        revoked: true,
     }
 }
 
@@ -498,6 +507,12 @@ fn responses() -> Vec<Sample> {
         }]);
         "recoveries" Response::Recoveries(_) => Response::Recoveries(vec![recovery()]);
         "version" Response::Version(_) => Response::Version(2);
+        "admitted" Response::Admitted(_) => Response::Admitted(member());
+        "trust" Response::Trust(_) => Response::Trust(trust());
+        "renewed" Response::Renewed { .. } => Response::Renewed {
+            certificate: "leaf".to_owned(),
+            node_roots: "nodes".to_owned(),
+        };
     }
 }
 
@@ -793,6 +808,19 @@ fn fetches() -> Vec<Sample> {
     ]
 }
 
+fn renewals() -> Vec<Sample> {
+    fn encode(renewed: &Renewed) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        renewed.encode(&mut out);
+        assert_eq!(Renewed::decode(&frame(out.clone())).as_ref(), Ok(renewed));
+        out.to_vec()
+    }
+    every! { Renewed, "renewed", encode;
+        "signed" Renewed::Signed(_) => Renewed::Signed("leaf".to_owned());
+        "refused" Renewed::Refused(_) => Renewed::Refused("it does not sign".to_owned());
+    }
+}
+
 fn commands() -> Vec<Sample> {
     fn encode(command: &ClusterCommand) -> Vec<u8> {
         let bytes = codec::encode(command);
@@ -869,6 +897,42 @@ fn commands() -> Vec<Sample> {
             preferred: 3,
             expect: 8,
         };
+        "revoke" ClusterCommand::Revoke(_) => ClusterCommand::Revoke(Whom::Name {
+            role: Some(Role::Producer),
+            name: "shop".to_owned(),
+        });
+        "certify" ClusterCommand::Certify(_) => ClusterCommand::Certify(papers());
+        "confirm" ClusterCommand::Confirm { .. } => ClusterCommand::Confirm { mark: 0xabcd };
+    }
+}
+
+fn papers() -> Papers {
+    Papers {
+        member: 4,
+        serial: "40ab".to_owned(),
+        mark: 0xabcd,
+        not_before: TIME / 1_000_000,
+        not_after: TIME / 1_000_000 + 3600,
+        signed_by: [0xc0; 32],
+        trusts: vec![[0xc0; 32], [0xc1; 32]],
+        trouble: Some("nobody signs".to_owned()),
+    }
+}
+
+fn trust() -> Trust {
+    let revocation = |whom| Revocation {
+        whom,
+        at: TIME,
+        until: TIME + 3_600_000_000,
+    };
+    let name = "shop".to_owned();
+    Trust {
+        revoked: vec![
+            revocation(Whom::Serial("40ab".to_owned())),
+            revocation(Whom::Name { role: None, name }),
+            revocation(Whom::Key(0xabcd)),
+        ],
+        papers: vec![papers()],
     }
 }
 
@@ -915,6 +979,7 @@ fn states() -> Vec<Sample> {
         version: 1,
         named: vec![1, 4],
         balance: true,
+        trust: trust(),
     };
     let topic = TopicState {
         next: Offset(20),

@@ -100,6 +100,8 @@ pub struct Birth {
     pub version: u16,
     /// The member that this one is now.
     pub me: MemberInfo,
+    /// Whether it was one before it asked: nobody knows what it has promised since.
+    pub again: bool,
 }
 
 impl Claim {

@@ -61,6 +61,8 @@ pub const JOIN_BYTES_MAX: usize = 2 << 10;
 pub const PEM_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the answer to a request to join.
 pub const WELCOME_BYTES_MAX: usize = 4 * PEM_BYTES_MAX;
+/// Bytes of the answer to a request for another certificate.
+pub const RENEWED_BYTES_MAX: usize = PEM_BYTES_MAX + 64;
 /// Bytes of a group's small state.
 pub const CHECKPOINT_BYTES_MAX: usize = 32 << 20;
 
@@ -86,6 +88,16 @@ pub const TOKEN_LIFE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 pub const RECOVERIES_MAX: usize = 16;
 /// Topics that a recovery names of those that it has lost; the others are counted.
 pub const LOST_LISTED_MAX: usize = 64;
+/// Certificates, or bearers of some, that a cluster revokes at a time.
+pub const REVOKED_MAX: usize = 1024;
+/// Seconds for which a certificate is good that the cluster signs, at most: a year.
+pub const CERTIFICATE_SECONDS_MAX: u64 = 365 * 24 * 3600;
+/// Seconds for which a revocation holds whose certificate's end is not known: as long as an authority lives.
+pub const REVOKED_SECONDS: u64 = 10 * 365 * 24 * 3600;
+/// Bytes of a certificate's serial number.
+pub const SERIAL_BYTES_MAX: usize = 20;
+/// Authorities that a member says it trusts.
+pub const PAPERS_ROOTS_MAX: usize = 16;
 /// Sentences in one list of a status.
 pub const SENTENCES_MAX: usize = 64;
 

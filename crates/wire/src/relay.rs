@@ -34,7 +34,8 @@ impl Relay {
         match &command {
             ClusterCommand::Settled { .. }
             | ClusterCommand::Prefer { .. }
-            | ClusterCommand::StateVersions { .. } => {}
+            | ClusterCommand::StateVersions { .. }
+            | ClusterCommand::Confirm { .. } => {}
             ClusterCommand::SpendToken { name: of, .. } => {
                 name(of)?;
             }
@@ -45,6 +46,7 @@ impl Relay {
                     within("the length of an address", bytes, ADDRESS_BYTES_MAX)?;
                 }
             }
+            ClusterCommand::Certify(papers) => papers.check()?,
             _ => {
                 return Err(Malformed::Inconsistent {
                     what: "a relayed command that no member asks for itself",
@@ -80,6 +82,7 @@ mod tests {
             expect: placement,
         };
         assert!(heard(prefer).is_ok());
+        assert!(heard(ClusterCommand::Confirm { mark: 7 }).is_ok());
         let place = ClusterCommand::Place {
             group,
             replicas: vec![2],

@@ -6,6 +6,7 @@ use crate::{
     codec::{Decode, Encode},
     limits::{NAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX, TOKEN_TOPICS_MAX, TOPIC_NAME_BYTES_MAX},
     malformed::Malformed,
+    pattern::TopicPattern,
     role::Role,
     scan::within,
 };
@@ -31,6 +32,8 @@ pub struct Token {
     pub expires_at: u64,
     /// By whom it was spent, if it was: it admits nobody else.
     pub spent: Option<Spent>,
+    /// Whether it was revoked: it is kept until it would have expired, so that nobody makes it anew.
+    pub revoked: bool,
 }
 
 /// Who spent a token.
@@ -114,6 +117,11 @@ fn check_topics(topics: &[String]) -> Result<(), Malformed> {
     for pattern in topics {
         let bytes = pattern.len() as u64;
         within("the length of a pattern", bytes, TOPIC_NAME_BYTES_MAX)?;
+        if pattern.parse::<TopicPattern>().is_err() {
+            return Err(Malformed::Inconsistent {
+                what: "a pattern of topics that matches none",
+            });
+        }
     }
     Ok(())
 }

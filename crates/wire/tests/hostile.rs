@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
     FRAME_HEADER_BYTES, Found, Frame, FrameKind, Inquiry, Join, Joined, Malformed, Missing,
-    PeerHello, Produced, Refusal, Relay, Request, Response, Stock, StreamEnd, TopicState, decode,
-    decode_peer, encode, encode_peer,
+    PeerHello, Produced, Refusal, Relay, Renew, Renewed, Request, Response, Stock, StreamEnd,
+    TopicState, decode, decode_peer, encode, encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -95,6 +95,8 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
         FrameKind::Stock => Stock::decode(frame)?.encode(&mut out),
         FrameKind::Shipped => kontiki_wire::encode_frame(frame.kind, &frame.payload, &mut out),
         FrameKind::Relay => Relay::decode(frame)?.encode(&mut out),
+        FrameKind::Renew => Renew::decode(frame)?.encode(&mut out),
+        FrameKind::Renewed => Renewed::decode(frame)?.encode(&mut out),
         FrameKind::Found => {
             let mut pieces = Vec::new();
             Found::decode(frame)?.encode(&mut pieces);
@@ -262,6 +264,8 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             Stock::decode(&frame).is_ok(),
             // A piece of a file, which storage reads.
             frame.kind == FrameKind::Shipped,
+            Renew::decode(&frame).is_ok(),
+            Renewed::decode(&frame).is_ok(),
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");
@@ -365,6 +369,9 @@ fn kind() -> impl Strategy<Value = FrameKind> {
         FrameKind::Peer,
         FrameKind::Missing,
         FrameKind::Found,
+        FrameKind::Relay,
+        FrameKind::Renew,
+        FrameKind::Renewed,
     ])
 }
 

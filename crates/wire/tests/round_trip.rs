@@ -12,11 +12,11 @@ use kontiki_raft::{
 use kontiki_wire::{
     Acknowledged, Admission, Answer, AppendRefused, Batch, BatchBuilder, ClientStream,
     ClusterCommand, ClusterId, ClusterState, Deliver, DeliveredBatch, Epoch, Frame, From, GroupId,
-    GroupMessage, Header, MemberInfo, MemberRef, Offset, PeerFrame, PeerHello, PeerLane, Produced,
-    ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response, Role, Spent, Standing,
-    StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo, TopicName, TopicSettings,
-    TopicState, Until, Versions, Walked, WalkedDamage, decode, decode_peer, encode, encode_peer,
-    entry_checksum,
+    GroupMessage, Header, MemberInfo, MemberRef, Offset, Papers, PeerFrame, PeerHello, PeerLane,
+    Produced, ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response, Revocation,
+    Role, Spent, Standing, StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo,
+    TopicName, TopicSettings, TopicState, Trust, Until, Versions, Walked, WalkedDamage, Whom,
+    decode, decode_peer, encode, encode_peer, entry_checksum,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -197,17 +197,50 @@ fn token_spec() -> impl Strategy<Value = TokenSpec> {
 
 fn token() -> impl Strategy<Value = Token> {
     let spent = option::of((name(), any::<u64>()).prop_map(|(name, mark)| Spent { name, mark }));
-    (token_spec(), any::<(u64, u64)>(), spent).prop_map(|(spec, (issued_at, expires_at), spent)| {
-        Token {
-            id: spec.id,
-            hash: spec.hash,
-            role: spec.role,
-            topics: spec.topics,
-            issued_at,
-            expires_at,
-            spent,
-        }
+    let times = any::<(u64, u64, bool)>();
+    (token_spec(), times, spent).prop_map(|(spec, (issued_at, expires_at, revoked), spent)| Token {
+        id: spec.id,
+        hash: spec.hash,
+        role: spec.role,
+        topics: spec.topics,
+        issued_at,
+        expires_at,
+        spent,
+        revoked,
     })
+}
+
+fn whom() -> impl Strategy<Value = Whom> {
+    prop_oneof![
+        "[0-9a-f]{1,40}".prop_map(Whom::Serial),
+        (option::of(select(Role::ALL.to_vec())), name())
+            .prop_map(|(role, name)| Whom::Name { role, name }),
+        any::<u64>().prop_map(Whom::Key),
+    ]
+}
+
+fn papers() -> impl Strategy<Value = Papers> {
+    let roots = vec(any::<[u8; 32]>(), 0..3);
+    let numbers = any::<([u64; 4], [u8; 32])>();
+    (numbers, "[0-9a-f]{1,40}", roots, option::of(text())).prop_map(
+        |(([member, mark, not_before, not_after], signed_by), serial, trusts, trouble)| Papers {
+            member,
+            serial,
+            mark,
+            not_before,
+            not_after,
+            signed_by,
+            trusts,
+            trouble,
+        },
+    )
+}
+
+fn trust() -> impl Strategy<Value = Trust> {
+    let revocation = (whom(), any::<(u64, u64)>());
+    let revocation = revocation.prop_map(|(whom, (at, until))| Revocation { whom, at, until });
+    (vec(revocation, 0..3), vec(papers(), 0..3))
+        .prop_map(|(revoked, papers)| Trust { revoked, papers })
 }
 
 fn command() -> impl Strategy<Value = ClusterCommand> {
@@ -257,6 +290,9 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
             preferred,
             expect
         }),
+        whom().prop_map(ClusterCommand::Revoke),
+        papers().prop_map(ClusterCommand::Certify),
+        any::<u64>().prop_map(|mark| ClusterCommand::Confirm { mark }),
     ]
 }
 
@@ -304,6 +340,9 @@ fn request() -> impl Strategy<Value = Request> {
         any::<u64>().prop_map(|id| Request::RevokeToken { id: TokenId(id) }),
         Just(Request::Tokens),
         any::<bool>().prop_map(|on| Request::SetBalance { on }),
+        Just(Request::Trust),
+        Just(Request::Renew),
+        whom().prop_map(Request::Revoke),
     ]
 }
 
@@ -332,6 +371,12 @@ fn response() -> impl Strategy<Value = Response> {
         member().prop_map(Response::Member),
         token().prop_map(|token| Response::Token(token.info())),
         vec(token().prop_map(|token| token.info()), 0..3).prop_map(Response::Tokens),
+        member().prop_map(Response::Admitted),
+        trust().prop_map(Response::Trust),
+        (text(), text()).prop_map(|(certificate, node_roots)| Response::Renewed {
+            certificate,
+            node_roots
+        }),
     ]
 }
 
@@ -577,7 +622,7 @@ proptest! {
         (name, settings, replicas) in (topic(), settings(), vec(any::<u64>(), 0..4)),
         numbers: [u64; 4],
         producers in vec(producer_state(), 0..5),
-        (token, other) in (token(), command()),
+        (token, other, trust) in (token(), command(), trust()),
     ) {
         let [group, preferred, next, first] = numbers;
         let founders = replicas.iter().map(|id| MemberRef { id: *id, incarnation: first });
@@ -606,6 +651,7 @@ proptest! {
             recoveries: vec![Recovery { kept: next, ..Recovery::default() }],
             named: replicas.clone(),
             balance: false,
+            trust,
         };
         let bytes = encode(&cluster);
         assert_state(&cluster, &bytes, decode("a state", &bytes, CHECKPOINT_BYTES_MAX));

@@ -68,7 +68,7 @@ fn leave(cluster: &mut Cluster, id: u64) {
     let change = cluster.set_standing(id, Standing::Leaving);
     assert!(matches!(change, Change::Member(_)), "{change:?}");
     cluster.state.named.retain(|named| *named != id);
-    let change = cluster.drop_member(id);
+    let change = cluster.drop_member(id, NOW);
     assert!(matches!(change, Change::Dropped(_)), "{change:?}");
 }
 
@@ -183,13 +183,13 @@ fn the_last_member_that_votes_is_not_demoted_and_the_others_may_be() {
 #[test]
 fn only_who_leaves_is_dropped_and_only_when_the_cluster_s_own_group_does_without_it() {
     let mut cluster = cluster(3);
-    let refused = why(cluster.drop_member(2));
+    let refused = why(cluster.drop_member(2, NOW));
     assert!(refused.contains("n2 is active"), "{refused}");
     cluster.set_standing(2, Standing::Leaving);
-    let refused = why(cluster.drop_member(2));
+    let refused = why(cluster.drop_member(2, NOW));
     assert!(refused.contains("made of n2 too"), "{refused}");
     leave(&mut cluster, 2);
-    assert!(why(cluster.drop_member(2)).contains("no member"));
+    assert!(why(cluster.drop_member(2, NOW)).contains("no member"));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn who_is_a_member_no_more_does_not_come_back_by_the_token_it_has_spent() {
     let again = cluster.admit(admission(1, "n3", 333), NOW);
     assert!(matches!(again, Change::Member(_)), "{again:?}");
     cluster.set_standing(n3.id, Standing::Leaving);
-    let dropped = cluster.drop_member(n3.id);
+    let dropped = cluster.drop_member(n3.id, NOW);
     assert!(matches!(dropped, Change::Dropped(_)), "{dropped:?}");
     let refused = why(cluster.admit(admission(1, "n3", 333), NOW));
     assert!(refused.contains("was spent by n3"), "{refused}");

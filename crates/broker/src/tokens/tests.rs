@@ -96,6 +96,23 @@ fn a_token_that_was_revoked_admits_nobody() {
 }
 
 #[test]
+fn a_late_request_to_make_a_token_does_not_make_one_that_was_revoked() {
+    let mut cluster = cluster();
+    made(&mut cluster, spec(5, 10), 0);
+    assert_eq!(
+        cluster.revoke_token(TokenId(5), Micros(1)),
+        Change::TokenGone
+    );
+    let refused = why(cluster.create_token(spec(5, 10), Micros(2)));
+    assert!(refused.contains("was revoked"), "{refused}");
+    assert_eq!(cluster.token(TokenId(5)), None);
+    // It is forgotten when it would have expired.
+    made(&mut cluster, spec(6, 10), 10_000_000);
+    let kept: Vec<_> = cluster.state().tokens.iter().map(|one| one.id).collect();
+    assert_eq!(kept, [TokenId(6)]);
+}
+
+#[test]
 fn a_token_is_good_for_its_role_alone() {
     let mut cluster = cluster();
     let node = TokenSpec {

@@ -83,7 +83,7 @@ impl World {
             self.run(300_000);
             let response = ticket.and_then(|ticket| self.responses.get(&ticket));
             match response {
-                Some(Response::Member(member)) => {
+                Some(Response::Admitted(member) | Response::Member(member)) => {
                     assert_eq!(member.id, node.me.id.0);
                     self.nodes.push(node);
                     return number;

@@ -12,6 +12,7 @@ mod late;
 mod oracle;
 mod producer;
 mod quiet;
+mod races;
 mod standing;
 mod subscriber;
 mod world;

@@ -43,7 +43,7 @@ fn whoever_hears_that_a_member_was_admitted_meets_a_node_that_knows_it() {
         let Effect::Respond { response, .. } = effect else {
             return false;
         };
-        matches!(response, Response::Member(member) if member.name == "n2")
+        matches!(response, Response::Admitted(member) if member.name == "n2")
     });
     assert!(known.unwrap() < told.unwrap(), "{effects:#?}");
 }

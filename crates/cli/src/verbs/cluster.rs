@@ -13,6 +13,7 @@ use crate::{
     invocation::{Invocation, leave},
     moment::format_micros,
     output::{Cell, Output, Paint, Table},
+    verbs::cert,
 };
 
 /// How long `--wait-healthy` waits unless told otherwise.
@@ -87,6 +88,9 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     } else {
         let client = invocation.connect().await?;
         let status = client.admin().status().await?;
+        for warning in cert::warnings(&client).await {
+            invocation.output.note(warning);
+        }
         leave(&client).await;
         status
     };

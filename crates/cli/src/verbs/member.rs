@@ -289,9 +289,15 @@ async fn add(
         return Err(Failure::new(format!("there is a member {name} already"))
             .advise("choose another name, or remove that one first"));
     }
-    token::check(ttl, &[])?;
+    token::check(Role::Node, ttl, &[])?;
     let how = format!("kontiki join --data {name} --name {name} --listen HOST:PORT");
-    token::create(client, Role::Node, ttl, Some(&how), invocation).await
+    token::create(
+        client,
+        (Role::Node, ttl, Vec::new()),
+        Some(&how),
+        invocation,
+    )
+    .await
 }
 
 async fn demote(

@@ -4,7 +4,10 @@ use std::{fs, time::Duration};
 
 use kontiki_client::{Client, Context, TokenId, TokenInfo, TokenSpec};
 use kontiki_transport::{Role, Token, authority_fingerprint};
-use kontiki_wire::limits::{TOKEN_ADDRESSES_MAX, TOKEN_LIFE_SECONDS_MAX};
+use kontiki_wire::{
+    TopicPattern,
+    limits::{TOKEN_ADDRESSES_MAX, TOKEN_LIFE_SECONDS_MAX, TOKEN_TOPICS_MAX},
+};
 use serde::Serialize;
 
 use crate::{
@@ -22,7 +25,7 @@ pub(crate) enum Verb {
   kontiki token create --role node
   kontiki join --data n2 --name n2 --listen 10.0.0.2:7400 TOKEN     # on another machine
 
-  kontiki token create --role producer --ttl 10m
+  kontiki token create --role producer --ttl 10m --topics 'logs-*'
   kontiki login TOKEN                                               # wherever that producer is")]
     Create {
         /// What its bearer becomes: node, producer, consumer or operator
@@ -33,9 +36,10 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
         ttl: Duration,
 
-        /// Confine its bearer to topics of this pattern
+        /// Confine its bearer to topics whose names match: `*` stands for any characters, `?` for one; may be
+        /// given several times
         #[arg(long, value_name = "PATTERN")]
-        topics: Vec<String>,
+        topics: Vec<TopicPattern>,
     },
     /// List the tokens that have not expired, without their secrets
     List,
@@ -62,6 +66,7 @@ struct Listed {
 struct Shown {
     id: String,
     role: &'static str,
+    topics: Vec<String>,
     issued_at: String,
     expires_at: String,
     spent_by: Option<String>,
@@ -78,6 +83,7 @@ impl From<TokenInfo> for Shown {
         Self {
             id: info.id.to_string(),
             role: info.role.as_str(),
+            topics: info.topics,
             issued_at: format_micros(info.issued_at),
             expires_at: format_micros(info.expires_at),
             spent_by: info.spent,
@@ -87,12 +93,14 @@ impl From<TokenInfo> for Shown {
 
 /// Does it.
 pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Failure> {
-    if let Verb::Create { ttl, topics, .. } = &verb {
-        check(*ttl, topics)?;
+    if let Verb::Create { role, ttl, topics } = &verb {
+        check(*role, *ttl, topics)?;
     }
     let client = invocation.connect().await?;
     match verb {
-        Verb::Create { role, ttl, .. } => create(&client, role, ttl, None, invocation).await,
+        Verb::Create { role, ttl, topics } => {
+            create(&client, (role, ttl, topics), None, invocation).await
+        }
         Verb::List => list(&client, invocation).await,
         Verb::Revoke { id } => revoke(&client, id, invocation).await,
     }?;
@@ -100,12 +108,16 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-pub(crate) fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
-    if !topics.is_empty() {
+pub(crate) fn check(role: Role, ttl: Duration, topics: &[TopicPattern]) -> Result<(), Failure> {
+    if role == Role::Node && !topics.is_empty() {
         return Err(Failure::usage(
-            "members do not hold clients to patterns of topics yet, so a token cannot either",
-        )
-        .advise("make it without --topics: its bearer may do to every topic what its role may"));
+            "a member keeps what the cluster places on it: no token confines it to topics",
+        ));
+    }
+    if topics.len() > TOKEN_TOPICS_MAX {
+        return Err(Failure::usage(format!(
+            "a token has at most {TOKEN_TOPICS_MAX} patterns of topics"
+        )));
     }
     if !(1..=TOKEN_LIFE_SECONDS_MAX).contains(&ttl.as_secs()) {
         return Err(Failure::usage(
@@ -118,8 +130,7 @@ pub(crate) fn check(ttl: Duration, topics: &[String]) -> Result<(), Failure> {
 /// Makes a token and prints it; `how` are the words that use it, before the token itself.
 pub(crate) async fn create(
     client: &Client,
-    role: Role,
-    ttl: Duration,
+    (role, ttl, topics): (Role, Duration, Vec<TopicPattern>),
     how: Option<&str>,
     invocation: &Invocation,
 ) -> Result<(), Failure> {
@@ -137,7 +148,7 @@ pub(crate) async fn create(
         id: TokenId(token.id),
         hash: token.hash(),
         role,
-        topics: Vec::new(),
+        topics: topics.iter().map(ToString::to_string).collect(),
         life_seconds: ttl.as_secs(),
     };
     let info = client.admin().create_token(spec).await?;
@@ -180,7 +191,7 @@ async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
         return Ok(());
     }
     invocation.output.say(&listed, |output| {
-        let mut table = Table::new(["TOKEN", "ROLE", "EXPIRES", "SPENT BY"]);
+        let mut table = Table::new(["TOKEN", "ROLE", "TOPICS", "EXPIRES", "SPENT BY"]);
         for token in &listed.tokens {
             let spent = match &token.spent_by {
                 Some(name) => Cell::painted(name.as_str(), Paint::Plain),
@@ -189,12 +200,21 @@ async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
             table.row([
                 token.id.as_str().into(),
                 token.role.into(),
+                topics(&token.topics).into(),
                 token.expires_at.as_str().into(),
                 spent,
             ]);
         }
         table.render(output)
     })
+}
+
+/// To which topics a token confines its bearer.
+fn topics(patterns: &[String]) -> String {
+    match patterns.is_empty() {
+        true => "all".to_owned(),
+        false => patterns.join(", "),
+    }
 }
 
 async fn revoke(client: &Client, id: TokenId, invocation: &Invocation) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 
 mod append;
 mod caller;
+mod certificates;
 mod client;
 mod cluster;
 mod damage;
@@ -16,4 +17,5 @@ mod mend;
 mod permission;
 mod start;
 mod strangers;
+mod tokens;
 mod verify;

@@ -9,8 +9,8 @@ use kontiki_server::{
     birth::{MemberSpec, birth_cluster, key_to_join, settle},
 };
 use kontiki_transport::{
-    Applicant, Authority, Connection, Credentials, Endpoint, Error, Expect, Identity, JoinKey,
-    Plane, PublicKey, Role, Token, authority_fingerprint,
+    Applicant, Authority, Connection, Credentials, Endpoint, Error, Expect, FrameReader,
+    FrameWriter, Identity, JoinKey, Plane, PublicKey, Role, Token, authority_fingerprint,
 };
 use kontiki_wire::{
     Birth, Claim, ClusterId, Epoch, GroupId, GroupMessage, Join, Joined, MemberInfo, PeerFrame,
@@ -41,7 +41,16 @@ fn node(member: &MemberInfo) -> NodeRef {
 }
 
 /// Dials as the second member and says this; gives back why the first member closed.
-async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String {
+pub(crate) async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String {
+    let (connection, _stream) = link(cluster, say).await;
+    closed(&connection).await
+}
+
+/// Dials the first member as the second and says this.
+pub(crate) async fn link(
+    cluster: &Cluster,
+    say: impl FnOnce(&mut PeerHello),
+) -> (Connection, (FrameWriter, FrameReader)) {
     let birth = &cluster.birth;
     let mut hello = PeerHello {
         versions: Versions::MINE,
@@ -58,11 +67,11 @@ async fn refusal(cluster: &Cluster, say: impl FnOnce(&mut PeerHello)) -> String 
         .connect(cluster.peer_address(0), Expect::AnyNode)
         .await;
     let connection = dialled.unwrap();
-    let (mut writer, _reader) = connection.open().await.unwrap();
+    let (mut writer, reader) = connection.open().await.unwrap();
     let mut out = BytesMut::new();
     hello.encode(&mut out);
     writer.write(out.freeze()).await.unwrap();
-    closed(&connection).await
+    (connection, (writer, reader))
 }
 
 async fn closed(connection: &Connection) -> String {
@@ -253,6 +262,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
             epoch: Epoch::FIRST,
             version: 1,
             me: second.clone(),
+            again: false,
         }),
     };
     settle(&home, &welcome, &ca("node-ca.pem")).unwrap();

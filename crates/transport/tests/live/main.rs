@@ -7,5 +7,6 @@ mod forge;
 mod joining;
 mod raw;
 mod restart;
+mod revoked;
 mod streams;
 mod time;

@@ -61,6 +61,7 @@ fn answers() -> Vec<Sample> {
                 epoch: epoch(),
                 version: 1,
                 me: member(),
+                again: true,
             }),
         });
         "elsewhere" Joined::Elsewhere { .. } => Joined::Elsewhere {

@@ -53,6 +53,7 @@ fn welcome() -> Welcome {
             epoch: Epoch::FIRST,
             version: 1,
             me: member(ADDRESS_BYTES_MAX),
+            again: false,
         }),
     }
 }

@@ -297,6 +297,7 @@ impl World {
             | Effect::Mending { .. } => panic!("no disk here loses anything: {effect:?}"),
             Effect::Halt { reason } => self.nodes[number].halted = Some(reason),
             Effect::Members(members) => self.nodes[number].members = members,
+            Effect::Trust(_) => {}
             Effect::Relay { to, command } => self.relay(number, to, command),
             Effect::Expelled { why } => {
                 self.crash(number);

@@ -1,0 +1,351 @@
+//! Certificates live: they are renewed while members serve, taken back, and mended where they have expired; and
+//! who is confined to topics reaches no others.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod shell;
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use kontiki_transport::Certificate;
+use rustix::process::Signal;
+use shell::{Shell, own_address, serving::Serving};
+
+/// How long a member or a client takes at most where the machine has other work, too.
+const LATE: Duration = Duration::from_secs(60);
+
+/// A cluster of one that serves and signs for so many seconds, if it is said, and whose context is the default.
+fn alone(shell: &Shell, valid_seconds: Option<u64>) -> Serving {
+    let address = own_address();
+    let words = ["init", "--data", "n1", "--name", "n1", "--listen", &address];
+    shell.run(&words).ends(0, &[]);
+    if let Some(seconds) = valid_seconds {
+        let text = format!("[ca]\nvalid_seconds = {seconds}\n");
+        fs::write(shell.path("n1/kontiki.toml"), text).unwrap();
+    }
+    serve(shell, "n1")
+}
+
+fn serve(shell: &Shell, name: &str) -> Serving {
+    let ready = format!("{name} is ready");
+    Serving::start(shell, &["serve", "--data", name], &ready)
+}
+
+fn token(shell: &Shell, words: &[&str]) -> String {
+    let words: Vec<&str> = ["token", "create"].iter().chain(words).copied().collect();
+    let said = shell.run(&words).ends(0, &["good once, until"]);
+    said.out.trim().to_owned()
+}
+
+fn login(shell: &Shell, name: &str, words: &[&str]) {
+    let leave = token(shell, words);
+    shell.run(&["login", &leave, "--name", name]).ends(0, &[]);
+}
+
+fn join(shell: &Shell, name: &str) -> Serving {
+    let leave = token(shell, &["--role", "node"]);
+    let address = own_address();
+    let words = [
+        "join", "--data", name, "--name", name, "--listen", &address, &leave,
+    ];
+    Serving::start(shell, &words, "has caught up")
+}
+
+fn shown_by(shell: &Shell, name: &str) -> Certificate {
+    let pem = fs::read_to_string(shell.path(name).join("certs/node.pem")).unwrap();
+    Certificate::from_pem(&pem).unwrap()
+}
+
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let late = Instant::now() + LATE;
+    while !is_so() {
+        assert!(Instant::now() < late, "{what} does not come about");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_member_renews_its_certificate_while_it_serves_and_says_how_to_mend_one_that_has_expired() {
+    let shell = Shell::new();
+    let mut n1 = alone(&shell, Some(8));
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    let mut n2 = join(&shell, "n2");
+    // The signer's own, made at its birth, is good for a year: it is to live as briefly as the others.
+    shell.run(&["cert", "renew", "--data", "n1"]).ends(0, &[]);
+    let mut seen = vec![shown_by(&shell, "n2")];
+    // Through three lives of certificates no append fails.
+    until("three renewals", || {
+        shell
+            .feed(&["append", "orders"], b"on\n")
+            .ends(0, &["1 record"]);
+        let shown = shown_by(&shell, "n2");
+        if shown.serial != seen.last().unwrap().serial {
+            seen.push(shown);
+        }
+        seen.len() == 4
+    });
+    assert!(
+        seen.iter().all(|one| one.mark() == seen[0].mark()),
+        "one key"
+    );
+    until("the cluster knows what is shown", || {
+        let json = shell.run(&["cert", "show", "--members", "--json"]);
+        let json = json.ends(0, &[]).json();
+        json["members"][1]["serial"] == shown_by(&shell, "n2").serial
+    });
+
+    // Nobody signs for long enough: n2 ends with its certificate, and says what to do.
+    n1.end(Signal::TERM);
+    n2.end(Signal::TERM);
+    until("the end of the certificate", || {
+        shown_by(&shell, "n2").not_after < std::time::SystemTime::now()
+    });
+    shell
+        .run(&["serve", "--data", "n2"])
+        .ends(1, &["has expired", "kontiki cert renew --data n2 TOKEN"]);
+    shell
+        .run(&["cert", "renew", "--data", "n2"])
+        .ends(1, &["kontiki token create --role node"]);
+    // Who signs renews its own at the start.
+    assert!(shown_by(&shell, "n1").not_after < std::time::SystemTime::now());
+    let text = "[ca]\nvalid_seconds = 3600\n";
+    fs::write(shell.path("n1/kontiki.toml"), text).unwrap();
+    let _n1 = serve(&shell, "n1");
+    // Two of two are a majority: nobody makes a token now, and the authorities are at hand.
+    let words = ["cert", "renew", "--data", "n2", "--ca", "n1/ca"];
+    shell.run(&words).ends(0, &[]);
+    let _n2 = serve(&shell, "n2");
+    let healthy = ["cluster", "status", "--wait-healthy", "--timeout", "60s"];
+    shell.run(&healthy).ends(0, &[]);
+
+    // With a token it is asked of the cluster, and a member that runs shows it.
+    let leave = token(&shell, &["--role", "node"]);
+    let before = shown_by(&shell, "n2").serial;
+    let words = ["cert", "renew", "--data", "n2", &leave];
+    shell.run(&words).ends(0, &[]);
+    assert_ne!(shown_by(&shell, "n2").serial, before);
+    until("the new one is shown", || {
+        let json = shell.run(&["cert", "show", "--members", "--json"]);
+        let json = json.ends(0, &[]).json();
+        json["members"][1]["serial"] == shown_by(&shell, "n2").serial
+    });
+}
+
+#[test]
+fn who_is_revoked_is_cut_off_within_seconds_and_lets_its_name_be_used_again() {
+    let shell = Shell::new();
+    let _n1 = alone(&shell, None);
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    login(&shell, "reader", &["--role", "consumer"]);
+    login(&shell, "other", &["--role", "consumer"]);
+    let tail = ["-c", "reader", "read", "orders", "-f"];
+    let words = [
+        "-c", "other", "read", "orders", "--from", "earliest", "-f", "-n", "1",
+    ];
+    let mut honest = shell.start(&words);
+    let mut live = shell.start(&tail);
+    // It is live when it has a connection: what it asks is answered.
+    shell
+        .run(&["-c", "reader", "topic", "describe", "orders"])
+        .ends(0, &[]);
+    shell.run(&["cert", "revoke", "reader"]).ends(0, &[]);
+    shell
+        .run(&[
+            "-c",
+            "reader",
+            "topic",
+            "describe",
+            "orders",
+            "--timeout",
+            "2s",
+        ])
+        .ends(3, &["it was revoked"]);
+    // Everybody else goes on.
+    shell
+        .feed(&["append", "orders"], b"on\n")
+        .ends(0, &["1 record"]);
+    assert_eq!(honest.wait().unwrap().code(), Some(0));
+    live.kill().unwrap();
+    let heard = live.wait_with_output().unwrap();
+    assert!(heard.stdout.is_empty(), "{heard:?}");
+    let json = shell
+        .run(&["cert", "show", "--members", "--json"])
+        .ends(0, &[])
+        .json();
+    assert_eq!(json["revoked"][0], "reader");
+
+    // By its serial number one certificate goes, and the others of its name stay.
+    let shown = shell
+        .run(&["-c", "other", "cert", "show", "--json"])
+        .ends(0, &[])
+        .json();
+    let serial = shown["serial"].as_str().unwrap();
+    shell.run(&["cert", "revoke", serial]).ends(0, &[]);
+    shell
+        .run(&["-c", "other", "topic", "list", "--timeout", "2s"])
+        .ends(3, &["it was revoked"]);
+
+    // The name is free, for another key.
+    let elsewhere = Shell::new();
+    let leave = token(&shell, &["--role", "consumer"]);
+    elsewhere
+        .run(&["login", &leave, "--name", "reader"])
+        .ends(0, &[]);
+    elsewhere
+        .run(&["-c", "reader", "topic", "list"])
+        .ends(0, &[]);
+    shell
+        .run(&["cert", "revoke", "operator"])
+        .ends(1, &["the certificate with which this is asked"]);
+    shell
+        .run(&["cert", "revoke", "node/n1"])
+        .ends(1, &["kontiki member remove"]);
+    let n1 = shown_by(&shell, "n1").serial;
+    shell
+        .run(&["cert", "revoke", &n1])
+        .ends(1, &["the member n1 shows"]);
+    shell
+        .run(&["cert", "revoke", "No One"])
+        .ends(2, &["nobody's name"]);
+    elsewhere
+        .run(&["-c", "reader", "cert", "revoke", "operator"])
+        .ends(4, &["a consumer may not"]);
+}
+
+#[test]
+fn a_context_gets_another_certificate_and_keeps_its_key_and_its_topics() {
+    let shell = Shell::new();
+    let _n1 = alone(&shell, None);
+    login(
+        &shell,
+        "shop",
+        &["--role", "producer", "--topics", "logs-*"],
+    );
+    for name in [None, Some("shop")] {
+        let context: Vec<&str> = name.map_or(vec![], |name| vec!["-c", name]);
+        let show = || {
+            let words = [&context[..], &["cert", "show", "--json"]].concat();
+            shell.run(&words).ends(0, &[]).json()
+        };
+        let before = show();
+        shell
+            .run(&[&context[..], &["cert", "renew"]].concat())
+            .ends(0, &[]);
+        let after = show();
+        assert_ne!(after["serial"], before["serial"]);
+        assert_eq!(after["identity"], before["identity"]);
+        assert_eq!(after["topics"], before["topics"]);
+        // And without the cluster, where the authorities are.
+        shell
+            .run(&[&context[..], &["cert", "renew", "--ca", "n1/ca"]].concat())
+            .ends(0, &[]);
+        assert_ne!(show()["serial"], after["serial"]);
+        assert_eq!(show()["topics"], before["topics"]);
+    }
+    shell.run(&["topic", "list"]).ends(0, &[]);
+}
+
+#[test]
+fn who_is_confined_to_topics_appends_reads_finds_and_lists_no_others() {
+    let shell = Shell::new();
+    let _n1 = alone(&shell, None);
+    for topic in ["logs-eu", "logs-us", "orders"] {
+        shell.run(&["topic", "create", topic]).ends(0, &[]);
+    }
+    login(
+        &shell,
+        "shop",
+        &["--role", "producer", "--topics", "logs-*"],
+    );
+    login(
+        &shell,
+        "eye",
+        &[
+            "--role", "consumer", "--topics", "logs-e?", "--topics", "none",
+        ],
+    );
+    login(
+        &shell,
+        "boss",
+        &["--role", "operator", "--topics", "logs-*"],
+    );
+    let json = shell.run(&["token", "list", "--json"]).ends(0, &[]).json();
+    let all: Vec<_> = json["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["topics"])
+        .collect();
+    assert!(
+        all.iter()
+            .all(|topics| topics[0].as_str().unwrap().starts_with("logs-")),
+        "{all:?}"
+    );
+
+    shell
+        .feed(&["-c", "shop", "append", "logs-eu"], b"a\n")
+        .ends(0, &["1 record"]);
+    // What is there and what is not cannot be told apart by who may not know.
+    for topic in ["orders", "nothing"] {
+        let refused = format!("that is confined to logs-* may not append ({topic})");
+        let looked_up = format!("that is confined to logs-* may not look up a topic ({topic})");
+        let said = shell.feed(&["-c", "shop", "append", topic], b"a\n");
+        assert!(
+            said.err.contains(&refused) || said.err.contains(&looked_up),
+            "{said:?}"
+        );
+        said.ends(4, &[]);
+        shell
+            .run(&["-c", "shop", "topic", "describe", topic])
+            .ends(4, &[&looked_up]);
+    }
+    let said = shell
+        .run(&[
+            "-c", "eye", "read", "logs-eu", "--from", "earliest", "-n", "1",
+        ])
+        .ends(0, &[]);
+    assert_eq!(said.out, "a\n");
+    for topic in ["logs-us", "orders"] {
+        shell
+            .run(&["-c", "eye", "read", topic, "-n", "1"])
+            .ends(4, &["is confined to logs-e?, none"]);
+    }
+    let listed = |name: &str| {
+        let json = shell
+            .run(&["-c", name, "topic", "list", "--json"])
+            .ends(0, &[])
+            .json();
+        let topics = json["topics"].as_array().unwrap().iter();
+        topics
+            .map(|topic| topic["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed("shop"), ["logs-eu", "logs-us"]);
+    assert_eq!(listed("eye"), ["logs-eu"]);
+    // An operator of some topics makes and deletes those, and does nothing to the cluster.
+    shell
+        .run(&["-c", "boss", "topic", "create", "logs-x"])
+        .ends(0, &[]);
+    shell
+        .run(&["-c", "boss", "topic", "create", "other"])
+        .ends(4, &["may not create a topic (other)"]);
+    shell
+        .run(&["-c", "boss", "topic", "delete", "orders", "--yes"])
+        .ends(4, &[]);
+    shell
+        .run(&["-c", "boss", "token", "create", "--role", "operator"])
+        .ends(4, &[]);
+    shell
+        .run(&["-c", "boss", "cert", "revoke", "shop"])
+        .ends(4, &[]);
+    shell
+        .run(&["token", "create", "--role", "node", "--topics", "a*"])
+        .ends(2, &["keeps what the cluster places on it"]);
+    shell
+        .run(&["token", "create", "--role", "producer", "--topics", "[a]"])
+        .ends(2, &["a pattern of topics is"]);
+}

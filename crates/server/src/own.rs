@@ -1,0 +1,204 @@
+//! A member's own certificate, as it lies in its folder: read, judged, and put there anew.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use kontiki_transport::{Certificate, Credentials, Identity, JoinKey, PublicKey, Role, Terms};
+
+use crate::{
+    authorities::{self, Authorities},
+    config::Config,
+    error::StartError,
+    limits::LEAF_VALID,
+    member::{MemberFile, write_durably},
+};
+
+/// Reads the certificates of the member in `dir` and checks that they are this member's.
+pub(crate) fn credentials(dir: &Path, member: &MemberFile) -> Result<Credentials, StartError> {
+    credentials_with(dir, member, None)
+}
+
+/// The same with another certificate, for the same key, than the one that lies there.
+pub(crate) fn credentials_with(
+    dir: &Path,
+    member: &MemberFile,
+    certificate: Option<&str>,
+) -> Result<Credentials, StartError> {
+    let certs = dir.join("certs");
+    let read = |name: &str| {
+        let path = certs.join(name);
+        fs::read_to_string(&path).map_err(|source| StartError::Io {
+            doing: "cannot read",
+            path,
+            source,
+        })
+    };
+    let chain = match certificate {
+        Some(pem) => pem.to_owned(),
+        None => read("node.pem")?,
+    };
+    let credentials = Credentials::from_pem(
+        &chain,
+        &read("node.key")?,
+        &read("node-ca.pem")?,
+        &read("client-ca.pem")?,
+    )
+    .map_err(|error| StartError::Certificate {
+        path: certs.clone(),
+        what: error.to_string(),
+    })?;
+    let mine = identity_of(member);
+    credentials
+        .check_chain()
+        .map_err(|error| StartError::Certificate {
+            path: certs.join("node.pem"),
+            what: error.to_string(),
+        })?;
+    if *credentials.identity() != mine {
+        return Err(StartError::Certificate {
+            path: certs.join("node.pem"),
+            what: format!(
+                "the certificate is {}'s; this member needs one for {mine}",
+                credentials.identity()
+            ),
+        });
+    }
+    Ok(credentials)
+}
+
+fn identity_of(member: &MemberFile) -> Identity {
+    Identity {
+        cluster: member.cluster,
+        role: Role::Node,
+        name: member.name.clone(),
+    }
+}
+
+/// Signs another certificate for the key of the member in `dir`, where the authorities are at hand: in `ca`, or
+/// in the member's own folder. Says until when it is good. A member that runs shows it at once.
+pub fn renew(dir: &Path, ca: Option<&Path>) -> Result<SystemTime, StartError> {
+    let member = MemberFile::load(dir)?;
+    let config = Config::load(dir)?;
+    let folder = Authorities::folder(dir, ca.or(config.ca.as_deref()));
+    let folder = folder.ok_or_else(|| StartError::Certificate {
+        path: dir.join(authorities::FOLDER),
+        what: format!(
+            "there are no authorities with their keys, and this member's certificate is signed by others: {}",
+            how_to_mend(dir)
+        ),
+    })?;
+    renew_with(dir, &member, &folder, config.certificates_valid)
+}
+
+pub(crate) fn renew_with(
+    dir: &Path,
+    member: &MemberFile,
+    folder: &Path,
+    valid_for: Duration,
+) -> Result<SystemTime, StartError> {
+    let authorities = Authorities::load(folder)?;
+    let key = key_of(dir)?;
+    let identity = identity_of(member);
+    let unsigned = |error: kontiki_transport::Error| StartError::Certificate {
+        path: folder.to_owned(),
+        what: error.to_string(),
+    };
+    let leaf = authorities
+        .nodes
+        .sign(&PublicKey::from(&key), &identity, valid_for);
+    keep_renewed(dir, &leaf.map_err(unsigned)?)
+}
+
+/// Signs another certificate for the key, the name and the topics of a client's, with the authorities in a
+/// folder.
+pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<String, StartError> {
+    let unsigned = |error: kontiki_transport::Error| StartError::Certificate {
+        path: ca.to_owned(),
+        what: error.to_string(),
+    };
+    let authorities = Authorities::load(ca)?;
+    let shown = Certificate::from_pem(certificate_pem).map_err(unsigned)?;
+    let key = PublicKey::of(&shown).map_err(unsigned)?;
+    let terms = Terms {
+        topics: shown.topics,
+        ..Terms::of(LEAF_VALID)
+    };
+    let signed = authorities.clients.sign_on(&key, &shown.identity, &terms);
+    signed.map_err(unsigned)
+}
+
+/// The key of the member in `dir`, for which another certificate is asked.
+pub fn key_of(dir: &Path) -> Result<JoinKey, StartError> {
+    let path = dir.join("certs/node.key");
+    let pem = fs::read_to_string(&path).map_err(|source| StartError::Io {
+        doing: "cannot read",
+        path: path.clone(),
+        source,
+    })?;
+    JoinKey::from_pem(&pem).map_err(|error| StartError::Certificate {
+        path,
+        what: error.to_string(),
+    })
+}
+
+/// Keeps another certificate of the member in `dir`, if it is one for its key and its name. Says until when it
+/// is good.
+pub fn keep_renewed(dir: &Path, certificate_pem: &str) -> Result<SystemTime, StartError> {
+    let member = MemberFile::load(dir)?;
+    let credentials = credentials_with(dir, &member, Some(certificate_pem))?;
+    let certs = dir.join("certs");
+    let written = write_durably(&certs, "node.pem", certificate_pem.as_bytes());
+    written.map_err(|source| StartError::Io {
+        doing: "cannot write in",
+        path: certs,
+        source,
+    })?;
+    Ok(credentials.certificate().not_after)
+}
+
+/// What to do where a certificate cannot be renewed while the member runs.
+pub(crate) fn how_to_mend(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "`kontiki cert renew --data {dir} TOKEN` here, with what `kontiki token create --role node` prints where \
+         an operator is; or `kontiki cert renew --data {dir} --ca DIR` with the folder of the authorities"
+    )
+}
+
+pub(crate) fn life(certificate: &Certificate) -> Duration {
+    let life = certificate.not_after.duration_since(certificate.not_before);
+    life.unwrap_or_default()
+}
+
+/// When it is time for another: when two thirds of its life are over, or a little sooner.
+pub(crate) fn due(certificate: &Certificate, jitter: f64) -> SystemTime {
+    let sooner = life(certificate).mul_f64(jitter / 24.0);
+    certificate.not_after - life(certificate) / 3 - sooner
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_transport::Authority;
+    use kontiki_wire::ClusterId;
+
+    use super::*;
+
+    #[test]
+    fn it_is_time_when_two_thirds_are_over_or_a_little_sooner() {
+        let hours = |count: u64| Duration::from_secs(count * 3600);
+        let authority = Authority::new("nodes", hours(1000)).unwrap();
+        let name = Identity::new(ClusterId(7), Role::Node, "n1").unwrap();
+        let leaf = authority.issue(&name, hours(24)).unwrap();
+        let leaf = Certificate::from_pem(&leaf.certificate_pem).unwrap();
+        let left = |jitter| leaf.not_after.duration_since(due(&leaf, jitter)).unwrap();
+        assert!((hours(8)..hours(9)).contains(&left(0.0)), "{:?}", left(0.0));
+        assert!(
+            (hours(9)..hours(10)).contains(&left(1.0)),
+            "{:?}",
+            left(1.0)
+        );
+    }
+}
