@@ -358,7 +358,8 @@ impl Broker {
 
     fn hear(&mut self, now: Now, from: NodeRef, messages: Vec<GroupMessage>) {
         for GroupMessage { group, message } in messages {
-            if self.groups.contains_key(&group) {
+            if let Some(known) = self.groups.get_mut(&group) {
+                known.hear_of(&message.body);
                 let input = kontiki_raft::Input::Message { from, message };
                 self.feed(now, group, input);
             } else if let Some(fetching) = self.fetching.get_mut(&group) {

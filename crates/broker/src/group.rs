@@ -1,7 +1,7 @@
 //! One group of this node: its Raft, and what its order means.
 
 use kontiki_raft::{
-    Committed, Hard, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status,
+    Body, Committed, Hard, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status,
 };
 use kontiki_wire::{Batch, GroupId, Offset, Refusal, Watermark};
 
@@ -24,6 +24,8 @@ pub(crate) struct Group {
     appends: Appends,
     /// When this node began to lead it, if it does.
     pub(crate) led_since: Micros,
+    /// The greatest commit index that a leader has told of.
+    pub(crate) told: Index,
     /// Whether it is among those to be drained.
     pub(crate) touched: bool,
 }
@@ -76,6 +78,7 @@ impl Group {
             order,
             appends: Appends::default(),
             led_since: Micros(0),
+            told: Index(0),
             touched: false,
         }
     }
@@ -231,6 +234,16 @@ impl Group {
 
     pub(crate) fn watermark(&self) -> Watermark {
         self.log().map_or_else(Watermark::default, TopicLog::next)
+    }
+
+    /// Whoever leads may tell how much is committed.
+    pub(crate) fn hear_of(&mut self, body: &Body) {
+        let commit = match body {
+            Body::Beat { commit, .. } => *commit,
+            Body::Append { head, .. } => head.commit,
+            _ => return,
+        };
+        self.told = self.told.max(commit);
     }
 
     /// Batches taken and not proposed yet.

@@ -87,6 +87,14 @@ impl Broker {
             std::iter::once(own("leader")).chain(peers).collect()
         } else if status.recovering {
             vec![own("recovering")]
+        } else if let Some(lag_bytes) = self.lacks(id, group) {
+            let lacks = ReplicaStatus {
+                lag_bytes,
+                ..own("catching-up")
+            };
+            vec![lacks]
+        } else if !status.config.is_voter(status.me) {
+            vec![own("learner")]
         } else if status.leader.is_none() {
             vec![own("follower")]
         } else {
@@ -107,6 +115,19 @@ impl Broker {
             waits,
             fetching: None,
         }
+    }
+
+    /// About how many bytes of what is committed this node has not applied, if that is much: as many entries as its
+    /// leader has told of, as large as those that are here.
+    fn lacks(&self, id: GroupId, group: &Group) -> Option<u64> {
+        let (applied, bytes) = match group.log() {
+            Some(log) => (log.applied().0, log.bytes_after(Index(0))),
+            None if id == GroupId::CLUSTER => (self.cluster.applied().index.0, 0),
+            None => return None,
+        };
+        let lacks = group.told.0.saturating_sub(applied);
+        let about = u128::from(lacks) * u128::from(bytes) / u128::from(applied.max(1));
+        (lacks > CATCHING_UP_ENTRIES).then(|| u64::try_from(about).unwrap_or(u64::MAX))
     }
 
     /// Of a group that is no Raft for now.

@@ -4,6 +4,7 @@
 use std::{
     fmt::{self, Display, Write as _},
     io::{self, IsTerminal, Write as _},
+    sync::{Mutex, PoisonError},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,6 +36,29 @@ pub(crate) enum Paint {
     Bad,
 }
 
+/// The bar on the terminal, if there is one.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// What else goes to stderr from now on goes above this bar.
+pub(crate) fn underline_with(bar: ProgressBar) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+}
+
+/// There is to be no bar any more: what was there.
+pub(crate) fn take_bar() -> Option<ProgressBar> {
+    let mut bar = BAR.lock().unwrap_or_else(PoisonError::into_inner);
+    bar.take()
+}
+
+/// Writes to stderr where no bar overwrites it.
+pub(crate) fn above_bar<T>(write: impl FnOnce() -> T) -> T {
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
 impl Output {
     /// For this process's stdout and stderr.
     pub(crate) fn new(json: bool) -> Self {
@@ -60,7 +84,9 @@ impl Output {
 
     /// Chatter, on stderr. A stderr that nobody reads is no reason to stop.
     pub(crate) fn note(self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        above_bar(|| {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        });
     }
 
     /// A failure, on stderr.

@@ -16,6 +16,7 @@ pub(crate) mod read;
 pub(crate) mod recover;
 pub(crate) mod serve;
 pub(crate) mod sim;
+pub(crate) mod teller;
 pub(crate) mod token;
 pub(crate) mod topic;
 pub(crate) mod verify;

@@ -67,7 +67,8 @@ async fn ask(service: &Service, group: GroupId, to: String) -> bool {
     response == Response::Done
 }
 
-async fn status(orders: &mpsc::Sender<Order>) -> Option<MemberStatus> {
+/// What the member knows of itself; `None` if it ends.
+pub(crate) async fn status(orders: &mpsc::Sender<Order>) -> Option<MemberStatus> {
     let (asker, status) = oneshot::channel();
     orders.send(Order::Status(asker)).await.ok()?;
     status.await.ok()

@@ -77,6 +77,7 @@ mod authorities;
 pub mod birth;
 mod boot;
 mod budget;
+mod catch_up;
 mod clock;
 mod config;
 mod data;
@@ -110,6 +111,7 @@ pub mod verify;
 mod walk;
 mod watermarks;
 
+pub use catch_up::{CatchUp, Copying};
 pub use config::{Config, Limits, LogConfig, LogFormat, StorageConfig};
 pub use error::{BirthError, ServerError, StartError};
 pub use member::{Joined, MemberFile};

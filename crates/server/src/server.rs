@@ -18,11 +18,12 @@ use crate::{
     arrivals::Arrivals,
     boot::{Booted, boot},
     budget::Budget,
+    catch_up::CatchUp,
     config::Config,
     driver::{Driver, Inputs, Order},
     error::{ServerError, StartError},
     fetching::Fetches,
-    handover::hand_over,
+    handover::{hand_over, status},
     keeper::Keeper,
     limits::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX,
@@ -212,6 +213,14 @@ impl Server {
             // nothing more, and then there is nothing to wait for.
             let _ = self.members.clone().changed().await;
         }
+    }
+
+    /// What this member lacks to be like the others; `None` if it ends. Cancel-safe.
+    pub async fn catch_up(&self) -> Option<CatchUp> {
+        let status = status(&self.orders).await?;
+        Some(CatchUp::of(&status, |group| {
+            self.service.topics.name(group)
+        }))
     }
 
     /// Resolves when the member has ended: by itself, with the reason, or by [`Server::shutdown`].

@@ -1,5 +1,7 @@
 //! `kontiki join`: a machine becomes a member of a cluster that serves.
 
+mod progress;
+
 use std::{path::PathBuf, time::Duration};
 
 use kontiki_client::joining::{JoinError, join};
@@ -103,10 +105,7 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     let output = invocation.output;
     let name = args.name;
     serve::run_with(serve::Args::of(args.data), invocation, async |server| {
-        server.caught_up().await;
-        output.note(format_args!(
-            "{name} has caught up with the cluster's own log; topics come as the cluster places them"
-        ));
+        progress::follow(server, &name, output).await;
     })
     .await
 }
