@@ -76,11 +76,17 @@ pub enum Kind {
     MemberRemoved,
     /// A member dies, is removed, and another comes by its name; later the dead one may be back.
     MemberReplaced,
+    /// The topics of a member are moved to others, and later it may keep some again.
+    MemberDrained,
+    /// A member's vote and topics are taken, and later it has a vote again.
+    MemberDemoted,
+    /// Topics and leaderships are not spread evenly any more, and later are.
+    BalanceOff,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::SlowLinks,
         Self::LostMessages,
         Self::DoubledMessages,
@@ -115,6 +121,9 @@ impl Kind {
         Self::MemberJoined,
         Self::MemberRemoved,
         Self::MemberReplaced,
+        Self::MemberDrained,
+        Self::MemberDemoted,
+        Self::BalanceOff,
     ];
 
     /// A few words for people.
@@ -155,6 +164,9 @@ impl Kind {
             Self::MemberJoined => "member joined",
             Self::MemberRemoved => "member removed",
             Self::MemberReplaced => "member replaced",
+            Self::MemberDrained => "member drained",
+            Self::MemberDemoted => "member demoted",
+            Self::BalanceOff => "balance off",
         }
     }
 
@@ -173,6 +185,7 @@ impl Kind {
             Self::SlowDisk | Self::FullDisk => 3_000_000,
             Self::PowerMajority | Self::PowerAll | Self::RestartAll => 700_000,
             Self::MemberReplaced => 20_000_000,
+            Self::MemberDrained | Self::MemberDemoted | Self::BalanceOff => 10_000_000,
             _ => 1_500_000,
         }
     }
@@ -278,33 +291,54 @@ fn weights(chance: &mut Chance) -> Vec<u64> {
     others.map(&mut weigh).collect()
 }
 
-/// What changes who is a member: drawn beside all else.
-const CHANGES: [Kind; 3] = [
+/// What changes who is a member, or what members do: drawn beside all else.
+const CHANGES: [Kind; 6] = [
     Kind::MemberJoined,
     Kind::MemberRemoved,
     Kind::MemberReplaced,
+    Kind::MemberDrained,
+    Kind::MemberDemoted,
+    Kind::BalanceOff,
 ];
 /// Between two changes, at most.
 const CHANGE_EVERY: u64 = 12_000_000;
 
 /// Draws the changes of who is a member: in some stories many, in others few.
 pub(crate) fn draw_changes(chance: &mut Chance, until: u64) -> Vec<Fault> {
-    let mut changes = Vec::new();
     let pace = *chance.pick(&[CHANGE_EVERY, CHANGE_EVERY / 2, CHANGE_EVERY / 6]);
+    let kinds = [
+        Kind::MemberJoined,
+        Kind::MemberJoined,
+        Kind::MemberJoined,
+        Kind::MemberRemoved,
+        Kind::MemberRemoved,
+        Kind::MemberReplaced,
+    ];
+    draw_of(chance, &kinds, pace, until)
+}
+
+/// Draws the changes of what members do: who keeps topics, who votes, who leads.
+pub(crate) fn draw_standings(chance: &mut Chance, until: u64) -> Vec<Fault> {
+    let pace = *chance.pick(&[2 * CHANGE_EVERY, CHANGE_EVERY, CHANGE_EVERY / 3]);
+    let kinds = [
+        Kind::MemberDrained,
+        Kind::MemberDrained,
+        Kind::MemberDemoted,
+        Kind::BalanceOff,
+        Kind::Transfer,
+    ];
+    draw_of(chance, &kinds, pace, until)
+}
+
+fn draw_of(chance: &mut Chance, kinds: &[Kind], pace: u64, until: u64) -> Vec<Fault> {
+    let mut changes = Vec::new();
     let mut at = FIRST_AT;
     loop {
         at += chance.between(pace / 8, pace);
         if at >= until {
             return changes;
         }
-        let kind = *chance.pick(&[
-            Kind::MemberJoined,
-            Kind::MemberJoined,
-            Kind::MemberJoined,
-            Kind::MemberRemoved,
-            Kind::MemberRemoved,
-            Kind::MemberReplaced,
-        ]);
+        let kind = *chance.pick(kinds);
         let lasts = chance.around(kind.lasts());
         changes.push(Fault {
             at,
@@ -394,6 +428,7 @@ mod tests {
             let mut chance = Chance::new(seed);
             let mut faults = draw(&mut chance, 65_000_000, 3);
             faults.extend(draw_changes(&mut chance, 65_000_000));
+            faults.extend(draw_standings(&mut chance, 65_000_000));
             for fault in faults {
                 *drawn.entry(fault.kind).or_default() += 1;
                 assert!(fault.at < fault.until && fault.until <= 65_000_000);

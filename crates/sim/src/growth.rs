@@ -155,6 +155,23 @@ impl World {
         }
     }
 
+    /// Somebody is to keep no topics for a while, or to have no vote either; who.
+    pub(crate) fn stand_down(&mut self, kind: Kind, chance: &mut Chance) -> Option<String> {
+        let members = self.cluster()?.members.iter();
+        let active = members.filter(|member| member.standing == Standing::Active);
+        let active: Vec<String> = active.map(|member| member.name.clone()).collect();
+        if active.len() < self.stays_least() {
+            return None;
+        }
+        let name = chance.pick(&active).clone();
+        let standing = match kind {
+            Kind::MemberDemoted => Standing::Demoted,
+            _ => Standing::Draining,
+        };
+        self.order_standing(name.clone(), standing);
+        Some(name)
+    }
+
     /// How many active members there must be for one of them to go.
     fn stays_least(&self) -> usize {
         match self.plan.harm {

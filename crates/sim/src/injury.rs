@@ -1,6 +1,7 @@
 //! Faults at work: what each does to the world, and what is undone at its end.
 
 use kontiki_storage::Fault as DiskFault;
+use kontiki_wire::Standing;
 
 use crate::{
     chance::Chance,
@@ -24,6 +25,9 @@ pub(crate) struct Injury {
     is_death: bool,
     full: Vec<usize>,
     drifting: Vec<usize>,
+    /// Somebody who is to keep topics and to vote again, by name.
+    stood_down: Option<String>,
+    unbalanced: bool,
 }
 
 impl Injury {
@@ -105,6 +109,16 @@ impl World {
             }
             Kind::MemberJoined | Kind::MemberRemoved | Kind::MemberReplaced => {
                 self.change_members(fault, chance, injury)
+            }
+            Kind::MemberDrained | Kind::MemberDemoted => {
+                let member = self.stand_down(fault.kind, chance)?;
+                injury.stood_down = Some(member.clone());
+                Some(member)
+            }
+            Kind::BalanceOff => {
+                self.order_balance(false);
+                injury.unbalanced = true;
+                Some("everybody".to_owned())
             }
         }
     }
@@ -494,6 +508,12 @@ impl World {
         for member in injury.drifting {
             self.members[member].clock.drift(self.now, 0);
             self.wake_driver(member);
+        }
+        if let Some(member) = injury.stood_down {
+            self.order_standing(member, Standing::Active);
+        }
+        if injury.unbalanced {
+            self.order_balance(true);
         }
         for member in injury.held_down {
             self.members[member].held_down -= 1;

@@ -1,7 +1,7 @@
-//! Operators: they make and delete topics and hand leadership over, as the client's administration
+//! Operators: they make and delete topics, hand leadership over and have members come, go and stand down, as the client's administration
 //! does: whoever leads is looked for, and asked until there is an answer.
 
-use kontiki_wire::{GroupId, Refusal, Request, Response, TopicName, TopicSettings};
+use kontiki_wire::{GroupId, Refusal, Request, Response, Standing, TopicName, TopicSettings};
 
 use crate::{
     event::Event,
@@ -42,6 +42,8 @@ enum What {
     Transfer { topic: Option<usize>, to: usize },
     Join(Newcomer),
     Remove { name: String },
+    Stand { name: String, standing: Standing },
+    Balance { on: bool },
 }
 
 /// How long a member may take for what the cluster has to agree on.
@@ -111,6 +113,18 @@ impl World {
     /// Orders that a member leave.
     pub(crate) fn remove(&mut self, name: String) {
         self.order(What::Remove { name }, None, u64::MAX);
+    }
+
+    /// Orders that a member keep topics and vote, or not.
+    pub(crate) fn order_standing(&mut self, name: String, standing: Standing) {
+        let until = self.now + PATIENCE;
+        self.order(What::Stand { name, standing }, None, until);
+    }
+
+    /// Orders that topics and leaderships be spread evenly, or not.
+    pub(crate) fn order_balance(&mut self, on: bool) {
+        let until = self.now + PATIENCE;
+        self.order(What::Balance { on }, None, until);
     }
 
     /// Members that are to come.
@@ -190,6 +204,12 @@ impl World {
         let asked = match what {
             What::Join(newcomer) => newcomer.asks(),
             What::Remove { name } => Up::Ask(Request::RemoveMember { name, force: true }),
+            What::Stand { name, standing } => Up::Ask(Request::SetStanding {
+                name,
+                standing,
+                force: true,
+            }),
+            What::Balance { on } => Up::Ask(Request::SetBalance { on }),
             What::Make { topic } => Up::Ask(Request::CreateTopic {
                 name: self.topics[topic].name.clone(),
                 settings: TopicSettings {

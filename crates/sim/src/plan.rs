@@ -94,6 +94,7 @@ impl Plan {
         if choice.changes {
             let mut dice = Chance::new(seed ^ CHANGES_SALT);
             faults.extend(faults::draw_changes(&mut dice, suffers));
+            faults.extend(faults::draw_standings(&mut dice, suffers));
         }
         Self {
             seed,

@@ -60,6 +60,10 @@ impl Promise for TermsNeverGoBack {
                     }
                 }
             }
+            // What it drops it forgets: if it is given the group again, it says so.
+            Effect::TopicRemoved(group) => {
+                self.0.remove(&(seen.member, *group));
+            }
             _ => {}
         }
         Ok(())
@@ -106,6 +110,14 @@ mod tests {
         trial.says(1, 2, 5, appended(7)).unwrap();
         trial.dies(1).unwrap();
         trial.says(1, 2, 4, GRANT).unwrap_err();
+    }
+
+    #[test]
+    fn what_was_dropped_may_begin_anew() {
+        let mut trial = Trial::<TermsNeverGoBack>::default();
+        trial.writes_hard(1, 1, 3, None).unwrap();
+        trial.does(1, &Effect::TopicRemoved(GroupId(1))).unwrap();
+        trial.writes_hard(1, 1, 0, None).unwrap();
     }
 
     #[test]

@@ -23,6 +23,13 @@ impl Promise for WatermarkNeverPassesCommit {
                 self.raised.retain(|(member, _), _| *member != seen.member);
                 return Ok(());
             }
+            // If it keeps the group again, that is another life of it.
+            Observation::Does {
+                effect: Effect::TopicRemoved(group),
+            } => {
+                self.raised.remove(&(seen.member, *group));
+                return Ok(());
+            }
             Observation::Does {
                 effect:
                     Effect::Applied {
@@ -78,6 +85,15 @@ mod tests {
         trial.starts(1, 0, &[]).unwrap();
         trial.raises(1, &[], 2).unwrap();
         trial.raises(2, &[], 3).unwrap_err();
+    }
+
+    #[test]
+    fn a_group_that_is_kept_again_may_begin_below() {
+        let mut trial = Trial::<WatermarkNeverPassesCommit>::default();
+        trial.raises(1, &[(1, 0, 2)], 2).unwrap();
+        trial.does(1, &Effect::TopicRemoved(GroupId(1))).unwrap();
+        trial.raises(1, &[], 0).unwrap();
+        trial.raises(1, &[], 3).unwrap_err();
     }
 
     #[test]
