@@ -217,12 +217,11 @@ impl Remains {
         }
     }
 
-    /// Whether there is nothing to recover: every topic is here, and every group can go on with this member
-    /// alone. A recovery that was interrupted can look like that, and is finished all the same.
+    /// Whether there is nothing to recover: every group here can go on with this member alone. What others keep,
+    /// a recovery would only give up. One that was interrupted can look like that, and is finished all the same.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        let alive = self.groups.iter().all(|group| group.is_alive(self.me));
-        alive && self.lost.is_empty() && self.obstacles.is_empty()
+    pub fn goes_on(&self) -> bool {
+        self.obstacles.is_empty() && self.groups.iter().all(|group| group.is_alive(self.me))
     }
 
     /// What is to be appended to every group here, at this time, for the member to go on alone. To append it

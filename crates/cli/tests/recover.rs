@@ -4,49 +4,30 @@
 
 mod shell;
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
 use rustix::process::Signal;
-use serde_json::Value;
-use shell::{Shell, own_address, serving::Serving};
+use shell::{
+    Said, Shell,
+    growing::{alone, joins, kept_by, token, until, voters},
+    own_address,
+    serving::Serving,
+};
 
-/// A member that joins and serves.
-fn joins(shell: &Shell, folder: &str, name: &str) -> Serving {
-    let token = shell
-        .run(&["token", "create", "--role", "node"])
-        .ends(0, &[]);
-    let (address, token) = (own_address(), token.out.trim());
-    let words = [
-        "join", "--data", folder, "--name", name, "--listen", &address, token,
-    ];
-    Serving::start(shell, &words, "has caught up")
+/// Waits until there are three members, and each of them keeps the topic.
+fn until_three(shell: &Shell) {
+    until(shell, "a cluster of three", |status| {
+        voters(status) == 3 && kept_by(status, 3)
+    });
 }
 
-/// Waits until the one topic is kept by so many, as the load of the machine lets it.
-fn kept_by(shell: &Shell, count: usize) {
-    let late = Instant::now() + Duration::from_secs(60);
-    let mut last = Value::Null;
-    while Instant::now() < late {
-        let said = shell.run(&["member", "status", "--json"]);
-        if said.code == Some(0) {
-            last = said.json();
-            let topic = &last["topics"][0];
-            let replicas = topic["replicas"].as_array().unwrap();
-            let keeps = |one: &&Value| one["state"] == "leader" || one["state"] == "follower";
-            let voters = last["members"].as_array().unwrap().iter();
-            if topic["wanted"] == Value::Array(Vec::new())
-                && replicas.iter().filter(keeps).count() == count
-                && voters.filter(|one| one["voter"] == true).count() == count
-            {
-                return;
-            }
-        }
-    }
-    panic!("{count} replicas do not come about: {last}");
+/// A cluster of three that has a topic.
+fn three(shell: &Shell) -> [Serving; 3] {
+    let (n1, _) = alone(shell);
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    let members = [n1, joins(shell, "n2"), joins(shell, "n3")];
+    until_three(shell);
+    members
 }
 
 fn append(shell: &Shell, records: &str) {
@@ -89,18 +70,9 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn one_member_goes_on_with_all_that_it_has_and_nobody_of_before_has_a_say() {
     let shell = Shell::new();
-    let address = own_address();
-    let words = ["init", "--data", "n1", "--name", "n1", "--listen", &address];
-    shell.run(&words).ends(0, &[]);
-    let mut n1 = Serving::start(&shell, &["serve", "--data", "n1"], "n1 is ready");
-    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
-    let mut n2 = joins(&shell, "n2", "n2");
-    let mut n3 = joins(&shell, "n3", "n3");
-    kept_by(&shell, 3);
+    let [mut n1, mut n2, mut n3] = three(&shell);
     append(&shell, "one\ntwo\nthree\n");
-    let unused = shell
-        .run(&["token", "create", "--role", "node"])
-        .ends(0, &[]);
+    let unused = token(&shell, "node", "1h");
     shell
         .run(&["recover", "--data", "n1", "--yes"])
         .ends(1, &["in use: its member runs"]);
@@ -152,7 +124,6 @@ fn one_member_goes_on_with_all_that_it_has_and_nobody_of_before_has_a_say() {
     let listed = listed.ends(0, &[]).json();
     assert_eq!(listed["recoveries"][0]["epoch"], 1);
     assert_eq!(listed["recoveries"][0]["survivor"], "n1");
-    let token = unused.out.trim();
     let other = own_address();
     let words = [
         "join",
@@ -163,20 +134,20 @@ fn one_member_goes_on_with_all_that_it_has_and_nobody_of_before_has_a_say() {
         "--listen",
         &other,
         "--no-serve",
-        token,
+        &unused,
     ];
     shell.run(&words).ends(1, &["admits nobody"]);
 
     // It grows again.
-    let mut new2 = joins(&shell, "n2", "n2");
-    let mut new3 = joins(&shell, "n3", "n3");
-    kept_by(&shell, 3);
+    let mut new2 = joins(&shell, "n2");
+    let mut new3 = joins(&shell, "n3");
+    until_three(&shell);
 
-    // Those of before come back from a copy, both of them, a majority of what was: they are refused, and say
+    // Those of before come back from a copy, both at once, a majority of what was: they are refused, and say
     // what to do.
-    for name in ["n2", "n3"] {
-        let folder = format!("before/{name}");
-        let said = shell.run(&["serve", "--data", &folder]);
+    let back = ["before/n2", "before/n3"].map(|folder| shell.start(&["serve", "--data", folder]));
+    for one in back {
+        let said: Said = one.wait_with_output().unwrap().into();
         said.ends(1, &["was recovered", "a new token and an empty directory"]);
     }
     assert_eq!(read(&shell), "one\ntwo\nthree\nfour\n");
@@ -190,6 +161,78 @@ fn one_member_goes_on_with_all_that_it_has_and_nobody_of_before_has_a_say() {
     }
     let said = shell.run(&["verify", "--data", "n3"]);
     said.ends(0, &[]);
+}
+
+#[test]
+fn nobody_is_given_up_who_lives_unless_that_is_forced() {
+    let shell = Shell::new();
+    let [mut n1, mut n2, mut n3] = three(&shell);
+    append(&shell, "one\n");
+    // It was let in, and has not been started yet.
+    let (late, address) = (token(&shell, "node", "1h"), own_address());
+    let words = [
+        "join",
+        "--data",
+        "late",
+        "--name",
+        "late",
+        "--listen",
+        &address,
+        "--no-serve",
+        &late,
+    ];
+    shell.run(&words).ends(0, &[]);
+    until(&shell, "that it is known", |status| {
+        status["members"].as_array().unwrap().len() == 4
+    });
+
+    // It is said to do what is right, and nothing is touched.
+    n1.end(Signal::KILL);
+    let before = content(&shell.path("n1"));
+    let seen = shell.run(&["recover", "--data", "n1", "--dry-run"]);
+    let seen = seen.ends(1, &["while others live, unless --force"]);
+    let text = "n2, n3 answer, a majority together with n1: nothing is lost for good, start it";
+    assert!(seen.out.contains(text), "{seen:?}");
+    n2.end(Signal::KILL);
+    let words = ["recover", "--data", "n1", "--yes", "--json"];
+    let seen = shell.run(&words).ends(1, &[]).json();
+    let objection = seen["objections"][0].as_str().unwrap();
+    assert!(
+        objection.starts_with("n3 answers, a majority together with n1"),
+        "{seen}"
+    );
+    assert!(
+        seen["unknown"]
+            .to_string()
+            .contains("whether n2, late live"),
+        "{seen}"
+    );
+    assert_eq!(
+        (&seen["done"], &seen["obstacles"]),
+        (&false.into(), &serde_json::json!([]))
+    );
+    assert_eq!(content(&shell.path("n1")), before);
+
+    // Forced, it is done, remembered, and told to whoever lives, as soon as it meets the survivor.
+    let words = ["recover", "--data", "n1", "--yes", "--force"];
+    let done = shell.run(&words).ends(0, &[]);
+    assert!(done.out.contains("n3 answers"), "{done:?}");
+    let audit = fs::read_to_string(shell.path("n1/recovery-1.toml")).unwrap();
+    assert!(audit.contains(", by --force"), "{audit}");
+    let mut n1 = Serving::start(&shell, &["serve", "--data", "n1"], "n1 is ready");
+    assert_eq!(n3.ended(), Some(1));
+    let said = shell.run(&["serve", "--data", "late"]);
+    said.ends(1, &["was recovered", "a new token and an empty directory"]);
+    append(&shell, "two\n");
+    assert_eq!(read(&shell), "one\ntwo\n");
+
+    // Of two who were left, the second is not made another cluster.
+    let seen = shell
+        .run(&["recover", "--data", "n2", "--yes"])
+        .ends(1, &[]);
+    let text = "n1 answers, and is of a later life of the cluster";
+    assert!(seen.out.contains(text), "{seen:?}");
+    assert_eq!(n1.end(Signal::TERM), Some(0));
 }
 
 #[test]

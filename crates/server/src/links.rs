@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
@@ -324,10 +325,13 @@ impl Link {
                         continue;
                     }
                 }
-                Err(error) if complained => debug!(%peer, ?lane, reason = %error, "no link"),
                 Err(error) => {
-                    complained = true;
-                    info!(%peer, ?lane, reason = %error, "no link; dialling on");
+                    // Who is refused may hear so before it has said anything.
+                    self.hear_of_removal(&error).await;
+                    match mem::replace(&mut complained, true) {
+                        true => debug!(%peer, ?lane, reason = %error, "no link"),
+                        false => info!(%peer, ?lane, reason = %error, "no link; dialling on"),
+                    }
                 }
             }
             tokio::select! {
@@ -392,7 +396,7 @@ impl Link {
                 Ended::Lost(error) => break error,
                 Ended::Stale => match self.dial().await {
                     Ok(renewed) => {
-                        let before = std::mem::replace(&mut dialled, renewed);
+                        let before = mem::replace(&mut dialled, renewed);
                         before.connection.close(0, "a certificate was renewed");
                         debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
                     }

@@ -26,8 +26,10 @@ use crate::{
     member::{MemberFile, node_ref, write_durably},
 };
 
+mod others;
 mod report;
 
+pub use others::ask;
 use report::obstacles;
 pub use report::{GroupReport, Report};
 

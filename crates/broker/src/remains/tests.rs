@@ -152,9 +152,29 @@ fn every_group_here_goes_on_alone_in_a_later_term_with_all_that_it_has() {
         boot.boot.hard = write.persist.hard.unwrap();
     }
     let twice = remains(&birth(), node(1), &again).unwrap();
-    assert!(twice.groups.iter().all(|group| group.is_alive(node(1))));
-    assert!(twice.is_whole());
+    assert!(twice.goes_on());
     assert_eq!(twice.state, state);
+}
+
+#[test]
+fn topics_that_only_others_keep_are_no_reason_to_give_those_up() {
+    let alone = Membership::of([node(1)]).encode();
+    let entries = vec![
+        create(1, "others", &[2, 3]),
+        entry(2, Kind::Config, alone.clone()),
+    ];
+    let left = remains(&birth(), node(1), &[boot(0, entries)]).unwrap();
+    assert_eq!(left.lost, ["others".parse().unwrap()]);
+    assert!(left.goes_on());
+    // One of which something is here that cannot go on is one.
+    let entries = vec![create(1, "kept", &[1, 2]), entry(2, Kind::Config, alone)];
+    let left = remains(
+        &birth(),
+        node(1),
+        &[boot(0, entries), boot(1, vec![batch(1)])],
+    )
+    .unwrap();
+    assert!(!left.goes_on());
 }
 
 #[test]

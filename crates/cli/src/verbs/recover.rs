@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kontiki_server::recovery::{GroupReport, RecoveryError, Report, look, recover};
+use kontiki_server::recovery::{GroupReport, RecoveryError, Report, ask, look, recover};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Do it without asking
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
+
+    /// Do it though other members answer: they are given up, with all that they acknowledge
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Serialize)]
@@ -52,9 +56,20 @@ struct Shown<'a> {
 
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
-    let Args { data, dry_run, yes } = args;
-    let seen = blocking(&data, look).await?;
-    if dry_run || !seen.obstacles.is_empty() && !seen.interrupted {
+    let Args {
+        data,
+        dry_run,
+        yes,
+        force,
+    } = args;
+    let mut seen = blocking(&data, look).await?;
+    // What was begun is finished, whoever lives.
+    if seen.obstacles.is_empty() && !seen.interrupted {
+        seen = ask(&data, seen).await;
+    }
+    let objected = !force && !seen.objections.is_empty();
+    let refused = !seen.interrupted && !seen.obstacles.is_empty() || objected;
+    if dry_run || refused {
         let shown = Shown {
             report: &seen,
             done: false,
@@ -62,16 +77,21 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         invocation
             .output
             .say(&shown, |output| render(&seen, output))?;
-        return Ok(match seen.obstacles.is_empty() {
-            true => Exit::Done,
-            false => Exit::Failed,
+        if objected {
+            let what = "it is not recovered while others live, unless --force says so";
+            invocation.output.note(what);
+        }
+        return Ok(match refused {
+            true => Exit::Failed,
+            false => Exit::Done,
         });
     }
     if !yes {
         confirm(&seen, invocation)?;
     }
-    let by = who();
-    let report = blocking(&data, move |dir| recover(dir, &by)).await?;
+    let by = who(!seen.objections.is_empty());
+    let mut report = blocking(&data, move |dir| recover(dir, &by)).await?;
+    (report.objections, report.unknown) = (seen.objections, seen.unknown);
     let shown = Shown {
         report: &report,
         done: true,
@@ -125,8 +145,8 @@ fn confirm(seen: &Report, invocation: &Invocation) -> Result<(), Failure> {
     }
 }
 
-/// Who does it, as far as this machine tells.
-fn who() -> String {
+/// Who does it, as far as this machine tells, and whether against what others say by being there.
+fn who(forced: bool) -> String {
     let user = env::var("USER").or_else(|_| env::var("LOGNAME"));
     let user = user.unwrap_or_else(|_| "somebody".to_owned());
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -139,11 +159,14 @@ fn who() -> String {
         end -= 1;
     }
     who.truncate(end);
+    if forced {
+        who.push_str(", by --force");
+    }
     who
 }
 
 /// More than anybody's name and machine take.
-const NAME_BYTES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 200;
 
 fn render(report: &Report, output: Output) -> String {
     let mut text = format!(
@@ -163,6 +186,7 @@ fn render(report: &Report, output: Output) -> String {
         let what = "`kontiki recover` finishes it, and so does the next start".to_owned();
         list("a recovery was begun and interrupted", Paint::Warn, &[what]);
     } else if report.obstacles.is_empty() {
+        list("others live", Paint::Bad, &report.objections);
         let head = "if it goes on alone";
         list(head, Paint::Warn, &report.consequences);
         list(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kontiki_broker::{GroupRemains, Remains};
 use kontiki_raft::NodeRef;
+use kontiki_wire::{MemberInfo, Topic};
 use serde::Serialize;
 
 use crate::{authorities, config::Config, member::MemberFile};
@@ -24,6 +25,8 @@ pub struct Report {
     pub interrupted: bool,
     /// Why it cannot go on alone, a sentence each; none if it can.
     pub obstacles: Vec<String>,
+    /// Why it should not, though it can: others live. None before they were [asked](super::ask).
+    pub objections: Vec<String>,
     /// What is here of each group.
     pub groups: Vec<GroupReport>,
     /// Topics of which nothing is here.
@@ -34,6 +37,9 @@ pub struct Report {
     pub consequences: Vec<String>,
     /// What nobody can know who looks at this member alone, a sentence each.
     pub unknown: Vec<String>,
+    /// The members that are given up, and where they are to be asked.
+    #[serde(skip)]
+    pub(crate) others: Vec<MemberInfo>,
 }
 
 /// What is here of one group.
@@ -94,11 +100,13 @@ impl Report {
                 true => left.obstacles.clone(),
                 false => obstacles(left),
             },
+            objections: Vec::new(),
             groups: groups.collect(),
             lost_topics: left.lost.iter().map(ToString::to_string).collect(),
             given_up: left.given_up().map(|one| one.name.clone()).collect(),
             consequences: consequences(config, left),
             unknown: unknown(left),
+            others: left.given_up().cloned().collect(),
         }
     }
 }
@@ -106,11 +114,38 @@ impl Report {
 /// Why no recovery is to be begun.
 pub(crate) fn obstacles(left: &Remains) -> Vec<String> {
     let mut obstacles = left.obstacles.clone();
-    if left.is_whole() {
-        let what = "nothing is lost: every group here can go on with this member alone; start it";
-        obstacles.push(what.to_owned());
+    if left.goes_on() {
+        obstacles.push(goes_on(left));
     }
     obstacles
+}
+
+/// Why a member is to be started that needs no recovery, and what becomes of the topics that others kept.
+fn goes_on(left: &Remains) -> String {
+    let start = "every group here can go on with this member alone; start it";
+    let topics = left.state.topics.iter();
+    let lost: Vec<&Topic> = topics
+        .filter(|topic| left.lost.contains(&topic.name))
+        .collect();
+    let names: Vec<&str> = lost.iter().map(|topic| topic.name.as_str()).collect();
+    let keeps = |one: &&MemberInfo| {
+        lost.iter()
+            .any(|topic| topic.keepers().any(|id| id == one.id))
+    };
+    let keepers: Vec<&str> = left
+        .given_up()
+        .filter(keeps)
+        .map(|one| one.name.as_str())
+        .collect();
+    if keepers.is_empty() {
+        return format!("nothing is lost: {start}");
+    }
+    format!(
+        "{start}. Nothing is here of {}, and no recovery brings that back: start those who keep it ({}), or delete \
+         the topics",
+        names.join(", "),
+        keepers.join(", ")
+    )
 }
 
 fn consequences(config: &Config, left: &Remains) -> Vec<String> {
