@@ -1,11 +1,11 @@
 //! Kontiki whole: real processes, disks, sockets and certificates.
 
+mod certificates;
 #[allow(dead_code, reason = "tests/torture uses the rest of it")]
 mod cluster;
 mod damage;
 mod disk;
 mod examples;
 mod readme;
-mod rotations;
 mod subscribers;
 mod upgrade;

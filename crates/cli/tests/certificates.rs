@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kontiki_transport::Certificate;
+use kontiki_transport::{Certificate, authority_fingerprint};
 use rustix::process::Signal;
 use shell::{Shell, own_address, serving::Serving};
 
@@ -348,4 +348,127 @@ fn who_is_confined_to_topics_appends_reads_finds_and_lists_no_others() {
     shell
         .run(&["token", "create", "--role", "producer", "--topics", "[a]"])
         .ends(2, &["a pattern of topics is"]);
+}
+
+/// What the files of authorities in a folder trust, put before or in place of what these files trust.
+fn trust(shell: &Shell, ca: &str, files: [&str; 2], beside: bool) {
+    for (name, file) in ["node-ca.pem", "client-ca.pem"].into_iter().zip(files) {
+        let file = shell.path(file);
+        let mut text = fs::read_to_string(shell.path(ca).join(name)).unwrap();
+        if beside {
+            text.push_str(&fs::read_to_string(&file).unwrap());
+        }
+        let aside = file.with_extension("aside");
+        fs::write(&aside, text).unwrap();
+        fs::rename(&aside, &file).unwrap();
+    }
+}
+
+fn fingerprint(shell: &Shell, file: &str) -> String {
+    let pem = fs::read_to_string(shell.path(file)).unwrap();
+    let fingerprint = authority_fingerprint(&pem).unwrap();
+    fingerprint
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Waits until this holds for what every member says that it shows.
+fn shown_by_all(shell: &Shell, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
+    until(what, || {
+        let json = shell.run(&["cert", "show", "--members", "--json"]);
+        let json = json.ends(0, &[]).json();
+        json["members"].as_array().unwrap().iter().all(&is_so)
+    });
+}
+
+#[test]
+fn authorities_are_replaced_by_hand_while_members_serve() {
+    let shell = Shell::new();
+    let mut n1 = alone(&shell, None);
+    shell.run(&["topic", "create", "orders"]).ends(0, &[]);
+    let _n2 = join(&shell, "n2");
+    login(&shell, "late", &["--role", "producer"]);
+    let append = || {
+        let said = shell.feed(&["append", "orders", "--timeout", "60s"], b"on\n");
+        said.ends(0, &["1 record"]);
+    };
+    append();
+    // Any cluster's will do: an authority is not bound to one.
+    let other = Shell::new();
+    let words = [
+        "init",
+        "--data",
+        "other",
+        "--name",
+        "x",
+        "--listen",
+        "127.0.0.1:7400",
+    ];
+    other.run(&words).ends(0, &[]);
+    let spare = other.path("other/ca").display().to_string();
+    let old = fingerprint(&shell, "n1/ca/node-ca.pem");
+    let new = fingerprint(&shell, &format!("{spare}/node-ca.pem"));
+    assert_ne!(old, new);
+
+    // The new ones are trusted beside the old, by everybody, before anything is signed by them.
+    let context = shell.run(&["context", "show", "--json"]);
+    let context = context.ends(0, &[]).json();
+    let context = context["ca"].as_str().unwrap().to_owned();
+    let members = ["n1", "n2"]
+        .map(|name| ["node-ca.pem", "client-ca.pem"].map(|file| format!("{name}/certs/{file}")));
+    let all = |beside| {
+        for [nodes, clients] in &members {
+            trust(&shell, &spare, [nodes, clients], beside);
+        }
+        trust(&shell, &spare, [&context, "unused"], beside);
+    };
+    fs::write(shell.path("unused"), "").unwrap();
+    all(true);
+    shown_by_all(&shell, "the new one is trusted", |member| {
+        let trusts = member["trusts"].as_array().unwrap();
+        trusts.len() == 4 && trusts.contains(&new.as_str().into())
+    });
+    append();
+    // Who comes now is told of both.
+    login(&shell, "early", &["--role", "producer"]);
+
+    // Then it signs.
+    n1.end(Signal::TERM);
+    let text = format!("[ca]\ndir = {spare:?}\n");
+    fs::write(shell.path("n1/kontiki.toml"), text).unwrap();
+    let _n1 = serve(&shell, "n1");
+    for name in ["n1", "n2"] {
+        let words = ["cert", "renew", "--data", name, "--ca", &spare];
+        shell.run(&words).ends(0, &[]);
+    }
+    shell
+        .run(&["cert", "renew", "--timeout", "60s"])
+        .ends(0, &[]);
+    shown_by_all(&shell, "the new one has signed", |member| {
+        member["signed_by"] == new.as_str()
+    });
+    append();
+    login(&shell, "timely", &["--role", "producer"]);
+    let _n3 = join(&shell, "n3");
+    let early = ["-c", "early", "cert", "renew", "--timeout", "60s"];
+    shell.run(&early).ends(0, &[]);
+
+    // Then the old ones are trusted no more: who has not renewed is let in nowhere.
+    let [nodes, clients] = ["node-ca.pem", "client-ca.pem"].map(|file| format!("n3/certs/{file}"));
+    trust(&shell, &spare, [&nodes, &clients], false);
+    all(false);
+    shown_by_all(&shell, "the old one is trusted no more", |member| {
+        let trusts = member["trusts"].as_array().unwrap();
+        trusts.len() == 2 && !trusts.contains(&old.as_str().into())
+    });
+    append();
+    let healthy = ["cluster", "status", "--wait-healthy", "--timeout", "60s"];
+    shell.run(&healthy).ends(0, &[]);
+    for timely in ["early", "timely"] {
+        shell.run(&["-c", timely, "topic", "list"]).ends(0, &[]);
+    }
+    let words = ["-c", "late", "topic", "list", "--timeout", "2s"];
+    let refused = shell.run(&words);
+    refused.ends(1, &["no root that is trusted here has signed it"]);
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::BytesMut;
 use kontiki_transport::{Applicant, Certificate, Error, authority_fingerprint};
 use kontiki_wire::{
-    Claim, Join, Joined, TokenId, TokenSpec, Welcome,
+    Claim, Join, Joined, MemberInfo, TokenId, TokenSpec, Welcome,
     limits::{MEMBERS_MAX, TOKEN_ADDRESSES_MAX, WELCOME_BYTES_MAX},
 };
 use thiserror::Error;
@@ -35,15 +35,10 @@ impl Client {
     /// now. It is for operators. Its text, made by `to_string`, is the secret: the cluster keeps only what
     /// recognises it.
     pub async fn invite(&self, role: Role, life: Duration) -> Result<Token, AdminError> {
-        let unmade = |error: Error| AdminError::Refused {
-            why: error.to_string().into(),
-        };
-        let authority = authority_fingerprint(self.node_roots_pem()).map_err(unmade)?;
-        let mut members = self.admin().members().await?;
-        // Whoever does not sign says who does.
-        members.sort_by_key(|member| !member.signs);
-        let addresses = members.into_iter().map(|member| member.address);
-        let addresses = addresses.take(TOKEN_ADDRESSES_MAX).collect();
+        let Reception {
+            authority,
+            addresses,
+        } = self.reception().await?;
         let token = Token::new(self.cluster_id(), authority, role, addresses).map_err(unmade)?;
         let spec = TokenSpec {
             id: TokenId(token.id),
@@ -55,6 +50,46 @@ impl Client {
         self.admin().create_token(spec).await?;
         Ok(token)
     }
+
+    /// Where tokens are taken to now. It is for operators.
+    pub async fn reception(&self) -> Result<Reception, AdminError> {
+        let admin = self.admin();
+        let (mut members, trust) = (admin.members().await?, admin.trust().await?);
+        // Whoever does not sign says who does.
+        members.sort_by_key(|member| !member.signs);
+        let shown = |member: &MemberInfo| {
+            let papers = trust.papers_of(member.id)?;
+            (papers.signed_by != [0; 32]).then_some(papers.signed_by)
+        };
+        let authority = match members.iter().find_map(shown) {
+            Some(authority) => authority,
+            None => authority_fingerprint(self.node_roots_pem()).map_err(unmade)?,
+        };
+        let same = |member: &MemberInfo| shown(member).is_none_or(|shown| shown == authority);
+        members.retain(same);
+        let addresses = members.into_iter().map(|member| member.address);
+        Ok(Reception {
+            authority,
+            addresses: addresses.take(TOKEN_ADDRESSES_MAX).collect(),
+        })
+    }
+}
+
+fn unmade(error: Error) -> AdminError {
+    AdminError::Refused {
+        why: error.to_string().into(),
+    }
+}
+
+/// Where a token is taken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Reception {
+    /// SHA-256 of the authority by which members are known to who has no certificate yet. While one takes the
+    /// place of another, members show certificates of either, and a token names one.
+    pub authority: [u8; 32],
+    /// Who is known by it: those who sign first, and then the others, for one may have been configured to since.
+    pub addresses: Vec<String>,
 }
 
 /// What a token was exchanged for.
@@ -63,7 +98,8 @@ impl Client {
 pub struct Admitted {
     /// What the cluster says.
     pub welcome: Welcome,
-    /// Who signs nodes' certificates: the authority that the token names, as PEM.
+    /// Who signs nodes' certificates, as PEM: the authority that the token names, and others that the cluster
+    /// trusts beside it.
     pub node_roots_pem: String,
 }
 
@@ -235,7 +271,7 @@ impl Asking<'_> {
                 why: refusal.to_string(),
             }),
             Ok(Ok(Joined::Welcome(welcome))) => {
-                Said::Ended(Box::new(self.accept(applicant, welcome)))
+                Said::Ended(Box::new(self.accept(applicant, *welcome)))
             }
         }
     }
@@ -276,11 +312,16 @@ impl Asking<'_> {
         if welcome.birth.is_some() != (self.token.role == Role::Node) {
             return Err(unusable("what one of another role begins with".to_owned()));
         }
-        let node_roots_pem = applicant.authority_pem().to_owned();
+        let pinned = applicant.authority_pem();
         debug_assert_eq!(
-            authority_fingerprint(&node_roots_pem).ok(),
+            authority_fingerprint(pinned).ok(),
             Some(self.token.authority)
         );
+        // It says what it trusts to whoever it has let in; what it does not trust itself is of no use.
+        let node_roots_pem = match welcome.node_roots.contains(pinned) {
+            true => welcome.node_roots.clone(),
+            false => pinned.to_owned(),
+        };
         Ok(Admitted {
             welcome,
             node_roots_pem,

@@ -158,16 +158,17 @@ impl Reception {
             .await?;
         let from = stranger.remote_address();
         info!(%identity, token = %token.id, %from, "let in");
-        Ok(Joined::Welcome(Welcome {
+        Ok(Joined::Welcome(Box::new(Welcome {
             cluster: self.member.cluster,
             certificate,
+            node_roots: signing.node_roots(),
             client_roots: match birth {
                 Some(_) => signing.client_roots(),
                 None => String::new(),
             },
             members: self.members.borrow().list.clone(),
             birth,
-        }))
+        })))
     }
 
     /// The token that a stranger has, if it has one. Whoever has one that is known here does not wait

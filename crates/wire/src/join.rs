@@ -60,7 +60,7 @@ pub enum Seat {
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Joined {
     /// It is in.
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     /// This member does not sign; those do that are reached here.
     Elsewhere {
         /// Where, `host:port`.
@@ -70,14 +70,16 @@ pub enum Joined {
     Refused(Refusal),
 }
 
-/// What somebody needs who is in, and does not know already: the authority of the nodes is the one that
-/// the token names.
+/// What somebody needs who is in, and does not know already.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Welcome {
     /// The cluster.
     pub cluster: ClusterId,
     /// The certificate for the key of the connection, as PEM.
     pub certificate: String,
+    /// Who signs members' certificates, as PEM: beside the one that the token names there may be another that
+    /// takes its place.
+    pub node_roots: String,
     /// Who signs clients' certificates, as PEM; for members only.
     pub client_roots: String,
     /// The members there are.
@@ -171,7 +173,7 @@ impl Joined {
 
 impl Welcome {
     fn check(&self) -> Result<(), Malformed> {
-        for pem in [&self.certificate, &self.client_roots] {
+        for pem in [&self.certificate, &self.node_roots, &self.client_roots] {
             within(
                 "the length of a certificate",
                 pem.len() as u64,

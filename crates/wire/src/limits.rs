@@ -60,7 +60,7 @@ pub const JOIN_BYTES_MAX: usize = 2 << 10;
 /// Bytes of certificates in one PEM text.
 pub const PEM_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the answer to a request to join.
-pub const WELCOME_BYTES_MAX: usize = 4 * PEM_BYTES_MAX;
+pub const WELCOME_BYTES_MAX: usize = 5 * PEM_BYTES_MAX;
 /// Bytes of the answer to a request for another certificate.
 pub const RENEWED_BYTES_MAX: usize = PEM_BYTES_MAX + 64;
 /// Bytes of a group's small state.
@@ -113,7 +113,7 @@ const _: () = assert!(REQUEST_BYTES_MAX <= CONTROL_BYTES_MAX);
 // Names and addresses that are as long as they may be, and the rest of what is asked and answered.
 const _: () = assert!(NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 160 <= JOIN_BYTES_MAX);
 const _: () = assert!(
-    2 * PEM_BYTES_MAX + (2 * MEMBERS_MAX + 1) * (NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 64)
+    3 * PEM_BYTES_MAX + (2 * MEMBERS_MAX + 1) * (NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 64)
         <= WELCOME_BYTES_MAX
 );
 // A delivery's head takes 12 bytes and 20 more for each batch.

@@ -117,6 +117,9 @@ struct MemberShown {
     not_before: Option<String>,
     not_after: Option<String>,
     expired: bool,
+    /// SHA-256 of the authority that has signed it, and of all whose nodes and clients the member lets in.
+    signed_by: Option<String>,
+    trusts: Vec<String>,
     trouble: Option<String>,
 }
 
@@ -137,6 +140,10 @@ async fn show_members(invocation: &Invocation) -> Result<(), Failure> {
             not_after: papers
                 .map(|papers| certificate::rfc3339(certificate::time(papers.not_after))),
             expired: papers.is_some_and(|papers| certificate::time(papers.not_after) <= now),
+            signed_by: papers.map(|papers| hexadecimal(&papers.signed_by)),
+            trusts: papers.map_or_else(Vec::new, |papers| {
+                papers.trusts.iter().map(hexadecimal).collect()
+            }),
             trouble: papers.and_then(|papers| papers.trouble.clone()),
         }
     });
@@ -149,7 +156,14 @@ async fn show_members(invocation: &Invocation) -> Result<(), Failure> {
             .collect(),
     };
     invocation.output.say(&listed, |output| {
-        let mut table = Table::new(["MEMBER", "VALID UNTIL", "SERIAL", "TROUBLE"]);
+        let mut table = Table::new([
+            "MEMBER",
+            "VALID UNTIL",
+            "SERIAL",
+            "AUTHORITY",
+            "TRUSTS",
+            "TROUBLE",
+        ]);
         for member in &listed.members {
             let until = member.not_after.clone().unwrap_or_else(|| "-".to_owned());
             let until = match (member.expired, &member.trouble) {
@@ -157,10 +171,13 @@ async fn show_members(invocation: &Invocation) -> Result<(), Failure> {
                 (false, Some(_)) => Cell::painted(until, Paint::Warn),
                 (false, None) => until.into(),
             };
+            let trusts: Vec<&str> = member.trusts.iter().map(|root| short(root)).collect();
             table.row([
                 member.name.as_str().into(),
                 until,
                 member.serial.as_deref().unwrap_or("-").into(),
+                member.signed_by.as_deref().map_or("-", short).into(),
+                trusts.join(" ").into(),
                 member.trouble.as_deref().unwrap_or("-").into(),
             ]);
         }
@@ -170,6 +187,15 @@ async fn show_members(invocation: &Invocation) -> Result<(), Failure> {
         }
         text
     })
+}
+
+/// Enough of a fingerprint to tell a few authorities apart.
+fn short(fingerprint: &str) -> &str {
+    &fingerprint[..8]
+}
+
+fn hexadecimal(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As it is written on the command line; nothing of a member's key, which went with its member.

@@ -1,12 +1,12 @@
 //! `kontiki token`: leave to join, or to log in, once.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use kontiki_client::{Client, Context, TokenId, TokenInfo, TokenSpec};
-use kontiki_transport::{Role, Token, authority_fingerprint};
+use kontiki_transport::{Role, Token};
 use kontiki_wire::{
     TopicPattern,
-    limits::{TOKEN_ADDRESSES_MAX, TOKEN_LIFE_SECONDS_MAX, TOKEN_TOPICS_MAX},
+    limits::{TOKEN_LIFE_SECONDS_MAX, TOKEN_TOPICS_MAX},
 };
 use serde::Serialize;
 
@@ -136,14 +136,10 @@ pub(crate) async fn create(
 ) -> Result<(), Failure> {
     refresh_context(client, invocation).await;
     let context = Context::load(invocation.context_file()?)?;
-    let file = &context.ca;
-    let pem = fs::read_to_string(file)
-        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
-    let named = |error| Failure::new(format!("{}: {error}", file.display()));
-    let authority = authority_fingerprint(&pem).map_err(named)?;
     let unmade = |error: kontiki_transport::Error| Failure::new(error.to_string());
-    let addresses = signers(client).await?;
-    let token = Token::new(context.cluster_id, authority, role, addresses).map_err(unmade)?;
+    let at = client.reception().await?;
+    let token = Token::new(context.cluster_id, at.authority, role, at.addresses);
+    let token = token.map_err(unmade)?;
     let spec = TokenSpec {
         id: TokenId(token.id),
         hash: token.hash(),
@@ -168,15 +164,6 @@ pub(crate) async fn create(
         ));
     }
     Ok(())
-}
-
-/// Where those are reached who sign, as far as that is known, and then the others: one may have been configured
-/// to since, and whoever does not says who does.
-async fn signers(client: &Client) -> Result<Vec<String>, Failure> {
-    let mut members = client.admin().members().await?;
-    members.sort_by_key(|member| !member.signs);
-    let addresses = members.into_iter().map(|member| member.address);
-    Ok(addresses.take(TOKEN_ADDRESSES_MAX).collect())
 }
 
 async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {

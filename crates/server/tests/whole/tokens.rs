@@ -92,7 +92,7 @@ async fn asked(cluster: &Cluster, at: usize, token: &Token, key: &JoinKey, name:
 
 fn welcome(joined: Joined) -> Welcome {
     match joined {
-        Joined::Welcome(welcome) => welcome,
+        Joined::Welcome(welcome) => *welcome,
         other => panic!("{other:?}"),
     }
 }

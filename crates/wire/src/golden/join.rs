@@ -50,9 +50,10 @@ fn answers() -> Vec<Sample> {
         out.to_vec()
     }
     every! { Joined, "joined", encode;
-        "welcome" Joined::Welcome(_) => Joined::Welcome(Welcome {
+        "welcome" Joined::Welcome(_) => Joined::Welcome(Box::new(Welcome {
             cluster: ClusterId(7),
             certificate: "leaf".to_owned(),
+            node_roots: "nodes".to_owned(),
             client_roots: "clients".to_owned(),
             members: vec![member()],
             birth: Some(Birth {
@@ -63,7 +64,7 @@ fn answers() -> Vec<Sample> {
                 me: member(),
                 again: true,
             }),
-        });
+        }));
         "elsewhere" Joined::Elsewhere { .. } => Joined::Elsewhere {
             addresses: vec!["10.0.0.1:7400".to_owned()],
         };
