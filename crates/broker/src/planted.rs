@@ -38,6 +38,8 @@ pub enum Planted {
     ConfirmedEarly,
     /// A read that is confirmed does not wait until what it must show is applied.
     ReadBeforeApplied,
+    /// Who is given a topic again that it has dropped takes itself for one that has promised nothing in it.
+    DropForgotten,
 }
 
 /// Whether this mistake is made here and now: never, in a build that is used.

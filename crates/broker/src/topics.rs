@@ -14,6 +14,7 @@ use crate::{
     input::{GroupBoot, Now},
     invariants::Order,
     mend::Lost,
+    planted::{Planted, plants},
 };
 
 impl Broker {
@@ -281,7 +282,8 @@ impl Broker {
         let up = now.monotonic.0.saturating_sub(self.started.0);
         let me = self.settings.me.id.0;
         let topic = self.cluster.topic_of(group);
-        let parted = topic.is_some_and(|topic| topic.parted.contains(&me));
+        let parted = topic.is_some_and(|topic| topic.parted.contains(&me))
+            && !plants(Planted::DropForgotten);
         let boot = Boot {
             fresh: self.newborn || up >= self.settings.raft.election_timeout.0,
             forgot: self.forgets() || parted,

@@ -51,6 +51,8 @@ impl Mistake {
         matches!(
             self.plant,
             Plant::Raft(ChangeWithoutJoint | LeaveJointUncommitted | CountHalvesTogether)
+                | Plant::Storage(kontiki_storage::Planted::AdoptedTermLost)
+                | Plant::Broker(kontiki_broker::Planted::DropForgotten)
         )
     }
 

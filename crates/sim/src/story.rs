@@ -172,7 +172,7 @@ impl World {
             .position(|producer| !producer.is_idle());
         let producer = producer.map(|number| format!("producer {number} waits"));
         let order = || self.orders.iter().position(|order| !order.is_done);
-        producer.or_else(|| Some(format!("order {} waits", order()?)))
+        producer.or_else(|| order().map(|at| format!("order {at} waits: {:?}", self.orders[at])))
     }
 
     /// Two replicas of a group that have not the same state of it.

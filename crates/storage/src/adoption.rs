@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kontiki_raft::{Hard, LogId};
+use kontiki_raft::{Hard, LogId, Term};
 use kontiki_wire::{GroupId, Offset};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     disk::Disk,
     journal::Standing,
     layout::{self, GROUPS_DIR},
+    planted::{Planted, plants},
     state::Checkpoint,
 };
 
@@ -28,7 +29,10 @@ impl Whole {
         Standing {
             group,
             hard: Hard {
-                term: self.last.term,
+                term: match plants(Planted::AdoptedTermLost) {
+                    true => Term(0),
+                    false => self.last.term,
+                },
                 vote: None,
                 recovering: forgot,
             },

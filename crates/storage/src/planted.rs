@@ -52,6 +52,8 @@ pub enum Planted {
     BatchReadTwice,
     /// What is read from a segment is handed on unverified.
     ReadsUnverified,
+    /// A group that begins with what was fetched of it begins in the first term there is.
+    AdoptedTermLost,
 }
 
 /// Whether this mistake is made here and now: never, in a build that is used.

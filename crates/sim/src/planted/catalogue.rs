@@ -576,4 +576,22 @@ pub const CATALOGUE: &[Mistake] = &[
         is_rare: false,
         plant: Plant::Raft(Raft::CountHalvesTogether),
     },
+    Mistake {
+        name: "adopted-term-lost",
+        what: "a group that begins with what was fetched of it does not keep the term of that",
+        known: None,
+        place: "storage/adoption.rs",
+        takes: "topics that move",
+        is_rare: false,
+        plant: Plant::Storage(Storage::AdoptedTermLost),
+    },
+    Mistake {
+        name: "drop-forgotten",
+        what: "who is given a topic again that it has dropped votes and counts in it at once",
+        known: None,
+        place: "broker/topics.rs",
+        takes: "topics that move away and back",
+        is_rare: false,
+        plant: Plant::Broker(Broker::DropForgotten),
+    },
 ];
