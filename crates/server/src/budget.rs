@@ -120,7 +120,7 @@ struct Load {
 struct Share {
     least: u64,
     rate: u64,
-    /// Bytes a second that are appended, over about the last second.
+    /// Bytes a second that are appended, as far as the last few looks tell.
     appended: u64,
 }
 
@@ -146,8 +146,8 @@ impl Share {
     fn look(&mut self, load: Load) {
         let micros = load.passed.as_micros().clamp(1, 1_000_000_000) as u64;
         let lately = load.appended.saturating_mul(1_000_000) / micros;
-        // Over a second or more, the last look tells all.
-        let weight = micros.min(1_000_000);
+        // Producers that have stopped are quiet in a second or two, and those that pause are not.
+        let weight = (3 * micros).min(1_000_000);
         let (before, lately) = (u128::from(self.appended), u128::from(lately));
         let mixed = before * u128::from(1_000_000 - weight) + lately * u128::from(weight);
         self.appended = u64::try_from(mixed / 1_000_000).unwrap_or(u64::MAX);
@@ -228,7 +228,11 @@ mod tests {
         let mut share = Share::new(LEAST);
         after(&mut share, 30, 8 << 20, Some(50));
         assert_eq!(after(&mut share, 5, 0, Some(50)), LEAST);
-        assert_eq!(after(&mut share, 60, 0, Some(50)), FASTEST);
+        assert_eq!(
+            after(&mut share, 10, 0, Some(50)),
+            FASTEST,
+            "they have stopped"
+        );
     }
 
     #[test]
