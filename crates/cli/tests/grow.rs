@@ -11,28 +11,15 @@ use kontiki_transport::{Role, Token};
 use serde_json::Value;
 use shell::{
     Said, Shell,
-    growing::{alone, joins, kept_by, members, token, until, voters},
+    growing::{alone, join_words, joins, kept_by, members, token, until, voters},
     own_address,
     serving::Serving,
 };
 
 /// Joins without serving.
 fn join(shell: &Shell, name: &str, address: &str, token: &str) -> Said {
-    let words = [
-        "join",
-        "--data",
-        name,
-        "--name",
-        name,
-        "--listen",
-        address,
-        "--no-serve",
-        "--json",
-        "--timeout",
-        "5s",
-        token,
-    ];
-    shell.run(&words)
+    let words = join_words(name, address, token);
+    shell.run(&[&["--timeout", "5s"], &words[..]].concat())
 }
 
 /// For how long a token is good still.

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use rustix::process::Signal;
 use shell::{
     Said, Shell,
-    growing::{alone, joins, kept_by, token, until, voters},
+    growing::{alone, join_words, joins, kept_by, token, until, voters},
     own_address,
     serving::Serving,
 };
@@ -125,18 +125,9 @@ fn one_member_goes_on_with_all_that_it_has_and_nobody_of_before_has_a_say() {
     assert_eq!(listed["recoveries"][0]["epoch"], 1);
     assert_eq!(listed["recoveries"][0]["survivor"], "n1");
     let other = own_address();
-    let words = [
-        "join",
-        "--data",
-        "late",
-        "--name",
-        "late",
-        "--listen",
-        &other,
-        "--no-serve",
-        &unused,
-    ];
-    shell.run(&words).ends(1, &["admits nobody"]);
+    shell
+        .run(&join_words("late", &other, &unused))
+        .ends(1, &["admits nobody"]);
 
     // It grows again.
     let mut new2 = joins(&shell, "n2");
@@ -170,18 +161,9 @@ fn nobody_is_given_up_who_lives_unless_that_is_forced() {
     append(&shell, "one\n");
     // It was let in, and has not been started yet.
     let (late, address) = (token(&shell, "node", "1h"), own_address());
-    let words = [
-        "join",
-        "--data",
-        "late",
-        "--name",
-        "late",
-        "--listen",
-        &address,
-        "--no-serve",
-        &late,
-    ];
-    shell.run(&words).ends(0, &[]);
+    shell
+        .run(&join_words("late", &address, &late))
+        .ends(0, &["late is member 4"]);
     until(&shell, "that it is known", |status| {
         status["members"].as_array().unwrap().len() == 4
     });

@@ -64,6 +64,22 @@ pub(crate) fn kept_by(status: &Value, count: usize) -> bool {
         && replicas.iter().filter(keeps).count() == count
 }
 
+/// How one joins in a folder of its name, and does not serve yet.
+pub(crate) fn join_words<'a>(name: &'a str, address: &'a str, token: &'a str) -> [&'a str; 10] {
+    [
+        "join",
+        "--data",
+        name,
+        "--name",
+        name,
+        "--listen",
+        address,
+        "--no-serve",
+        "--json",
+        token,
+    ]
+}
+
 /// A member that joins and serves.
 pub(crate) fn joins(shell: &Shell, name: &str) -> Serving {
     let leave = token(shell, "node", "1h");
