@@ -2,11 +2,14 @@
 //! network give while its producers are quiet, and while they are not, so that they keep most of what they had.
 
 use std::{
+    collections::BTreeMap,
     fs,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
+use kontiki_raft::NodeId;
 use kontiki_storage::Storage;
 use tokio::time::sleep;
 use tracing::debug;
@@ -25,11 +28,15 @@ struct Inner {
     share: Share,
     looked: Instant,
     appended: u64,
-    waited: Option<Duration>,
+    waited: Option<(ThreadId, Duration)>,
     /// Until when what was taken has used it up.
     files: Instant,
-    entries: Instant,
+    entries: Lacking,
 }
+
+/// Those who lack entries, each with when what it was given has used up what it may have.
+#[derive(Default)]
+struct Lacking(BTreeMap<NodeId, Instant>);
 
 impl Budget {
     /// At least so many bytes a second, whatever producers do.
@@ -42,7 +49,7 @@ impl Budget {
                 appended: storage.given_bytes(),
                 waited: waited(),
                 files: now,
-                entries: now,
+                entries: Lacking::default(),
             }),
             storage,
         }
@@ -59,14 +66,13 @@ impl Budget {
     }
 
     /// So many bytes of entries were read from files for one that lacks them; returns when more may be. What is
-    /// appended meanwhile can be sent beside it, or it would lack more and more. Cancel-safe.
-    pub(crate) async fn took_entries(&self, bytes: u64) {
+    /// appended meanwhile can be sent beside it, to each, or it would lack more and more. Cancel-safe.
+    pub(crate) async fn took_entries(&self, peer: NodeId, bytes: u64) {
         let wait = {
             let inner = &mut *self.look();
-            let (now, rate) = (Instant::now(), inner.share.entries());
-            let wait = spend(&mut inner.entries, now, bytes, rate);
-            inner.entries = inner.entries.min(now + CATCH_UP_WAIT_MAX);
-            wait.min(CATCH_UP_WAIT_MAX)
+            inner
+                .entries
+                .take(peer, Instant::now(), bytes, &inner.share)
         };
         sleep(wait).await;
     }
@@ -77,11 +83,13 @@ impl Budget {
         let passed = inner.looked.elapsed();
         if passed >= CATCH_UP_LOOK {
             let (appended, waited) = (self.storage.given_bytes(), waited());
+            // In a program with more threads than one it may be another's.
             let both = waited.zip(inner.waited);
+            let both = both.filter(|(now, before)| now.0 == before.0);
             let load = Load {
                 passed,
                 appended: appended.saturating_sub(inner.appended),
-                waited: both.map(|(now, before)| now.saturating_sub(before)),
+                waited: both.map(|(now, before)| now.1.saturating_sub(before.1)),
             };
             inner.share.look(load);
             let rate = inner.share.files();
@@ -90,6 +98,19 @@ impl Budget {
             (inner.appended, inner.waited) = (appended, waited);
         }
         inner
+    }
+}
+
+impl Lacking {
+    /// Takes bytes for one; how long until there is room for more.
+    fn take(&mut self, peer: NodeId, now: Instant, bytes: u64, share: &Share) -> Duration {
+        let lately = now.checked_sub(CATCH_UP_BURST).unwrap_or(now);
+        self.0.retain(|one, until| *one == peer || *until >= lately);
+        let mut until = *self.0.entry(peer).or_insert(now);
+        let rate = share.entries(self.0.len() as u64);
+        let wait = spend(&mut until, now, bytes, rate);
+        self.0.insert(peer, until.min(now + CATCH_UP_WAIT_MAX));
+        wait.min(CATCH_UP_WAIT_MAX)
     }
 }
 
@@ -138,9 +159,9 @@ impl Share {
         self.rate
     }
 
-    /// Bytes a second at which entries may be read for those who lack them.
-    fn entries(&self) -> u64 {
-        self.rate.saturating_add(self.appended / 4 * 5)
+    /// Bytes a second at which entries may be read for each of so many who lack them.
+    fn entries(&self, lacking: u64) -> u64 {
+        (self.rate / lacking.max(1)).saturating_add(self.appended / 4 * 5)
     }
 
     fn look(&mut self, load: Load) {
@@ -163,10 +184,10 @@ impl Share {
 }
 
 /// For how long this thread has been ready to go on and had no processor.
-fn waited() -> Option<Duration> {
+fn waited() -> Option<(ThreadId, Duration)> {
     let told = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanos = told.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Duration::from_nanos(nanos))
+    Some((thread::current().id(), Duration::from_nanos(nanos)))
 }
 
 /// More than any disk or network gives: no bound.
@@ -240,8 +261,33 @@ mod tests {
         let mut share = Share::new(LEAST);
         after(&mut share, 100, 10 << 20, Some(50));
         let appended = 100 << 20;
-        assert!(share.entries() > appended + LEAST, "{share:?}");
+        assert!(share.entries(1) > appended + LEAST, "{share:?}");
         assert_eq!(share.files(), LEAST);
+    }
+
+    #[test]
+    fn each_of_several_who_lack_entries_gets_more_than_is_appended() {
+        let mut share = Share::new(4 << 20);
+        after(&mut share, 100, 1 << 20, None);
+        let (appended, begins) = (10 << 20, Instant::now() + Duration::from_secs(60));
+        let mut lacking = Lacking::default();
+        let mut given = [0_u64; 3];
+        let mut next = [begins; 3];
+        while let Some((one, at)) = next.iter().copied().enumerate().min_by_key(|(_, at)| *at)
+            && at < begins + Duration::from_secs(10)
+        {
+            let wait = lacking.take(NodeId(one as u64), at, 1 << 20, &share);
+            given[one] += 1 << 20;
+            next[one] = at + wait;
+        }
+        assert!(
+            given.iter().all(|bytes| *bytes > 10 * appended),
+            "{given:?}"
+        );
+        assert!(
+            given.iter().sum::<u64>() < 10 * (3 * appended / 4 * 5 + (8 << 20)),
+            "{given:?}"
+        );
     }
 
     #[test]

@@ -246,6 +246,7 @@ impl Links {
         tasks.spawn(report(NodeId(member.id), ups, self.inputs.clone()));
         let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
         tasks.spawn(read_and_send(
+            NodeId(member.id),
             waiting,
             outboxes.log.clone(),
             Arc::clone(&self.budget),
@@ -520,6 +521,7 @@ async fn report(peer: NodeId, mut ups: watch::Receiver<usize>, inputs: mpsc::Sen
 
 /// One read after the other, so that a follower gets its appends in order.
 async fn read_and_send(
+    peer: NodeId,
     mut waiting: mpsc::Receiver<LogRead>,
     outbox: Arc<Outbox>,
     budget: Arc<Budget>,
@@ -544,7 +546,7 @@ async fn read_and_send(
             },
         };
         outbox.push(vec![GroupMessage { group, message }]);
-        budget.took_entries(bytes).await;
+        budget.took_entries(peer, bytes).await;
     }
 }
 
