@@ -124,7 +124,7 @@ fn json_has_the_shape_that_scripts_rely_on() {
         json["members"][0],
         serde_json::json!({
             "name": "n1", "id": 1, "address": "10.0.0.1:7401", "state": "up", "standing": "active",
-            "voter": true, "up_seconds": 60
+            "voter": true, "up_seconds": 60, "build": "", "lowest_version": 1, "highest_version": 1
         })
     );
     let topic = &json["topics"][0];
