@@ -30,7 +30,7 @@ pub(crate) fn shown_by(context: &Context) -> Option<Certificate> {
 /// Another certificate for a context, from a member that signs.
 pub(crate) async fn renew(client: &Client, context: &Context) -> Result<(), Failure> {
     let renewed = client.admin().renew_certificate().await?;
-    put(context, &renewed.certificate_pem, &renewed.node_roots_pem)
+    put(context, &renewed.certificate_pem)
 }
 
 /// Renews the certificate of the context in use if it is time. A verb has other work, and does it without as
@@ -50,31 +50,110 @@ pub(crate) async fn renew_in_passing(client: &Client, context: &Context, output:
     ));
 }
 
-/// Puts a certificate where the context's lies, once it is known to fit, and the authorities that come with it.
-pub(crate) fn put(
-    context: &Context,
-    certificate_pem: &str,
-    node_roots_pem: &str,
-) -> Result<(), Failure> {
-    let key = fs::read_to_string(&context.key);
-    let key = key.map_err(|error| unwritten("read", &context.key, &error))?;
-    Credentials::from_pem(certificate_pem, &key, node_roots_pem, "").map_err(|error| {
-        Failure::new(format!("the cluster answers what cannot be used: {error}"))
-    })?;
-    // The authorities first: who has them can tell members by the old certificate, too.
-    for (path, text) in [
-        (&context.ca, node_roots_pem),
-        (&context.certificate, certificate_pem),
-    ] {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".new");
-        let aside = PathBuf::from(aside);
-        let written = fs::write(&aside, text).and_then(|()| fs::rename(&aside, path));
-        written.map_err(|error| unwritten("write", path, &error))?;
+/// Puts a certificate where the context's lies, once it is known to fit. Whom the context trusts is not for
+/// whoever answers to say: of members that may sign any one is asked, and its key may be stolen.
+pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failure> {
+    let read =
+        |path: &Path| fs::read_to_string(path).map_err(|error| unwritten("read", path, &error));
+    let unfit =
+        |why: String| Failure::new(format!("the cluster answers what cannot be used: {why}"));
+    let (key, roots) = (read(&context.key)?, read(&context.ca)?);
+    let renewed = Credentials::from_pem(certificate_pem, &key, &roots, "")
+        .map_err(|error| unfit(error.to_string()))?;
+    let shown = Certificate::from_pem(&read(&context.certificate)?)
+        .map_err(|error| Failure::new(format!("{}: {error}", context.certificate.display())))?;
+    let renewed = renewed.certificate();
+    if (&renewed.identity, &renewed.topics) != (&shown.identity, &shown.topics) {
+        return Err(unfit(format!(
+            "a certificate of {}, or for other topics, in place of the one of {}",
+            renewed.identity, shown.identity
+        )));
     }
-    Ok(())
+    let path = &context.certificate;
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    let written = fs::write(&aside, certificate_pem).and_then(|()| fs::rename(&aside, path));
+    written.map_err(|error| unwritten("write", path, &error))
 }
 
 pub(crate) fn unwritten(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot {doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_client::ClusterId;
+    use kontiki_transport::{Authority, Identity, JoinKey, PublicKey, Role, Terms};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn shop(role: Role, name: &str) -> Identity {
+        Identity::new(ClusterId(7), role, name).unwrap()
+    }
+
+    /// A context in a folder of its own, whose certificate an authority of the clients' has signed.
+    fn context(clients: &Authority, key: &JoinKey) -> (TempDir, Context) {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let nodes = Authority::new("nodes", HOUR).unwrap();
+        let leaf = signed(clients, key, &shop(Role::Producer, "shop"), &[]);
+        fs::write(at("ca.pem"), nodes.certificate_pem()).unwrap();
+        fs::write(at("client.pem"), leaf).unwrap();
+        fs::write(at("client.key"), key.pem()).unwrap();
+        let context = Context {
+            name: "shop".to_owned(),
+            cluster_id: ClusterId(7),
+            addresses: Vec::new(),
+            certificate: at("client.pem"),
+            key: at("client.key"),
+            ca: at("ca.pem"),
+        };
+        (folder, context)
+    }
+
+    fn signed(by: &Authority, key: &JoinKey, identity: &Identity, topics: &[&str]) -> String {
+        let terms = Terms {
+            topics: topics.iter().map(|one| one.parse().unwrap()).collect(),
+            ..Terms::of(HOUR)
+        };
+        by.sign_on(&PublicKey::from(key), identity, &terms).unwrap()
+    }
+
+    #[test]
+    fn a_context_takes_a_certificate_like_its_own_and_nothing_else_from_whoever_answers() {
+        let clients = Authority::new("clients", HOUR).unwrap();
+        let (key, other_key) = (JoinKey::generate().unwrap(), JoinKey::generate().unwrap());
+        let (_folder, context) = context(&clients, &key);
+        let files = || {
+            [&context.ca, &context.certificate, &context.key]
+                .map(|path| fs::read_to_string(path).unwrap())
+        };
+        let before = files();
+        let me = shop(Role::Producer, "shop");
+        for (wrong, why) in [
+            (signed(&clients, &other_key, &me, &[]), "does not belong to"),
+            (
+                signed(&clients, &key, &shop(Role::Operator, "shop"), &[]),
+                "operator/shop",
+            ),
+            (
+                signed(&clients, &key, &shop(Role::Producer, "other"), &[]),
+                "producer/other",
+            ),
+            (signed(&clients, &key, &me, &["logs-*"]), "for other topics"),
+        ] {
+            let refused = put(&context, &wrong).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+            assert_eq!(files(), before, "{why}");
+        }
+        let good = signed(&clients, &key, &me, &[]);
+        put(&context, &good).unwrap();
+        let [ca, certificate, kept] = files();
+        assert_eq!([&ca, &kept], [&before[0], &before[2]]);
+        assert_eq!(certificate, good);
+    }
 }

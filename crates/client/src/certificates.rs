@@ -11,10 +11,8 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Renewed {
-    /// It, as PEM.
+    /// It, as PEM, as the member said it: whoever keeps it looks first whether it is like the one before.
     pub certificate_pem: String,
-    /// The authorities of the members, as PEM: what to trust from now on.
-    pub node_roots_pem: String,
 }
 
 impl Admin {
@@ -23,12 +21,9 @@ impl Admin {
     pub async fn renew_certificate(&self) -> Result<Renewed, AdminError> {
         let asked = self.routing.ask_any(&Request::Renew, self.until()).await;
         match asked.map_err(|why| self.no_answer(why, false))? {
-            Response::Renewed {
-                certificate,
-                node_roots,
-            } => Ok(Renewed {
+            // Which authorities to trust is said there, too, but by one member alone.
+            Response::Renewed { certificate, .. } => Ok(Renewed {
                 certificate_pem: certificate,
-                node_roots_pem: node_roots,
             }),
             other => Err(refused(other)),
         }

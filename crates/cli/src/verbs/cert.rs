@@ -292,9 +292,8 @@ fn of_context_by_authority(
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| renewal::unwritten("read", path, &error))
     };
-    let (certificate, roots) = (read(&context.certificate)?, read(&context.ca)?);
-    let renewed = own::renew_client(ca, &certificate)?;
-    renewal::put(&context, &renewed, &roots)?;
+    let renewed = own::renew_client(ca, &read(&context.certificate)?)?;
+    renewal::put(&context, &renewed)?;
     let shown = renewal::shown_by(&context).map(|shown| shown.not_after);
     Ok((context.certificate, shown.unwrap_or(SystemTime::UNIX_EPOCH)))
 }
