@@ -430,8 +430,14 @@ fn authorities_are_replaced_by_hand_while_members_serve() {
         trusts.len() == 4 && trusts.contains(&new.as_str().into())
     });
     append();
-    // Who comes now is told of both.
+    // Who comes now trusts the one that the token names, and is given the other by hand.
     login(&shell, "early", &["--role", "producer"]);
+    let json = shell.run(&["-c", "early", "context", "show", "--json"]);
+    let json = json.ends(0, &[]).json();
+    let early = json["ca"].as_str().unwrap().to_owned();
+    let roots = fs::read_to_string(shell.path(&early)).unwrap();
+    assert_eq!(roots.matches("BEGIN").count(), 1);
+    trust(&shell, &spare, [&early, "unused"], true);
 
     // Then it signs.
     n1.end(Signal::TERM);

@@ -7,9 +7,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kontiki_transport::{Applicant, Certificate, Error, authority_fingerprint};
+use kontiki_transport::{
+    Applicant, Certificate, Error, Identity, authority_fingerprint, authority_fingerprints,
+};
 use kontiki_wire::{
-    Claim, Join, Joined, MemberInfo, TokenId, TokenSpec, Welcome,
+    Claim, Join, Joined, MemberInfo, TokenId, TokenSpec, Trust, Welcome,
     limits::{MEMBERS_MAX, TOKEN_ADDRESSES_MAX, WELCOME_BYTES_MAX},
 };
 use thiserror::Error;
@@ -54,25 +56,35 @@ impl Client {
     /// Where tokens are taken to now. It is for operators.
     pub async fn reception(&self) -> Result<Reception, AdminError> {
         let admin = self.admin();
-        let (mut members, trust) = (admin.members().await?, admin.trust().await?);
-        // Whoever does not sign says who does.
-        members.sort_by_key(|member| !member.signs);
-        let shown = |member: &MemberInfo| {
-            let papers = trust.papers_of(member.id)?;
-            (papers.signed_by != [0; 32]).then_some(papers.signed_by)
-        };
-        let authority = match members.iter().find_map(shown) {
-            Some(authority) => authority,
-            None => authority_fingerprint(self.node_roots_pem()).map_err(unmade)?,
-        };
-        let same = |member: &MemberInfo| shown(member).is_none_or(|shown| shown == authority);
-        members.retain(same);
-        let addresses = members.into_iter().map(|member| member.address);
-        Ok(Reception {
-            authority,
-            addresses: addresses.take(TOKEN_ADDRESSES_MAX).collect(),
-        })
+        let (members, trust) = (admin.members().await?, admin.trust().await?);
+        reception_of(members, &trust, self.node_roots_pem()).map_err(unmade)
     }
+}
+
+/// Of the authorities that the operator trusts, the one that the first to be asked says has signed it. What a
+/// member says of itself nobody else vouches for: it chooses among those, and adds none.
+fn reception_of(
+    mut members: Vec<MemberInfo>,
+    trust: &Trust,
+    roots_pem: &str,
+) -> Result<Reception, Error> {
+    let first = authority_fingerprint(roots_pem)?;
+    let trusted = authority_fingerprints(roots_pem)?;
+    // Whoever does not sign says who does.
+    members.sort_by_key(|member| !member.signs);
+    let shown = |member: &MemberInfo| {
+        let papers = trust.papers_of(member.id)?;
+        (papers.signed_by != [0; 32]).then_some(papers.signed_by)
+    };
+    let mut said = members.iter().filter_map(shown);
+    let authority = said.find(|one| trusted.contains(one)).unwrap_or(first);
+    let same = |member: &MemberInfo| shown(member).is_none_or(|shown| shown == authority);
+    members.retain(same);
+    let addresses = members.into_iter().map(|member| member.address);
+    Ok(Reception {
+        authority,
+        addresses: addresses.take(TOKEN_ADDRESSES_MAX).collect(),
+    })
 }
 
 fn unmade(error: Error) -> AdminError {
@@ -98,8 +110,8 @@ pub struct Reception {
 pub struct Admitted {
     /// What the cluster says.
     pub welcome: Welcome,
-    /// Who signs nodes' certificates, as PEM: the authority that the token names, and others that the cluster
-    /// trusts beside it.
+    /// Who signs nodes' certificates: the authority that the token names, as PEM. Others that the answer may
+    /// name stand on one member's word.
     pub node_roots_pem: String,
 }
 
@@ -271,7 +283,8 @@ impl Asking<'_> {
                 why: refusal.to_string(),
             }),
             Ok(Ok(Joined::Welcome(welcome))) => {
-                Said::Ended(Box::new(self.accept(applicant, *welcome)))
+                let (from, pinned) = (applicant.member(), applicant.authority_pem());
+                Said::Ended(Box::new(self.accept(from, pinned, *welcome)))
             }
         }
     }
@@ -296,9 +309,14 @@ impl Asking<'_> {
     }
 
     /// A welcome, if it is for this key and says what was asked for.
-    fn accept(&self, applicant: &Applicant, welcome: Welcome) -> Result<Admitted, JoinError> {
+    fn accept(
+        &self,
+        from: &Identity,
+        pinned: &str,
+        welcome: Welcome,
+    ) -> Result<Admitted, JoinError> {
         let unusable = |why: String| JoinError::Unusable {
-            why: format!("{} answers what cannot be used: {why}", applicant.member()),
+            why: format!("{from} answers what cannot be used: {why}"),
         };
         let leaf = Certificate::from_pem(&welcome.certificate);
         let leaf = leaf.map_err(|error| unusable(error.to_string()))?;
@@ -312,19 +330,114 @@ impl Asking<'_> {
         if welcome.birth.is_some() != (self.token.role == Role::Node) {
             return Err(unusable("what one of another role begins with".to_owned()));
         }
-        let pinned = applicant.authority_pem();
         debug_assert_eq!(
             authority_fingerprint(pinned).ok(),
             Some(self.token.authority)
         );
-        // It says what it trusts to whoever it has let in; what it does not trust itself is of no use.
-        let node_roots_pem = match welcome.node_roots.contains(pinned) {
-            true => welcome.node_roots.clone(),
-            false => pinned.to_owned(),
-        };
         Ok(Admitted {
             welcome,
-            node_roots_pem,
+            node_roots_pem: pinned.to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_transport::Authority;
+    use kontiki_wire::{ClusterId, Papers, Standing};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn member(id: u64, signs: bool) -> MemberInfo {
+        MemberInfo {
+            id,
+            incarnation: id,
+            name: format!("n{id}"),
+            address: format!("n{id}:7400"),
+            peer_address: format!("n{id}:7401"),
+            signs,
+            standing: Standing::default(),
+            versions: Versions::MINE,
+        }
+    }
+
+    fn papers(member: u64, by: &Authority) -> Papers {
+        Papers {
+            member,
+            signed_by: by.fingerprint(),
+            ..Papers::default()
+        }
+    }
+
+    #[test]
+    fn a_token_names_an_authority_that_the_operator_trusts_whatever_a_member_says() {
+        let [old, new, foreign] =
+            ["old", "new", "foreign"].map(|name| Authority::new(name, HOUR).unwrap());
+        let members = || vec![member(1, true), member(2, false), member(3, true)];
+        let reception = |shown: [&Authority; 3], roots: &str| {
+            let papers = (1..).zip(shown).map(|(id, by)| papers(id, by)).collect();
+            let trust = Trust {
+                revoked: Vec::new(),
+                papers,
+            };
+            let at = reception_of(members(), &trust, roots).unwrap();
+            (at.authority, at.addresses.join(" "))
+        };
+        let [one, both] = [
+            old.certificate_pem().to_owned(),
+            format!("{}{}", new.certificate_pem(), old.certificate_pem()),
+        ];
+        // The first to be asked says the hash of an authority of its own: it is passed over.
+        let (authority, addresses) = reception([&foreign, &old, &old], &one);
+        assert_eq!(authority, old.fingerprint());
+        assert_eq!(addresses, "n3:7400 n2:7400");
+        let (authority, _) = reception([&foreign, &foreign, &foreign], &one);
+        assert_eq!(authority, old.fingerprint());
+        // While one takes the place of another, it is the one that who signs shows.
+        let (authority, addresses) = reception([&new, &old, &new], &both);
+        assert_eq!(authority, new.fingerprint());
+        assert_eq!(addresses, "n1:7400 n3:7400");
+        let (authority, _) = reception([&old, &old, &new], &both);
+        assert_eq!(authority, old.fingerprint());
+    }
+
+    #[test]
+    fn who_is_let_in_trusts_the_authority_of_its_token_and_none_that_an_answer_adds() {
+        let [pinned, foreign] =
+            ["nodes", "foreign"].map(|name| Authority::new(name, HOUR).unwrap());
+        let address = vec!["n1:7400".to_owned()];
+        let token = Token::new(CLUSTER, pinned.fingerprint(), Role::Consumer, address).unwrap();
+        let key = JoinKey::generate().unwrap();
+        let claim = Claim {
+            token: token.id,
+            name: "shop".to_owned(),
+            seat: Seat::Client,
+        };
+        let asking = Asking {
+            token: &token,
+            key: &key,
+            claim,
+            next: VecDeque::new(),
+            known: Vec::new(),
+            impostor: None,
+        };
+        let me = Identity::new(CLUSTER, Role::Consumer, "shop").unwrap();
+        let roots = format!("{}{}", pinned.certificate_pem(), foreign.certificate_pem());
+        let welcome = Welcome {
+            cluster: CLUSTER,
+            certificate: foreign.issue(&me, HOUR).unwrap().certificate_pem,
+            node_roots: roots,
+            client_roots: String::new(),
+            members: Vec::new(),
+            birth: None,
+        };
+        let from = Identity::new(CLUSTER, Role::Node, "n4").unwrap();
+        let admitted = asking
+            .accept(&from, pinned.certificate_pem(), welcome)
+            .unwrap();
+        assert_eq!(admitted.node_roots_pem, pinned.certificate_pem());
     }
 }

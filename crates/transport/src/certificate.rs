@@ -167,13 +167,31 @@ pub(crate) fn public_key(der: &[u8]) -> Result<Vec<u8>, String> {
 
 /// SHA-256 of the first certificate of a PEM text, an authority's: what a token pins.
 pub fn authority_fingerprint(pem: &str) -> Result<[u8; 32], Error> {
-    let unusable = |why: String| Error::Credentials(format!("the authority's certificate {why}"));
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| unusable(format!("is not PEM: {error}")))?;
-    if !is_authority(&der).map_err(unusable)? {
-        return Err(unusable("may not sign others: it is not a CA's".to_owned()));
+        .map_err(|error| no_authority(&format!("is not PEM: {error}")))?;
+    fingerprint_of_authority(&der)
+}
+
+/// The same of every certificate of a PEM text, in its order.
+pub fn authority_fingerprints(pem: &str) -> Result<Vec<[u8; 32]>, Error> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes());
+    all.map(|der| {
+        let der = der.map_err(|error| no_authority(&format!("is not PEM: {error}")))?;
+        fingerprint_of_authority(&der)
+    })
+    .collect()
+}
+
+fn fingerprint_of_authority(der: &[u8]) -> Result<[u8; 32], Error> {
+    match is_authority(der) {
+        Ok(true) => Ok(sha256(der)),
+        Ok(false) => Err(no_authority("may not sign others: it is not a CA's")),
+        Err(why) => Err(no_authority(&why)),
     }
-    Ok(sha256(&der))
+}
+
+fn no_authority(why: &str) -> Error {
+    Error::Credentials(format!("the authority's certificate {why}"))
 }
 
 /// A certificate as text.

@@ -33,7 +33,7 @@ mod turnstile;
 pub use admission::Arrivals;
 pub use applicant::Applicant;
 pub use authority::{Authority, Issued, Terms};
-pub use certificate::{Certificate, authority_fingerprint};
+pub use certificate::{Certificate, authority_fingerprint, authority_fingerprints};
 pub use connection::{CLOSE_CERTIFICATE, CLOSE_CROWDED, Connection};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;
