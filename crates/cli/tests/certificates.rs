@@ -217,6 +217,24 @@ fn who_is_revoked_is_cut_off_within_seconds_and_lets_its_name_be_used_again() {
 }
 
 #[test]
+fn a_status_is_said_within_seconds_where_nobody_leads() {
+    let shell = Shell::new();
+    let _n1 = alone(&shell, None);
+    let mut n2 = join(&shell, "n2");
+    until("two votes", || {
+        let json = shell.run(&["cluster", "status", "--json"]).json();
+        let members = json["members"].as_array().unwrap();
+        members.len() == 2 && members.iter().all(|one| one["voter"] == true)
+    });
+    n2.end(Signal::KILL);
+    let begun = Instant::now();
+    let words = ["cluster", "status", "--timeout", "40s"];
+    let said = shell.run(&words).ends(10, &[]);
+    assert!(said.out.contains("is not healthy"), "{said:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{begun:?}");
+}
+
+#[test]
 fn a_context_gets_another_certificate_and_keeps_its_key_and_its_topics() {
     let shell = Shell::new();
     let _n1 = alone(&shell, None);

@@ -11,6 +11,7 @@ use kontiki_server::{MemberFile, own};
 use kontiki_transport::{Certificate, Role, Token};
 use kontiki_wire::{Seat, Versions};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     certificate,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How long the cluster may take to answer unless told otherwise.
 const ANSWER_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a status waits for what is wrong with certificates.
+const WARNINGS_MAX: Duration = Duration::from_secs(1);
 
 /// What can be done with certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -213,9 +216,12 @@ fn words(whom: &Whom) -> Option<String> {
 
 /// What is wrong with members' certificates, or will be soon: a sentence each.
 pub(crate) async fn warnings(client: &Client) -> Vec<String> {
-    // A status is worth having without it.
+    // A status is worth having without it, and most of all where nobody leads who could say it.
     let admin = client.admin();
-    let (Ok(trust), Ok(members)) = tokio::join!(admin.trust(), admin.members()) else {
+    let asked = timeout(WARNINGS_MAX, async {
+        tokio::join!(admin.trust(), admin.members())
+    });
+    let Ok((Ok(trust), Ok(members))) = asked.await else {
         return Vec::new();
     };
     let papers = members
