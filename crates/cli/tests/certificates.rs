@@ -184,7 +184,8 @@ fn who_is_revoked_is_cut_off_within_seconds_and_lets_its_name_be_used_again() {
         .ends(0, &[])
         .json();
     let serial = shown["serial"].as_str().unwrap();
-    shell.run(&["cert", "revoke", serial]).ends(0, &[]);
+    let serial = format!("serial:{serial}");
+    shell.run(&["cert", "revoke", &serial]).ends(0, &[]);
     shell
         .run(&["-c", "other", "topic", "list", "--timeout", "2s"])
         .ends(3, &["it was revoked"]);
@@ -204,7 +205,7 @@ fn who_is_revoked_is_cut_off_within_seconds_and_lets_its_name_be_used_again() {
     shell
         .run(&["cert", "revoke", "node/n1"])
         .ends(1, &["kontiki member remove"]);
-    let n1 = shown_by(&shell, "n1").serial;
+    let n1 = format!("serial:{}", shown_by(&shell, "n1").serial);
     shell
         .run(&["cert", "revoke", &n1])
         .ends(1, &["the member n1 shows"]);

@@ -84,14 +84,26 @@ impl Renewal {
         }
     }
 
+    /// It came off. Where clocks differ by much the new one may be due at once: it has its time all the same.
+    fn after(life: Duration) -> Self {
+        let mut renewal = Self::new();
+        renewal.next += longest_pause(life);
+        renewal
+    }
+
     /// It did not come off this time.
     fn failed(&mut self, certificate: &Certificate, why: String) {
         self.asked = None;
         self.next = Instant::now() + self.pause;
-        let longest = RENEWAL_PAUSE_LONGEST.min(life(certificate) / 30);
+        let longest = longest_pause(life(certificate));
         self.pause = (self.pause * 2).min(longest).max(RENEWAL_PAUSE_FIRST);
         self.trouble = Some(why);
     }
+}
+
+/// Between two certificates of such a life, or two questions for one.
+fn longest_pause(life: Duration) -> Duration {
+    RENEWAL_PAUSE_LONGEST.min(life / 30)
 }
 
 impl Keeper {
@@ -234,7 +246,7 @@ impl Keeper {
                         days_left = days.as_secs() / 86_400,
                         "the certificate is renewed"
                     );
-                    *renewal = Renewal::new();
+                    *renewal = Renewal::after(life(credentials.certificate()));
                     return;
                 }
                 Err(why) => why,
@@ -246,8 +258,13 @@ impl Keeper {
     /// Keeps a certificate, and shows it from now on.
     async fn install(&self, pem: String) -> Result<Credentials, String> {
         let (dir, member) = (self.dir.clone(), Arc::clone(&self.member));
+        let shown = self.credentials().certificate().serial.clone();
         let kept = spawn_blocking(move || {
-            own::credentials_with(&dir, &member, Some(&pem)).map_err(|error| error.to_string())?;
+            let credentials = own::credentials_with(&dir, &member, Some(&pem));
+            let credentials = credentials.map_err(|error| error.to_string())?;
+            if credentials.certificate().serial == shown {
+                return Err("it is the certificate that is shown already".to_owned());
+            }
             write_durably(&dir.join("certs"), "node.pem", pem.as_bytes())
                 .map_err(|error| format!("the certificate cannot be kept: {error}"))?;
             own::credentials(&dir, &member).map_err(|error| error.to_string())
@@ -374,3 +391,18 @@ async fn publish(
 
 /// Characters of a trouble that the cluster is told.
 const TROUBLE_CHARS_MAX: usize = 240;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_due_as_soon_as_it_is_signed_is_not_asked_for_again_at_once() {
+        let before = Instant::now();
+        let pause = |life| Renewal::after(Duration::from_secs(life)).next - before;
+        assert!(pause(365 * 86_400) >= RENEWAL_PAUSE_LONGEST);
+        assert!(pause(3_600) >= RENEWAL_PAUSE_LONGEST);
+        // One of seconds is followed by another in time.
+        assert!(pause(30) < Duration::from_secs(5), "{:?}", pause(30));
+    }
+}

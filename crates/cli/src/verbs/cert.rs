@@ -57,10 +57,10 @@ A member that runs shows the new one at once."
     #[command(after_help = "Examples:
   kontiki cert revoke shop             # all that clients called shop have; who logs in anew is let in
   kontiki cert revoke producer/shop    # those of that role alone
-  kontiki cert revoke 52c0…            # the one with this serial number, as `cert show` says it
+  kontiki cert revoke serial:52c0…     # the one with this serial number, as `cert show` says it
 A member's is taken back with `kontiki member remove`.")]
     Revoke {
-        /// A name, a role and a name, or a serial number
+        /// A name, a role and a name, or a serial number after `serial:`
         #[arg(value_name = "NAME|SERIAL", value_parser = parse_whom)]
         whom: Whom,
     },
@@ -363,14 +363,31 @@ async fn revoke(whom: Whom, invocation: &Invocation) -> Result<(), Failure> {
     })
 }
 
-/// Digits from which on a word is a serial number and no name.
+/// Digits from which on a word may well be a serial number.
 const SERIAL_DIGITS_MIN: usize = 32;
 
-/// `NAME`, `ROLE/NAME`, a whole identity, or a serial number.
+/// `NAME`, `ROLE/NAME`, a whole identity, or a serial number: after `serial:`, or with colons in it, which no name
+/// has. What could be a name and a serial number is neither: to take nothing back and say so is what the thief
+/// would like.
 fn parse_whom(text: &str) -> Result<Whom, String> {
-    let plain = text.replace(':', "").to_ascii_lowercase();
-    if plain.len() >= SERIAL_DIGITS_MIN && plain.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(Whom::Serial(plain));
+    let is_hex = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (named_serial, word) = match text.strip_prefix("serial:") {
+        Some(word) => (true, word),
+        None => (false, text),
+    };
+    let plain = word.replace(':', "").to_ascii_lowercase();
+    if named_serial || (word.contains(':') && is_hex(&plain)) {
+        return match is_hex(&plain) && !plain.is_empty() {
+            true => Ok(Whom::Serial(plain)),
+            false => Err(format!(
+                "{word:?} is no serial number: those are hexadecimal"
+            )),
+        };
+    }
+    if plain.len() >= SERIAL_DIGITS_MIN && is_hex(&plain) {
+        return Err(format!(
+            "{text:?} may be a name or a serial number: write `serial:{plain}`, or ROLE/NAME"
+        ));
     }
     let of_identity = text
         .strip_prefix("kontiki://")
@@ -408,8 +425,27 @@ mod tests {
         let identity = format!("kontiki://{:032x}/consumer/x", 7);
         assert_eq!(parse_whom(&identity), named(Some(Role::Consumer), "x"));
         let serial = "52:C0".repeat(8);
-        assert_eq!(parse_whom(&serial), Ok(Whom::Serial("52c0".repeat(8))));
-        for wrong in ["", "boss/x", "producer/", "A B", "a/b/c"] {
+        let plain = "52c0".repeat(8);
+        assert_eq!(parse_whom(&serial), Ok(Whom::Serial(plain.clone())));
+        assert_eq!(
+            parse_whom("serial:1001"),
+            Ok(Whom::Serial("1001".to_owned()))
+        );
+        let both = parse_whom(&plain).unwrap_err();
+        assert!(both.contains(&format!("serial:{plain}")), "{both}");
+        assert_eq!(
+            parse_whom(&format!("producer/{plain}")),
+            named(Some(Role::Producer), &plain)
+        );
+        for wrong in [
+            "",
+            "boss/x",
+            "producer/",
+            "A B",
+            "a/b/c",
+            "serial:",
+            "serial:shop",
+        ] {
             assert!(parse_whom(wrong).is_err(), "{wrong}");
         }
     }
