@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
+    process,
     time::{Duration, SystemTime},
 };
 
@@ -14,6 +16,8 @@ use crate::{exit::Failure, output::Output};
 
 /// How long a verb that has other work waits for another certificate.
 const IN_PASSING: Duration = Duration::from_secs(2);
+/// How long verbs that have other work do not try again what did not come off: where nobody signs, each would wait.
+const TRY_AGAIN: Duration = Duration::from_secs(3600);
 
 fn is_due(certificate: &Certificate) -> bool {
     let life = certificate.not_after.duration_since(certificate.not_before);
@@ -36,18 +40,40 @@ pub(crate) async fn renew(client: &Client, context: &Context) -> Result<(), Fail
 /// Renews the certificate of the context in use if it is time. A verb has other work, and does it without as
 /// well: what cannot be renewed is told of.
 pub(crate) async fn renew_in_passing(client: &Client, context: &Context, output: Output) {
-    if !shown_by(context).is_some_and(|shown| is_due(&shown)) {
+    if !shown_by(context).is_some_and(|shown| is_due(&shown)) || was_tried(context) {
         return;
     }
+    // What cannot be written here is tried each time.
+    let _ = fs::write(beside(&context.certificate, "tried"), "");
     let renewed = timeout(IN_PASSING, renew(client, context)).await;
     let why = match renewed {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => {
+            let _ = fs::remove_file(beside(&context.certificate, "tried"));
+            return;
+        }
         Ok(Err(failure)) => failure.to_string(),
         Err(_) => "no member that signs answers".to_owned(),
     };
     output.note(format_args!(
         "the certificate of this context ends soon and could not be renewed ({why}); `kontiki cert renew` tries again"
     ));
+}
+
+/// Whether that was tried within the hour, and did not come off.
+fn was_tried(context: &Context) -> bool {
+    let tried = fs::metadata(beside(&context.certificate, "tried"));
+    let ago = tried
+        .and_then(|tried| tried.modified())
+        .map(|at| at.elapsed());
+    // A time that is yet to come is no reason to wait for it.
+    matches!(ago, Ok(Ok(ago)) if ago < TRY_AGAIN)
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    PathBuf::from(name)
 }
 
 /// Puts a certificate where the context's lies, once it is known to fit. Whom the context trusts is not for
@@ -70,14 +96,26 @@ pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failur
         )));
     }
     let path = &context.certificate;
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    let written = fs::write(&aside, certificate_pem).and_then(|()| fs::rename(&aside, path));
-    written.map_err(|error| unwritten("write", path, &error))
+    replace(path, certificate_pem).map_err(|error| unwritten("write", path, &error))
 }
 
-pub(crate) fn unwritten(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
+/// Whole or not at all, whoever else does the same at the same time and whenever the power goes.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let aside = beside(path, &format!("{}.new", process::id()));
+    let written = fs::File::create(&aside)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
+        .and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        // It may never have been made.
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+pub(crate) fn unwritten(doing: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot {doing} {}: {error}", path.display()))
 }
 
@@ -121,6 +159,37 @@ mod tests {
             ..Terms::of(HOUR)
         };
         by.sign_on(&PublicKey::from(key), identity, &terms).unwrap()
+    }
+
+    #[test]
+    fn what_did_not_come_off_is_not_tried_again_within_the_hour() {
+        let clients = Authority::new("clients", HOUR).unwrap();
+        let (_folder, context) = context(&clients, &JoinKey::generate().unwrap());
+        assert!(!was_tried(&context));
+        let tried = fs::File::create(beside(&context.certificate, "tried")).unwrap();
+        assert!(was_tried(&context));
+        tried.set_modified(SystemTime::now() - 2 * HOUR).unwrap();
+        assert!(!was_tried(&context));
+        tried.set_modified(SystemTime::now() + 2 * HOUR).unwrap();
+        assert!(!was_tried(&context));
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("client.pem");
+        replace(&path, "one").unwrap();
+        // Another process is at the same thing.
+        fs::write(folder.path().join("client.pem.1.new"), "half").unwrap();
+        replace(&path, "two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        replace(&folder.path().join("none/client.pem"), "three").unwrap_err();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        replace(&folder.path().join("folder"), "four").unwrap_err();
+        let left = fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = left.map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["client.pem", "client.pem.1.new", "folder"]);
     }
 
     #[test]
