@@ -141,11 +141,12 @@ fn nothing_is_made_of_a_log_that_is_damaged() {
     let files = fs::read_dir(group.unwrap().unwrap().path()).unwrap();
     let segments = files.map(|file| file.unwrap().path());
     let segments = segments.filter(|path| path.extension().is_some_and(|end| end == "segment"));
-    let last = segments.max().unwrap();
-    let mut bytes = fs::read(&last).unwrap();
+    // What the last ones hold the journal may hold as well.
+    let first = segments.min().unwrap();
+    let mut bytes = fs::read(&first).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::write(&last, bytes).unwrap();
+    fs::write(&first, bytes).unwrap();
 
     let (_rig, recovered) = Rig::open(dir.path(), settings());
     let group = only(&recovered);
