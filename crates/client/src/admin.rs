@@ -1,8 +1,8 @@
 //! Administration: topics, leaders, the cluster's status.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use kontiki_wire::{Refusal, Request, Response, TopicInfo, TopicName, TopicSettings};
+use kontiki_wire::{GroupId, Refusal, Request, Response, TopicInfo, TopicName, TopicSettings};
 use tokio::time::Instant;
 
 use crate::{
@@ -69,12 +69,40 @@ impl Admin {
     }
 
     /// All topics, by name: every one that was made by now, so somebody has to lead the cluster's own
-    /// group. [`status`](Self::status) tells what is known without.
+    /// group. Leaders and ends are as members know them, those who keep a topic before those who do not.
+    /// [`status`](Self::status) tells what is known without.
     pub async fn list_topics(&self) -> Result<Vec<TopicInfo>, AdminError> {
         let metadata = self.routing.topics(self.until()).await;
         let mut topics = metadata.map_err(|why| self.no_answer(why, false))?.topics;
+        if topics.iter().any(|topic| topic.leader.is_none()) {
+            self.ask_who_keeps(&mut topics).await;
+        }
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
+    }
+
+    /// Completes what a member told of topics that it does not keep.
+    async fn ask_who_keeps(&self, topics: &mut [TopicInfo]) {
+        let told = self.routing.ask_all(&Request::Metadata, STATUS_TIME_MAX);
+        let told = told.await.into_iter();
+        let told = told.filter_map(|(_, answer)| match answer {
+            Ok(Response::Metadata { topics, .. }) => Some(topics),
+            _ => None,
+        });
+        let mut best: HashMap<GroupId, TopicInfo> = HashMap::new();
+        for info in told.flatten() {
+            let known = |info: &TopicInfo| (info.leader.is_some(), info.next);
+            let before = best.get(&info.group);
+            if before.is_none_or(|before| known(before) < known(&info)) {
+                best.insert(info.group, info);
+            }
+        }
+        for topic in topics.iter_mut().filter(|topic| topic.leader.is_none()) {
+            if let Some(known) = best.remove(&topic.group) {
+                (topic.leader, topic.first) = (known.leader, known.first);
+                topic.next = topic.next.max(known.next);
+            }
+        }
     }
 
     /// One topic, as its leader knows it: its end includes every record that was acknowledged by now.

@@ -303,7 +303,7 @@ impl Routing {
         let mut rounds = PROBES;
         loop {
             if route.leader().is_none()
-                && let Some(leader) = self.topic(topic, deadline).await?.leader
+                && let Some(leader) = self.named_leader(topic, deadline).await?
             {
                 self.hint(topic, &leader);
             }
@@ -319,6 +319,35 @@ impl Routing {
             }
             rounds.wait(deadline).await;
         }
+    }
+
+    /// Who is said to lead a topic. A member that does not keep it knows no more than who does.
+    async fn named_leader(
+        &self,
+        topic: &TopicName,
+        deadline: Instant,
+    ) -> Result<Option<String>, NoRoute> {
+        let info = self.topic(topic, deadline).await?;
+        if info.leader.is_some() {
+            return Ok(info.leader);
+        }
+        let request = Request::Topic {
+            name: topic.clone(),
+        };
+        let deadline = deadline.min(Instant::now() + ANSWER_TIME_MAX);
+        let mut asked = JoinSet::new();
+        for keeper in self.find_all(&info.replicas, deadline).await {
+            let request = request.clone();
+            asked.spawn(async move { ask(&keeper, &request, deadline).await });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Ok(Response::Topic(info))) = answer
+                && info.leader.is_some()
+            {
+                return Ok(info.leader);
+            }
+        }
+        Ok(None)
     }
 
     /// The member of this name, asking for the members anew if it is not known.
@@ -564,6 +593,10 @@ impl Routing {
         let mut hint = topic.and_then(|topic| self.route(topic).leader());
         let mut maybe_done = false;
         loop {
+            if let (None, Some(topic)) = (&hint, topic) {
+                // Whether there is such a topic is for a member to say.
+                hint = self.named_leader(topic, deadline).await.ok().flatten();
+            }
             let member = self.hinted_or_any(hint.take(), deadline).await;
             let member = member.map_err(|why| Unanswered { why, maybe_done })?;
             let last = match member.ask(request, AGREE_TIME_MAX, deadline).await {

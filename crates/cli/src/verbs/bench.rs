@@ -24,9 +24,9 @@ const HOW: &str = "How it measures:
   With --rate, latency counts from the moment a record was due, so that a stall is charged to
   every record that it held up; without, from the moment it was submitted. Records count when
   their acknowledgement arrives after the warm-up and before the end.
-  CPU seconds are those of the cluster's `kontiki serve` processes on this machine (or of --pids)
-  and of the bench itself, from /proc; bytes written are those that the servers caused to be
-  written to disks.";
+  CPU seconds are those of the cluster's `kontiki serve` and `kontiki join` processes on this
+  machine (or of --pids) and of the bench itself, from /proc; bytes written are those that the
+  servers caused to be written to disks.";
 
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]

@@ -281,3 +281,31 @@ async fn closed_client_fails_what_its_producers_still_have() {
     let error = soon(producer.append(record("b"))).await.unwrap_err();
     assert!(matches!(error, AppendError::Closed), "{error}");
 }
+
+#[tokio::test]
+async fn leader_is_found_by_who_knows_only_members_that_do_not_keep_the_topic() {
+    let stage = Stage::start(4);
+    stage.shared.with(|state| {
+        let topic = state.topic("t");
+        topic.leader = Some("n3".to_owned());
+        // Nor does n4, which leads the cluster's own group.
+        topic.keepers = Some(vec!["n2".to_owned(), "n3".to_owned()]);
+    });
+    // It is connected to n1, and asks it first.
+    let client = stage.client().await;
+    let producer = client.topic("t").unwrap().producer();
+    let appended = soon(producer.append(record("a"))).await.unwrap();
+    assert_eq!(appended.offset, Offset(0));
+    let listed = soon(client.admin().list_topics()).await.unwrap();
+    let [listed] = listed.as_slice() else {
+        panic!("there is one topic: {listed:?}");
+    };
+    assert_eq!(listed.leader.as_deref(), Some("n3"));
+    assert_eq!(listed.next, Offset(1));
+    let admin = stage.client().await.admin();
+    soon(admin.transfer_leader(Some(&listed.name), "n2"))
+        .await
+        .unwrap();
+    let appended = soon(producer.append(record("b"))).await.unwrap();
+    assert_eq!(appended.offset, Offset(1));
+}

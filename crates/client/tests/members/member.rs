@@ -101,11 +101,11 @@ impl Member {
                 topics: state
                     .topics
                     .keys()
-                    .filter_map(|name| state.info(name))
+                    .filter_map(|name| state.info(name, &self.name))
                     .collect(),
                 auto_create: state.auto_create,
             },
-            Request::Topic { name } => match state.info(&name) {
+            Request::Topic { name } => match state.info(&name, &self.name) {
                 Some(info) => Response::Topic(info),
                 None => unknown(&name),
             },
@@ -115,11 +115,11 @@ impl Member {
                 let leader = state.infos.last().map(|last| last.name.clone());
                 Response::Refused(Refusal::NotLeader { leader })
             }
-            Request::CreateTopic { name, .. } => match state.info(&name) {
+            Request::CreateTopic { name, .. } => match state.info(&name, &self.name) {
                 Some(info) => Response::Exists(info),
                 None => {
                     state.make(name.as_str(), "n1");
-                    Response::Topic(state.info(&name).unwrap())
+                    Response::Topic(state.info(&name, &self.name).unwrap())
                 }
             },
             Request::DeleteTopic { name } => match state.topics.remove(&name) {
@@ -161,7 +161,9 @@ impl Member {
             return Response::Done;
         };
         if topic.leader.as_ref() != Some(&self.name) {
-            let leader = topic.leader.clone();
+            let keepers = topic.keepers.as_ref();
+            let keeps = keepers.is_none_or(|keepers| keepers.contains(&self.name));
+            let leader = topic.leader.clone().filter(|_| keeps);
             return Response::Refused(Refusal::NotLeader { leader });
         }
         topic.leader = Some(to);

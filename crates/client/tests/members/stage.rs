@@ -72,6 +72,8 @@ pub(crate) struct Seen {
 pub(crate) struct TopicState {
     pub(crate) group: u64,
     pub(crate) leader: Option<String>,
+    /// Who keeps it, if not all do; the others know neither its leader nor its end.
+    pub(crate) keepers: Option<Vec<String>>,
     /// In order, contiguous: offset and batch.
     pub(crate) log: Vec<(u64, Batch)>,
     pub(crate) first: u64,
@@ -151,16 +153,20 @@ impl State {
         self.topics.insert(name.parse().unwrap(), topic);
     }
 
-    pub(crate) fn info(&self, name: &TopicName) -> Option<TopicInfo> {
+    /// A topic as this member knows it.
+    pub(crate) fn info(&self, name: &TopicName, member: &str) -> Option<TopicInfo> {
         let topic = self.topics.get(name)?;
+        let all = || self.infos.iter().map(|info| info.name.clone()).collect();
+        let replicas: Vec<String> = topic.keepers.clone().unwrap_or_else(all);
+        let keeps = replicas.iter().any(|keeper| keeper == member);
         Some(TopicInfo {
             name: name.clone(),
             group: GroupId(topic.group),
             settings: TopicSettings::default(),
-            replicas: self.infos.iter().map(|info| info.name.clone()).collect(),
-            leader: topic.leader.clone(),
-            first: Offset(topic.first),
-            next: Offset(topic.next),
+            replicas,
+            leader: topic.leader.clone().filter(|_| keeps),
+            first: Offset(if keeps { topic.first } else { 0 }),
+            next: Offset(if keeps { topic.next } else { 0 }),
             epoch: 0,
         })
     }

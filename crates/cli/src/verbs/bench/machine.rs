@@ -44,7 +44,7 @@ pub(crate) struct Cost {
 }
 
 impl Servers {
-    /// Every `kontiki serve` process of this cluster on this machine that may be looked at.
+    /// Every `kontiki serve` or `kontiki join` process of this cluster on this machine that may be looked at.
     pub(crate) fn find(cluster: ClusterId) -> Self {
         Self {
             pids: find_in(Path::new("/proc"), cluster),
@@ -129,7 +129,7 @@ fn serves(process: &Path) -> Option<ClusterId> {
     }
     let line = fs::read_to_string(process.join("cmdline")).ok()?;
     let words: Vec<&str> = line.split('\0').collect();
-    if !words.contains(&"serve") {
+    if !words.iter().any(|word| matches!(*word, "serve" | "join")) {
         return None;
     }
     let after = words
@@ -229,6 +229,11 @@ mod tests {
             "kontiki --log info serve --data ours/n1",
         );
         process(
+            29,
+            "/usr/bin/kontiki",
+            "kontiki join --data ours/n1 --name n1 kontiki1.abc",
+        );
+        process(
             4,
             "/usr/bin/kontiki (deleted)",
             "kontiki serve --data=ours/n1 --log-format json",
@@ -238,7 +243,7 @@ mod tests {
         process(7, "/usr/bin/kontiki", "kontiki serve --data theirs/n1");
         process(8, "/usr/bin/kontiki", "kontiki serve --data");
         fs::create_dir(proc.join("sys")).unwrap();
-        assert_eq!(find_in(&proc, ours), [4, 30]);
+        assert_eq!(find_in(&proc, ours), [4, 29, 30]);
         assert_eq!(find_in(&proc, theirs), [7]);
     }
 
