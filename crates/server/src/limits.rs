@@ -103,8 +103,15 @@ pub(crate) const CATCH_UP_BURST: Duration = Duration::from_millis(100);
 pub(crate) const CATCH_UP_WAIT_MAX: Duration = Duration::from_millis(150);
 /// Producers are quiet with less than so many bytes a second: they need no room that copying could take.
 pub(crate) const QUIET_BYTES_PER_SECOND: u64 = 512 << 10;
-/// A thread that waits for a processor for so much of the time competes for it.
-pub(crate) const CROWDED_SHARE: f64 = 0.2;
+/// Producers keep so much of what they append while little is copied, or copying gets slower: a little more
+/// than the four fifths that they are promised.
+pub(crate) const KEPT_PER_CENT: u64 = 88;
+/// For how long little is copied, to see what producers append then.
+pub(crate) const CATCH_UP_ALONE: Duration = Duration::from_millis(400);
+/// For how long a rate is tried beside producers before it is judged.
+pub(crate) const CATCH_UP_BESIDE: Duration = Duration::from_millis(500);
+/// Rates that are tried before it is seen again what producers append while little is copied.
+pub(crate) const CATCH_UP_TRIES: u32 = 6;
 /// Bytes of a fetched log that may be under way: beats and appends, on connections of their own, wait behind
 /// no more of it.
 pub(crate) const BULK_WINDOW_BYTES: u32 = 2 << 20;
