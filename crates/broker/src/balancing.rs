@@ -45,7 +45,9 @@ impl Broker {
     fn moves_worth_it(&self, homes: &Homes, room: usize) -> Vec<(Topic, Placement)> {
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
-        let moved = self.improvements(&mut loads, room, |loads, topic| loads.spread(topic, homes));
+        let moved = self.improvements(&mut loads, room, |loads, topic| {
+            loads.spread(topic, &self.homes_for(topic, homes))
+        });
         if !moved.is_empty() {
             return moved;
         }

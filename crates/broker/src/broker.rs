@@ -219,6 +219,7 @@ impl Broker {
             Input::Mended(boot) => self.mended(now, *boot),
             Input::Removed { group } => self.check(|broker| broker.gone(now, group)),
             Input::Inquired { from, inquiry } => {
+                self.inquired(now, from, inquiry.group);
                 let to = from;
                 self.outbox.fetch(Effect::Stocktake { to, inquiry });
             }

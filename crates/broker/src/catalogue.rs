@@ -157,6 +157,7 @@ impl Cluster {
         let mut after = Topic {
             leaving: Vec::new(),
             coming: Vec::new(),
+            stuck: Vec::new(),
             settled: true,
             ..before.clone()
         };
@@ -168,6 +169,33 @@ impl Cluster {
         after.parted.extend(parting);
         self.replace(at, &before, after.clone());
         Change::Settled(after)
+    }
+
+    /// Whoever leads a topic gets nowhere with one who is to copy it, or it does again.
+    pub(crate) fn report_copy(
+        &mut self,
+        group: GroupId,
+        placement: u64,
+        member: u64,
+        stuck: bool,
+    ) -> Change {
+        let Some(at) = self.position(group) else {
+            return Change::Void(no_such_group(group));
+        };
+        let topic = &mut self.state.topics[at];
+        let is_to_copy = topic.coming.contains(&member) && topic.replicas.contains(&member);
+        let is_known = topic.stuck.contains(&member) == stuck;
+        if topic.placement != placement || !is_to_copy || is_known {
+            return unfit(format!(
+                "how member {member} gets on with topic {} is known, or past",
+                topic.name
+            ));
+        }
+        match stuck {
+            true => topic.stuck.push(member),
+            false => topic.stuck.retain(|id| *id != member),
+        }
+        Change::Reported(topic.clone())
     }
 
     fn replace(&mut self, at: usize, before: &Topic, after: Topic) {

@@ -60,6 +60,8 @@ pub(crate) enum Change {
     Placed(Topic),
     /// A topic is kept by those who are to keep it, and by nobody else.
     Settled(Topic),
+    /// How somebody gets on with a topic that it was given was said.
+    Reported(Topic),
     /// A member was admitted.
     Admitted(Member),
     /// What is to be done with a member was said, or it is a member already.
@@ -210,6 +212,12 @@ impl Cluster {
             Command::Revoke(whom) => self.revoke(whom, now),
             Command::Certify(papers) => self.certify(papers),
             Command::Confirm { .. } => Change::Confirmed,
+            Command::ReportCopy {
+                group,
+                placement,
+                member,
+                stuck,
+            } => self.report_copy(group, placement, member, stuck),
             _ => {
                 return Err(format!(
                     "entry {} is a command of a newer version",

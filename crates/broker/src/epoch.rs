@@ -63,6 +63,7 @@ fn alone(topic: Topic, survivor: u64) -> Topic {
         replicas: vec![survivor],
         leaving: Vec::new(),
         coming: Vec::new(),
+        stuck: Vec::new(),
         parted: Vec::new(),
         preferred: survivor,
         placement: topic.placement.saturating_add(1),

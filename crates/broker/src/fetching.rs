@@ -26,6 +26,9 @@ const STOCK_AWAITED_MAX: Micros = Micros(500_000);
 const PASS_REST: Micros = Micros(1_000_000);
 /// How often everybody is asked.
 const PASSES_MAX: u32 = 4;
+/// Whoever leads what is fetched hears so often that it comes on: more than once in the time after which it
+/// would give up somebody of whom it hears nothing.
+const ASK_ON: Micros = Micros(5_000_000);
 
 /// How far it has come with one group.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Fetching {
     /// Who has failed in this pass.
     failed: BTreeSet<NodeRef>,
     passes: u32,
+    /// When peers were asked last.
+    asked: Micros,
     /// Who was heard to lead.
     leader: Option<NodeRef>,
     bytes: u64,
@@ -91,6 +96,7 @@ impl Broker {
             stocks: BTreeMap::new(),
             failed: BTreeSet::new(),
             passes: 0,
+            asked: now.monotonic,
             leader: None,
             bytes: 0,
             of: 0,
@@ -109,13 +115,10 @@ impl Broker {
         let until = now.monotonic.after(STOCK_AWAITED_MAX);
         fetching.stage = Stage::Asking(until);
         fetching.passes += 1;
+        fetching.asked = now.monotonic;
         fetching.stocks.clear();
         fetching.failed.clear();
-        let first = Index(1);
-        for to in peers {
-            let inquiry = Inquiry { group: id, first };
-            self.outbox.fetch(Effect::Inquire { to, inquiry });
-        }
+        self.ask(id, peers);
         self.timers.forget(id);
         self.timers.want(id, Some(until));
     }
@@ -198,6 +201,34 @@ impl Broker {
             fetching.meter = Some(meter.read(now.monotonic, bytes));
             fetching.bytes = bytes;
             fetching.of = of.max(bytes);
+        }
+        self.ask_on(now);
+    }
+
+    /// While something comes, whoever leads what is fetched, or waits for that to end, is asked once more how
+    /// much there is: from a group that is no Raft yet it hears nothing else.
+    fn ask_on(&mut self, now: Now) {
+        let is_due = |one: &Fetching| now.monotonic.since(one.asked) >= ASK_ON;
+        let due = self.fetching.iter().filter(|(_, one)| is_due(one));
+        let due: Vec<GroupId> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            let mut peers = self.peers_of(id);
+            let Some(fetching) = self.fetching.get_mut(&id) else {
+                continue;
+            };
+            fetching.asked = now.monotonic;
+            if let Some(leader) = fetching.leader {
+                peers.retain(|peer| *peer == leader);
+            }
+            self.ask(id, peers);
+        }
+    }
+
+    fn ask(&mut self, group: GroupId, peers: impl IntoIterator<Item = NodeRef>) {
+        let first = Index(1);
+        for to in peers {
+            let inquiry = Inquiry { group, first };
+            self.outbox.fetch(Effect::Inquire { to, inquiry });
         }
     }
 

@@ -1,6 +1,8 @@
 //! Who may get a topic: members that are to keep topics, that have the cluster's own log, so that they
 //! know what they are given, and, rather than others, those that answer.
 
+use std::borrow::Cow;
+
 use kontiki_raft::{Micros, Status};
 use kontiki_wire::{GroupId, Topic};
 
@@ -29,6 +31,24 @@ impl Homes {
         let lack = replicas.saturating_sub(self.answering.len());
         let answering = self.answering.iter();
         answering.chain(silent.take(lack)).copied().collect()
+    }
+
+    /// The same for one topic: whoever gets nowhere with it is as good as silent to all, and whoever got nowhere
+    /// lately comes last.
+    pub(crate) fn for_topic(&self, topic: &Topic, shunned: &[u64]) -> Cow<'_, Self> {
+        if topic.stuck.is_empty() && shunned.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut homes = self.clone();
+        let keeps = |id: &u64| topic.replicas.contains(id);
+        homes
+            .answering
+            .retain(|id| !topic.stuck.contains(id) && (keeps(id) || !shunned.contains(id)));
+        homes.ready.retain(|id| !topic.stuck.contains(id));
+        homes.late.extend(&topic.stuck);
+        homes.late.sort_unstable();
+        homes.late.dedup();
+        Cow::Owned(homes)
     }
 
     /// Whether somebody is to keep topics and cannot yet, or does not answer.
@@ -124,5 +144,42 @@ mod tests {
         assert_eq!(homes.for_newborn(9), [2, 4, 1, 3]);
         assert!(homes.lacks_somebody());
         assert_eq!(Homes::default().for_newborn(3), []);
+    }
+
+    #[test]
+    fn who_got_nowhere_with_a_topic_is_passed_over_for_that_topic_alone() {
+        let homes = Homes {
+            standing: vec![1, 2, 3, 4, 5],
+            ready: vec![1, 2, 3, 4, 5],
+            answering: vec![1, 2, 3, 4, 5],
+            late: Vec::new(),
+        };
+        let name = "t".parse().unwrap();
+        let settings = kontiki_wire::TopicSettings::default();
+        let topic = Topic {
+            replicas: vec![1, 2, 4],
+            leaving: vec![3],
+            coming: vec![4],
+            ..Topic::founded(name, GroupId(1), settings, Vec::new(), 1)
+        };
+        assert_eq!(*homes.for_topic(&topic, &[]), homes);
+        let stuck = Topic {
+            stuck: vec![4],
+            ..topic.clone()
+        };
+        let but_for = homes.for_topic(&stuck, &[4, 5]);
+        assert_eq!(but_for.standing, homes.standing);
+        assert_eq!(but_for.ready, [1, 2, 3, 5], "the last resort");
+        assert_eq!(but_for.answering, [1, 2, 3]);
+        assert_eq!(but_for.late, [4]);
+        // Whoever keeps it by now does, whatever was before.
+        let settled = Topic {
+            leaving: Vec::new(),
+            coming: Vec::new(),
+            ..topic
+        };
+        let but_for = homes.for_topic(&settled, &[3, 4]);
+        assert_eq!(but_for.answering, [1, 2, 4, 5]);
+        assert_eq!(but_for.for_moved(&settled)[2], [1, 2, 3, 4, 5]);
     }
 }

@@ -26,6 +26,7 @@ mod leading;
 mod members;
 mod mend;
 mod meter;
+mod newcomer;
 mod offsets;
 mod outbox;
 mod placement;

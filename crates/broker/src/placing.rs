@@ -2,7 +2,10 @@
 //! is to have, as far as there are any, and on none that drains or leaves. A topic after the other, a few at
 //! a time, and each is placed once more only when its group is made of those who keep it since the last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use kontiki_raft::{Micros, NodeId, Status};
 use kontiki_wire::{ClusterCommand, GroupId, Member, Standing, Topic, limits::SENTENCES_MAX};
@@ -25,6 +28,8 @@ pub(crate) struct Placing {
     proposed: BTreeMap<GroupId, (u64, Micros)>,
     /// Since when topics have been unsettled, as far as this node has seen it.
     since: BTreeMap<GroupId, Micros>,
+    /// Who got nowhere with a topic that it was given, and when that was last so.
+    shunned: BTreeMap<(GroupId, u64), Micros>,
     /// Who could get topics when that was last looked at.
     homes: Homes,
     /// When members last changed, or this node began to lead.
@@ -76,13 +81,14 @@ impl Broker {
             self.placing.homes.clone_from(&homes);
             self.review_all(now);
         }
+        self.placing.shun(&self.cluster, now.monotonic);
         let mut after = None;
         while let Some(id) = self.next_in_queue(after) {
             after = Some(id);
-            let planned = self
-                .cluster
-                .topic_of(id)
-                .and_then(|topic| Some((topic, loads.improve(topic, &homes)?)));
+            let planned = self.cluster.topic_of(id).and_then(|topic| {
+                let homes = self.homes_for(topic, &homes);
+                Some((topic, loads.improve(topic, &homes)?))
+            });
             let Some((topic, placement)) = planned else {
                 self.placing.queue.remove(&id);
                 continue;
@@ -122,6 +128,11 @@ impl Broker {
     fn next_in_queue(&self, after: Option<GroupId>) -> Option<GroupId> {
         let first = after.map_or(GroupId(0), |after| GroupId(after.0 + 1));
         self.placing.queue.range(first..).next().copied()
+    }
+
+    /// Who may get this topic.
+    pub(crate) fn homes_for<'a>(&self, topic: &Topic, homes: &'a Homes) -> Cow<'a, Homes> {
+        homes.for_topic(topic, &self.placing.shunned_by(topic.group))
     }
 
     /// How many more topics may begin to move.
@@ -236,10 +247,18 @@ impl Broker {
             let leaving = self.names_of(&topic.leaving);
             said.push_str(&format!(", and no more by {leaving}"));
         }
-        let is_silent = |id: &&u64| topic.replicas.contains(id) && !homes.answering.contains(id);
-        for id in topic.coming.iter().filter(is_silent) {
+        let waits = |id: &&u64| {
+            let is_stuck = topic.stuck.contains(id) || !homes.answering.contains(id);
+            topic.replicas.contains(id) && is_stuck
+        };
+        for id in topic.coming.iter().filter(waits) {
             let name = self.cluster.name(NodeId(*id));
             said.push_str(&match homes.late.contains(id) {
+                _ if homes.answering.contains(id) => format!(
+                    "; {name}, which is to copy it, answers, but not to whoever leads it, or takes nothing from \
+                     there: another takes its place, if there is one; see that the two reach each other where \
+                     peers do, or let another member join"
+                ),
                 true => format!(
                     "; {name}, which is to copy it, does not answer, and nobody else is there who could take \
                      its place: start it again, or let another member join"
@@ -266,6 +285,23 @@ impl Placing {
         let proposed = self.proposed.get(&topic.group);
         proposed
             .is_some_and(|(expect, at)| *expect == topic.placement && now.since(*at) < PLACE_AGAIN)
+    }
+
+    /// Remembers who gets nowhere with what, for longer than the cluster's state does: else it would be tried
+    /// again and again by whoever spreads topics evenly.
+    fn shun(&mut self, cluster: &Cluster, now: Micros) {
+        self.shunned.retain(|_, at| now.since(*at) < SHUNNED);
+        for id in cluster.unsettled() {
+            let stuck = cluster.topic_of(*id).map(|topic| &topic.stuck);
+            for member in stuck.into_iter().flatten() {
+                self.shunned.insert((*id, *member), now);
+            }
+        }
+    }
+
+    fn shunned_by(&self, group: GroupId) -> Vec<u64> {
+        let of_group = self.shunned.range((group, 0)..=(group, u64::MAX));
+        of_group.map(|((_, member), _)| *member).collect()
     }
 
     /// How many more topics may begin to move. One that has been moving for long, since whom it waits for
@@ -320,6 +356,8 @@ const PLACEMENTS_MAX: usize = 8;
 const PLACEMENTS_MOST: usize = 64;
 /// A topic that has moved for so long makes room for another.
 const STUCK_AFTER: Micros = Micros(60_000_000);
+/// Whoever got nowhere with a topic is not chosen for it before another for so long.
+const SHUNNED: Micros = Micros(600_000_000);
 /// What was proposed and not applied is proposed again after this.
 const PLACE_AGAIN: Micros = Micros(1_000_000);
 /// What was proposed and not applied keeps its room for so long.
@@ -357,5 +395,38 @@ mod tests {
         // What has come about is counted no more either, however lately it was proposed.
         placing.proposed.insert(GroupId(1), (1, later));
         assert_eq!(placing.room(&cluster, later), PLACEMENTS_MAX);
+    }
+
+    #[test]
+    fn whoever_got_nowhere_with_a_topic_is_remembered_for_a_while_and_for_that_topic() {
+        let topic = |group, stuck: &[u64]| Topic {
+            settled: stuck.is_empty(),
+            coming: stuck.to_vec(),
+            stuck: stuck.to_vec(),
+            ..Topic::founded(
+                format!("t{group}").parse().unwrap(),
+                GroupId(group),
+                TopicSettings::default(),
+                Vec::new(),
+                1,
+            )
+        };
+        let cluster = |topics: Vec<Topic>| {
+            let state = ClusterState {
+                topics,
+                next_group: 3,
+                ..ClusterState::default()
+            };
+            Cluster::restore(state, None).unwrap()
+        };
+        let moves = cluster(vec![topic(1, &[4, 5]), topic(2, &[])]);
+        let rests = cluster(vec![topic(1, &[]), topic(2, &[])]);
+        let mut placing = Placing::default();
+        placing.shun(&moves, Micros(7));
+        placing.shun(&rests, Micros(7).after(PLACE_AGAIN));
+        assert_eq!(placing.shunned_by(GroupId(1)), [4, 5]);
+        assert_eq!(placing.shunned_by(GroupId(2)), [] as [u64; 0]);
+        placing.shun(&rests, Micros(7).after(SHUNNED));
+        assert_eq!(placing.shunned_by(GroupId(1)), [] as [u64; 0]);
     }
 }

@@ -66,11 +66,11 @@ impl Broker {
         }
     }
 
-    /// Whether it is up to this member to ask for a command: whom a topic is to be led by is said by those
-    /// who keep it, what a build can do by who runs it, and what a member shows by itself alone.
+    /// Whether it is up to this member to ask for a command: whom a topic is to be led by, and how those get on
+    /// who are to copy it, is said by those who keep it, what a build can do by who runs it, and what a member shows by itself alone.
     fn may_ask(&self, from: NodeRef, command: &ClusterCommand) -> bool {
         match command {
-            ClusterCommand::Prefer { group, .. } => {
+            ClusterCommand::Prefer { group, .. } | ClusterCommand::ReportCopy { group, .. } => {
                 let topic = self.cluster.topic_of(*group);
                 topic.is_some_and(|topic| topic.keepers().any(|id| id == from.id.0))
             }

@@ -13,7 +13,7 @@ use kontiki_wire::{ClusterCommand, GroupId, Member, Standing};
 
 use crate::{
     broker::Broker, chores::Chore, group::Group, homes::answers, input::Now, meter::Meter,
-    tickets::Sought,
+    newcomer::Newcomer, tickets::Sought,
 };
 
 /// A group led here that is not made of those who are to keep it yet.
@@ -27,6 +27,8 @@ pub(crate) struct Steering {
     expected: BTreeMap<NodeRef, Micros>,
     /// How fast those who copy do so.
     meters: BTreeMap<NodeRef, Meter>,
+    /// How those get on who were given the topic and may have nothing of it yet.
+    newcomers: BTreeMap<NodeRef, Newcomer>,
 }
 
 impl Broker {
@@ -48,6 +50,7 @@ impl Broker {
         self.later(now, Chore::Steer(id), STEER_AGAIN);
         self.steering.entry(id).or_default();
         self.measure(now.monotonic, id, &status);
+        self.report_copies(now, id, &status);
         if id != GroupId::CLUSTER && !self.is_abreast(now, id) {
             return;
         }
@@ -95,6 +98,50 @@ impl Broker {
     pub(crate) fn speed(&self, id: GroupId, peer: NodeRef) -> u64 {
         let meter = self.steering.get(&id).and_then(|it| it.meters.get(&peer));
         meter.map_or(0, |meter| meter.bytes_per_second)
+    }
+
+    /// Looks how those get on who are to copy a topic, and tells the cluster what it does not know of that.
+    fn report_copies(&mut self, now: Now, id: GroupId, status: &Status) {
+        let (Some(topic), Some(steering)) = (self.cluster.topic_of(id), self.steering.get_mut(&id))
+        else {
+            return;
+        };
+        let placement = topic.placement;
+        let is_new = |peer: &&PeerStatus| {
+            let member = peer.peer.id.0;
+            topic.coming.contains(&member) && topic.replicas.contains(&member)
+        };
+        let (mut newcomers, mut reports) = (BTreeMap::new(), Vec::new());
+        for peer in status.peers.iter().filter(is_new) {
+            let known = steering.newcomers.get(&peer.peer).copied();
+            let mut newcomer = known.unwrap_or_else(|| Newcomer::new(now.monotonic, peer));
+            newcomer.look(now.monotonic, peer);
+            let member = peer.peer.id.0;
+            if let Some(stuck) = newcomer.is_stuck(now.monotonic, peer)
+                && stuck != topic.stuck.contains(&member)
+                && newcomer.is_to_be_told(now.monotonic)
+            {
+                reports.push(ClusterCommand::ReportCopy {
+                    group: id,
+                    placement,
+                    member,
+                    stuck,
+                });
+            }
+            newcomers.insert(peer.peer, newcomer);
+        }
+        steering.newcomers = newcomers;
+        for report in reports {
+            self.hand_over(now, report);
+        }
+    }
+
+    /// A newcomer asks how much there is of a log, or asks so again while it fetches it.
+    pub(crate) fn inquired(&mut self, now: Now, from: NodeRef, id: GroupId) {
+        let steering = self.steering.get_mut(&id);
+        if let Some(newcomer) = steering.and_then(|it| it.newcomers.get_mut(&from)) {
+            newcomer.moves(now.monotonic);
+        }
     }
 
     /// Whether the cluster's state, as applied here, is one that knows of every placement on which another
@@ -255,8 +302,16 @@ impl Broker {
                 continue;
             }
             let lacks = |peer: &PeerStatus| status.last.index.0.saturating_sub(peer.matched.0);
+            let topic = self.cluster.topic_of(id);
+            let is_stuck = topic.is_some_and(|topic| topic.stuck.contains(&node.id.0));
             said.push(match peer_of(status, node) {
                 None => format!("{} is to become a learner", name(node.id)),
+                Some(_) if is_stuck => format!(
+                    "{} gets nowhere: see that it and {}, which leads, reach each other where peers do, and what \
+                     both log, or let another member join",
+                    name(node.id),
+                    name(status.me.id)
+                ),
                 Some(peer) if peer.heard.is_none_or(|ago| ago > timeout) => {
                     format!("{} does not answer", name(node.id))
                 }

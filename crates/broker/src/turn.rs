@@ -144,6 +144,7 @@ impl Broker {
                 // Whoever leaves may keep nothing any more.
                 self.soon_if_led(now, GroupId::CLUSTER);
             }
+            Change::Reported(topic) => self.review(now, topic.group),
             Change::Admitted(_) | Change::Member(_) => self.members_changed(now),
             Change::Dropped(member) => {
                 self.members_changed(now);
@@ -230,9 +231,10 @@ impl Broker {
         match change {
             Change::Made(topic) => Response::Topic(self.topic_info(&topic)),
             Change::Exists(topic) => Response::Exists(self.topic_info(&topic)),
-            Change::Edited(topic) | Change::Placed(topic) | Change::Settled(topic) => {
-                Response::Topic(self.topic_info(&topic))
-            }
+            Change::Edited(topic)
+            | Change::Placed(topic)
+            | Change::Settled(topic)
+            | Change::Reported(topic) => Response::Topic(self.topic_info(&topic)),
             Change::Admitted(member) => Response::Admitted(member),
             Change::Member(member) => Response::Member(member),
             Change::Token(token) => Response::Token(token.info()),

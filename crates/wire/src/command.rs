@@ -138,6 +138,17 @@ pub enum ClusterCommand {
         /// Drawn by who asks: another's says nothing about when it was asked.
         mark: u64,
     },
+    /// Whoever leads a topic says how it gets on with somebody who was given it.
+    ReportCopy {
+        /// Its group.
+        group: GroupId,
+        /// [`Topic::placement`] as the leader knew it; void if it is another.
+        placement: u64,
+        /// Who was given it, by member number.
+        member: u64,
+        /// Whether nothing has been heard of it, or nothing taken by it, for long.
+        stuck: bool,
+    },
 }
 
 /// A member to be admitted.
@@ -178,6 +189,8 @@ pub struct Topic {
     /// Who was given it since its group was last known to be made of those who are to keep it, and may have
     /// nothing of it yet.
     pub coming: Vec<u64>,
+    /// Who of these gets nowhere, as whoever leads its group has said last.
+    pub stuck: Vec<u64>,
     /// Who kept it once and dropped it: who gets it anew has forgotten what it promised.
     pub parted: Vec<u64>,
     /// Who campaigns first.
@@ -206,6 +219,7 @@ impl Topic {
             founders,
             leaving: Vec::new(),
             coming: Vec::new(),
+            stuck: Vec::new(),
             parted: Vec::new(),
             preferred,
             placement: 0,

@@ -903,6 +903,12 @@ fn commands() -> Vec<Sample> {
         });
         "certify" ClusterCommand::Certify(_) => ClusterCommand::Certify(papers());
         "confirm" ClusterCommand::Confirm { .. } => ClusterCommand::Confirm { mark: 0xabcd };
+        "report-copy" ClusterCommand::ReportCopy { .. } => ClusterCommand::ReportCopy {
+            group: GroupId(4),
+            placement: 8,
+            member: 3,
+            stuck: true,
+        };
     }
 }
 
@@ -968,6 +974,7 @@ fn states() -> Vec<Sample> {
             replicas: vec![1, 2, 3],
             leaving: vec![4],
             coming: vec![3],
+            stuck: vec![3],
             parted: vec![5],
             preferred: 2,
             placement: 8,

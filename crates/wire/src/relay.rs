@@ -34,6 +34,7 @@ impl Relay {
         match &command {
             ClusterCommand::Settled { .. }
             | ClusterCommand::Prefer { .. }
+            | ClusterCommand::ReportCopy { .. }
             | ClusterCommand::StateVersions { .. }
             | ClusterCommand::Confirm { .. } => {}
             ClusterCommand::SpendToken { name: of, .. } => {

@@ -293,6 +293,14 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
         whom().prop_map(ClusterCommand::Revoke),
         papers().prop_map(ClusterCommand::Certify),
         any::<u64>().prop_map(|mark| ClusterCommand::Confirm { mark }),
+        (any::<[u64; 3]>(), any::<bool>()).prop_map(|([group, placement, member], stuck)| {
+            ClusterCommand::ReportCopy {
+                group: GroupId(group),
+                placement,
+                member,
+                stuck,
+            }
+        }),
     ]
 }
 
@@ -634,6 +642,7 @@ proptest! {
             replicas: replicas.clone(),
             leaving: vec![group],
             coming: vec![first],
+            stuck: replicas.clone(),
             parted: vec![preferred, next],
             preferred,
             placement: next,

@@ -236,6 +236,61 @@ fn who_kept_a_topic_leaves_when_its_group_has_settled_and_may_come_back() {
 }
 
 #[test]
+fn how_somebody_gets_on_with_a_topic_is_known_until_its_group_has_settled() {
+    let report = |member, placement, stuck| ClusterCommand::ReportCopy {
+        group: GroupId(1),
+        placement,
+        member,
+        stuck,
+    };
+    let mut cluster = new();
+    let mut state = birth();
+    state.members.extend([member(4), member(5)]);
+    cluster.state = state;
+    after(
+        &mut cluster,
+        &[create("a", &[1, 2, 3]), place(1, &[1, 2, 4], 0)],
+    );
+    let before = cluster.topic_of(GroupId(1)).unwrap().clone();
+    // Of another placement, of somebody who is there already, who leaves, or who never came.
+    let void = [
+        report(4, 0, true),
+        report(2, 1, true),
+        report(3, 1, true),
+        report(5, 1, true),
+        report(4, 1, false),
+    ];
+    for change in after(&mut cluster, &void) {
+        assert!(matches!(change, Change::Void(_)), "{change:?}");
+    }
+    assert_eq!(cluster.topic_of(GroupId(1)), Some(&before));
+    let said = [report(4, 1, true), report(4, 1, true), report(4, 1, false)];
+    let changes = after(&mut cluster, &said);
+    let [
+        Change::Reported(topic),
+        Change::Void(_),
+        Change::Reported(after_all),
+    ] = &changes[..]
+    else {
+        panic!("{changes:?}");
+    };
+    assert_eq!((&topic.stuck[..], after_all), (&[4][..], &before));
+
+    // Another takes its place, and it is not chosen anew before that has settled.
+    after(&mut cluster, &[report(4, 1, true), place(1, &[1, 2, 5], 1)]);
+    let topic = cluster.topic_of(GroupId(1)).unwrap();
+    assert_eq!(
+        (&topic.coming[..], &topic.stuck[..]),
+        (&[4, 5][..], &[4][..])
+    );
+    after(&mut cluster, &[settled(1, 2)]);
+    let topic = cluster.topic_of(GroupId(1)).unwrap();
+    assert_eq!(topic.stuck, [] as [u64; 0]);
+    let past = after(&mut cluster, &[report(5, 2, true)]);
+    assert!(matches!(past[..], [Change::Void(_)]), "{past:?}");
+}
+
+#[test]
 fn a_placement_of_what_was_placed_meanwhile_or_on_strangers_is_void() {
     let mut cluster = new();
     after(&mut cluster, &[create("a", &[1, 2])]);

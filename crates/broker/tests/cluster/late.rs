@@ -5,7 +5,7 @@ use kontiki_wire::{GroupId, Request, Response, Standing, Topic};
 use crate::world::World;
 
 impl World {
-    fn topic(&self) -> &Topic {
+    pub(crate) fn topic(&self) -> &Topic {
         &self.cluster().topics[0]
     }
 
@@ -36,7 +36,7 @@ impl World {
         leaver.unwrap()
     }
 
-    fn drain_it(&mut self, number: usize) {
+    pub(crate) fn drain_it(&mut self, number: usize) {
         let name = self.name_of(number);
         let drained = self.ask(&Request::SetStanding {
             name,

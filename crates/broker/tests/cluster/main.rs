@@ -15,4 +15,5 @@ mod quiet;
 mod races;
 mod standing;
 mod subscriber;
+mod unheard;
 mod world;

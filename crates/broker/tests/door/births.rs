@@ -251,6 +251,46 @@ fn whoever_waits_for_a_fetch_that_is_called_off_has_its_turn() {
 }
 
 #[test]
+fn whoever_leads_what_is_fetched_or_waits_for_that_is_asked_on_while_something_comes() {
+    let (mut hand, _) = fetcher();
+    let asked = |effects: Vec<Effect>| -> Vec<(GroupId, u64)> {
+        let asked = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Inquire { to, inquiry } => Some((inquiry.group, to.id.0)),
+            _ => None,
+        });
+        asked.collect()
+    };
+    hand.give_all(vec![stock(2, 1), stock(3, 1), stock(2, 2), stock(3, 2)]);
+    let beat = Body::Beat {
+        beat: 1,
+        commit: Index(0),
+    };
+    hand.give(Input::Peer {
+        from: node(3),
+        messages: vec![GroupMessage {
+            group: GroupId(1),
+            message: Message {
+                term: Term(1),
+                body: beat,
+            },
+        }],
+    });
+    let mut fetched = |seconds: u64| {
+        hand.now += seconds * 1_000_000;
+        asked(hand.give_all(vec![Input::Fetching {
+            group: GroupId(1),
+            bytes: 1 << 20,
+            of: 1 << 30,
+        }]))
+    };
+    assert_eq!(fetched(1), []);
+    let expected = [(GroupId(1), 3), (GroupId(2), 2), (GroupId(2), 3)];
+    assert_eq!(fetched(4), expected);
+    assert_eq!(fetched(4), []);
+    assert_eq!(fetched(1).len(), 3);
+}
+
+#[test]
 fn how_far_and_how_fast_a_fetch_is_is_told_and_is_no_damage() {
     let (mut hand, _) = fetcher();
     let effects = hand.give_all(vec![stock(2, 1), stock(3, 1)]);
