@@ -1,0 +1,65 @@
+//! Which journal files a group still needs.
+
+use kontiki_raft::Entry;
+
+use crate::group::{Home, Inner};
+
+impl Inner {
+    /// Entries from `first` on are gone from the log.
+    pub(crate) fn leave_homes(&mut self, first: u64) {
+        while let Some(home) = self.homes.pop_back() {
+            let before = self.homes.back().map_or(0, |home| home.last);
+            let last = home.last.min(first.saturating_sub(1));
+            if last > before {
+                self.homes.push_back(Home { last, ..home });
+                return;
+            }
+        }
+    }
+
+    /// Entries up to `last`, which follow the ones before, went to journal file `file`.
+    pub(crate) fn settle_home(&mut self, file: u32, last: u64) {
+        match self.homes.back_mut().filter(|home| home.file == file) {
+            Some(home) => home.last = last,
+            None => self.homes.push_back(Home { file, last }),
+        }
+    }
+
+    /// All entries that segments do not keep went to journal file `file`.
+    pub(crate) fn move_home(&mut self, file: u32) {
+        self.homes.clear();
+        let last = self.last();
+        if last > self.kept {
+            self.homes.push_back(Home { file, last });
+        }
+    }
+
+    /// The first journal file with entries that segments do not keep.
+    pub(crate) fn first_home(&mut self) -> Option<u32> {
+        while self
+            .homes
+            .front()
+            .is_some_and(|home| home.last <= self.kept)
+        {
+            self.homes.pop_front();
+        }
+        self.homes.front().map(|home| home.file)
+    }
+
+    /// All entries that segments do not keep, if nothing of this group was queued since write `seq`.
+    pub(crate) fn unkept(&self, seq: u64) -> Option<Vec<Entry>> {
+        if self.last_seq >= Some(seq) {
+            return None;
+        }
+        Some(self.after_kept())
+    }
+
+    /// All entries that segments do not keep.
+    pub(crate) fn after_kept(&self) -> Vec<Entry> {
+        let from = (self.kept + 1 - self.first) as usize;
+        self.held
+            .range(from..)
+            .map(|held| held.entry.clone())
+            .collect()
+    }
+}
