@@ -82,11 +82,14 @@ pub enum Kind {
     MemberDemoted,
     /// Topics and leaderships are not spread evenly any more, and later are.
     BalanceOff,
+    /// The topics of a member are moved to others, and one of those does not hear whoever leads one of these
+    /// topics, or is not heard by it.
+    Unheard,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::SlowLinks,
         Self::LostMessages,
         Self::DoubledMessages,
@@ -124,6 +127,7 @@ impl Kind {
         Self::MemberDrained,
         Self::MemberDemoted,
         Self::BalanceOff,
+        Self::Unheard,
     ];
 
     /// A few words for people.
@@ -167,6 +171,7 @@ impl Kind {
             Self::MemberDrained => "member drained",
             Self::MemberDemoted => "member demoted",
             Self::BalanceOff => "balance off",
+            Self::Unheard => "newcomer unheard",
         }
     }
 
@@ -185,6 +190,8 @@ impl Kind {
             Self::SlowDisk | Self::FullDisk => 3_000_000,
             Self::PowerMajority | Self::PowerAll | Self::RestartAll => 700_000,
             Self::MemberReplaced => 20_000_000,
+            // Longer than it takes to look for another.
+            Self::Unheard => 45_000_000,
             Self::MemberDrained | Self::MemberDemoted | Self::BalanceOff => 10_000_000,
             _ => 1_500_000,
         }
@@ -292,16 +299,21 @@ fn weights(chance: &mut Chance) -> Vec<u64> {
 }
 
 /// What changes who is a member, or what members do: drawn beside all else.
-const CHANGES: [Kind; 6] = [
+const CHANGES: [Kind; 7] = [
     Kind::MemberJoined,
     Kind::MemberRemoved,
     Kind::MemberReplaced,
     Kind::MemberDrained,
     Kind::MemberDemoted,
     Kind::BalanceOff,
+    Kind::Unheard,
 ];
 /// Between two changes, at most.
 const CHANGE_EVERY: u64 = 12_000_000;
+/// Stories of a thousand in which newcomers are not heard.
+const UNHEARD_OFTEN: u64 = 250;
+/// Between two of them, at most.
+const UNHEARD_EVERY: u64 = 30_000_000;
 
 /// Draws the changes of who is a member: in some stories many, in others few.
 pub(crate) fn draw_changes(chance: &mut Chance, until: u64) -> Vec<Fault> {
@@ -328,6 +340,14 @@ pub(crate) fn draw_standings(chance: &mut Chance, until: u64) -> Vec<Fault> {
         Kind::Transfer,
     ];
     draw_of(chance, &kinds, pace, until)
+}
+
+/// Draws newcomers that are not heard, in some stories.
+pub(crate) fn draw_unheard(chance: &mut Chance, until: u64) -> Vec<Fault> {
+    match chance.permille(UNHEARD_OFTEN) {
+        true => draw_of(chance, &[Kind::Unheard], UNHEARD_EVERY, until),
+        false => Vec::new(),
+    }
 }
 
 fn draw_of(chance: &mut Chance, kinds: &[Kind], pace: u64, until: u64) -> Vec<Fault> {
@@ -429,6 +449,7 @@ mod tests {
             let mut faults = draw(&mut chance, 65_000_000, 3);
             faults.extend(draw_changes(&mut chance, 65_000_000));
             faults.extend(draw_standings(&mut chance, 65_000_000));
+            faults.extend(draw_unheard(&mut chance, 65_000_000));
             for fault in faults {
                 *drawn.entry(fault.kind).or_default() += 1;
                 assert!(fault.at < fault.until && fault.until <= 65_000_000);

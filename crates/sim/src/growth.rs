@@ -172,6 +172,38 @@ impl World {
         Some(name)
     }
 
+    /// A topic that may move: who leads it, who may be given it, and the name of one who is to keep it no more.
+    pub(crate) fn draw_move(&self, chance: &mut Chance) -> Option<(usize, usize, String)> {
+        let state = self.cluster()?;
+        let active = state.members.iter();
+        let active: Vec<&Known> = active
+            .filter(|member| member.standing == Standing::Active)
+            .collect();
+        if active.len() < self.stays_least() || state.topics.is_empty() {
+            return None;
+        }
+        let topic = chance.pick(&state.topics);
+        let leader = (0..self.members.len()).find(|number| self.leads(*number, topic.group))?;
+        let keeps = |member: &&Known| topic.keepers().any(|id| id == member.id);
+        let (keepers, others): (Vec<&Known>, Vec<&Known>) = active.into_iter().partition(keeps);
+        let leader_id = self.members[leader].me.id.0;
+        let leavers = keepers.into_iter().filter(|member| member.id != leader_id);
+        let leavers: Vec<&Known> = leavers.collect();
+        if leavers.is_empty() || others.is_empty() {
+            return None;
+        }
+        let newcomer = self.numbered(chance.pick(&others).node())?;
+        Some((leader, newcomer, chance.pick(&leavers).name.clone()))
+    }
+
+    fn leads(&self, number: usize, group: GroupId) -> bool {
+        let member = &self.members[number];
+        let status = member.host.as_ref();
+        let status = status.map(|host| host.broker.status(member.clock.now(self.now)));
+        let mut groups = status.into_iter().flat_map(|status| status.groups);
+        groups.any(|one| one.group == group && one.leader.as_ref() == Some(&member.name))
+    }
+
     /// How many active members there must be for one of them to go.
     fn stays_least(&self) -> usize {
         match self.plan.harm {

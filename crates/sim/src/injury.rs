@@ -115,6 +115,7 @@ impl World {
                 injury.stood_down = Some(member.clone());
                 Some(member)
             }
+            Kind::Unheard => self.leave_unheard(chance, injury),
             Kind::BalanceOff => {
                 self.order_balance(false);
                 injury.unbalanced = true;
@@ -202,6 +203,27 @@ impl World {
         let told = format!("{cuts:?}");
         injury.cuts = cuts;
         told
+    }
+
+    /// A member's topics are to move, and of those who do not keep one of them yet somebody and whoever leads it
+    /// do not hear each other, or one of the two the other.
+    fn leave_unheard(&mut self, chance: &mut Chance, injury: &mut Injury) -> Option<String> {
+        let (leader, newcomer, leaver) = self.draw_move(chance)?;
+        let (there, back) = ((leader, newcomer), (newcomer, leader));
+        let cuts = match chance.below(3) {
+            0 => vec![there],
+            1 => vec![back],
+            _ => vec![there, back],
+        };
+        for (from, to) in &cuts {
+            self.network.cut(self.now, *from, *to);
+            self.watch_silence(*from, *to);
+        }
+        let told = format!("{cuts:?} while {leaver} drains");
+        injury.cuts = cuts;
+        self.order_standing(leaver.clone(), Standing::Draining);
+        injury.stood_down = Some(leaver);
+        Some(told)
     }
 
     fn clog(&mut self, until: u64, chance: &mut Chance) -> String {

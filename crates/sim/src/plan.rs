@@ -95,6 +95,7 @@ impl Plan {
             let mut dice = Chance::new(seed ^ CHANGES_SALT);
             faults.extend(faults::draw_changes(&mut dice, suffers));
             faults.extend(faults::draw_standings(&mut dice, suffers));
+            faults.extend(faults::draw_unheard(&mut dice, suffers));
         }
         Self {
             seed,
