@@ -43,6 +43,7 @@ mod trial;
 
 use std::fmt;
 
+use kontiki_broker::{Effect, GroupWrite};
 use kontiki_raft::{Micros, NodeRef};
 
 use ledger::Ledger;
@@ -79,6 +80,18 @@ struct Sighting<'a> {
     at: Micros,
     member: NodeRef,
     what: &'a Observation<'a>,
+}
+
+impl<'a> Sighting<'a> {
+    /// What is written by it, of each group.
+    fn writes(&self) -> &'a [GroupWrite] {
+        match self.what {
+            Observation::Does {
+                effect: Effect::Persist(writes),
+            } => &writes.writes,
+            _ => &[],
+        }
+    }
 }
 
 /// One promise.

@@ -19,16 +19,15 @@
 //!                                      bodies, one after the other; not under the frame's checksum
 //! ```
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kontiki_raft::{Entry, Index, Kind, LogId, Micros, Term};
 
 use crate::{
-    checksum::entry_checksum,
     frame::{self, FRAME_HEADER_BYTES, Frame, FrameKind, encode_frame},
     ids::{GroupId, Offset},
     limits::{BATCH_RECORDS_MAX, ENTRY_BYTES_MAX, FOUND_BYTES_MAX, FOUND_ENTRIES_MAX},
     malformed::Malformed,
-    message::entry_kind,
+    message::{entry_body, entry_kind},
     scan::{Scan, within},
 };
 
@@ -183,20 +182,7 @@ fn entry(scan: &mut Scan<'_>, bodies: &mut Bytes) -> Result<PlacedEntry, Malform
     let checksum = scan.u32()?;
     let length = scan.count("the length of an entry", ENTRY_BYTES_MAX)?;
     let kind = entry_kind(scan.u8()?)?;
-    if length > bodies.len() {
-        return Err(Malformed::Short {
-            what: "the body of an entry",
-            have: bodies.len(),
-            need: length,
-        });
-    }
-    let body = bodies.slice(..length);
-    bodies.advance(length);
-    if entry_checksum(&body) != checksum {
-        return Err(Malformed::Checksum {
-            what: "the body of an entry",
-        });
-    }
+    let body = entry_body(bodies, length, checksum)?;
     let entry = Entry {
         id: LogId { term, index },
         kind,

@@ -17,7 +17,7 @@
 //! 32  kind      u8
 //! ```
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kontiki_raft::{
     AppendHead, Body, Entry, Index, Kind, Life, LogId, Message, Micros, Session, Term,
 };
@@ -306,20 +306,7 @@ fn entry(scan: &mut Scan<'_>, bodies: &mut Bytes) -> Result<Entry, Malformed> {
     let checksum = scan.u32()?;
     let length = scan.count("the length of an entry", ENTRY_BYTES_MAX)?;
     let kind = entry_kind(scan.u8()?)?;
-    if length > bodies.len() {
-        return Err(Malformed::Short {
-            what: "the body of an entry",
-            have: bodies.len(),
-            need: length,
-        });
-    }
-    let body = bodies.slice(..length);
-    bodies.advance(length);
-    if entry_checksum(&body) != checksum {
-        return Err(Malformed::Checksum {
-            what: "the body of an entry",
-        });
-    }
+    let body = entry_body(bodies, length, checksum)?;
     Ok(Entry {
         id,
         kind,
@@ -327,6 +314,27 @@ fn entry(scan: &mut Scan<'_>, bodies: &mut Bytes) -> Result<Entry, Malformed> {
         checksum,
         body,
     })
+}
+
+/// Takes an entry's body from the front of those that follow all heads.
+pub(crate) fn entry_body(
+    bodies: &mut Bytes,
+    length: usize,
+    checksum: u32,
+) -> Result<Bytes, Malformed> {
+    const WHAT: &str = "the body of an entry";
+    if length > bodies.len() {
+        return Err(Malformed::Short {
+            what: WHAT,
+            have: bodies.len(),
+            need: length,
+        });
+    }
+    let body = bodies.split_to(length);
+    match entry_checksum(&body) == checksum {
+        true => Ok(body),
+        false => Err(Malformed::Checksum { what: WHAT }),
+    }
 }
 
 /// The kind that a byte stands for; the byte of a kind is its number.

@@ -1,12 +1,11 @@
 //! A leader changes who counts by way of a joint configuration, and leaves that only when a majority of each
 //! half has it.
 
-use kontiki_broker::Effect;
 use kontiki_raft::{LogId, Membership, NodeRef};
 use kontiki_wire::GroupId;
 
 use crate::invariants::{
-    Ledger, Observation, Promise, Sighting,
+    Ledger, Promise, Sighting,
     ledger::{config, is_quorum},
 };
 
@@ -16,13 +15,7 @@ pub(super) struct ChangesNeedBothHalves;
 
 impl Promise for ChangesNeedBothHalves {
     fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
-        let Observation::Does {
-            effect: Effect::Persist(writes),
-        } = seen.what
-        else {
-            return Ok(());
-        };
-        for write in &writes.writes {
+        for write in seen.writes() {
             let replica = before.replica(seen.member, write.group);
             let leads = replica.and_then(|replica| replica.leads);
             let own = |id: LogId| leads == Some(id.term);

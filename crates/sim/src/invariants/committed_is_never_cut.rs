@@ -1,9 +1,8 @@
 //! Nothing that is committed anywhere is ever cut from a log that holds it.
 
-use kontiki_broker::Effect;
 use kontiki_raft::Index;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Promise, Sighting};
 
 /// Looks at what is cut.
 #[derive(Default)]
@@ -11,13 +10,7 @@ pub(super) struct CommittedIsNeverCut;
 
 impl Promise for CommittedIsNeverCut {
     fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
-        let Observation::Does {
-            effect: Effect::Persist(writes),
-        } = seen.what
-        else {
-            return Ok(());
-        };
-        for one in &writes.writes {
+        for one in seen.writes() {
             let Some(from) = one.persist.truncate_from else {
                 continue;
             };

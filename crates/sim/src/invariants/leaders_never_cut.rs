@@ -1,8 +1,6 @@
 //! A leader never cuts or replaces entries of its own log (§5.3).
 
-use kontiki_broker::Effect;
-
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Promise, Sighting};
 
 /// Looks at who writes.
 #[derive(Default)]
@@ -10,13 +8,7 @@ pub(super) struct LeadersNeverCut;
 
 impl Promise for LeadersNeverCut {
     fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
-        let Observation::Does {
-            effect: Effect::Persist(writes),
-        } = seen.what
-        else {
-            return Ok(());
-        };
-        for one in &writes.writes {
+        for one in seen.writes() {
             let Some(from) = one.persist.truncate_from else {
                 continue;
             };

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_broker::Effect;
 use kontiki_raft::{Entry, LogId, Term};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Promise, Sighting};
 
 /// What stands at each position in any log.
 #[derive(Default)]
@@ -31,15 +30,9 @@ struct Content {
 
 impl Promise for LogsMatch {
     fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
-        let Observation::Does {
-            effect: Effect::Persist(writes),
-        } = seen.what
-        else {
-            return Ok(());
-        };
         // What the ledger does not know yet: the ends of a group's earlier writes in the same drain.
         let mut ends: Vec<(GroupId, LogId)> = Vec::new();
-        for one in &writes.writes {
+        for one in seen.writes() {
             let Some(first) = one.persist.append.first() else {
                 continue;
             };

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_broker::Effect;
 use kontiki_raft::{Index, NodeRef};
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting};
+use crate::invariants::{Ledger, Promise, Sighting};
 
 /// The last entry that each member wrote in each group: its index and time.
 #[derive(Default)]
@@ -14,13 +13,7 @@ pub(super) struct TimesNeverGoBack(BTreeMap<(NodeRef, GroupId), (Index, u64)>);
 
 impl Promise for TimesNeverGoBack {
     fn observe(&mut self, seen: Sighting<'_>, _before: &Ledger) -> Result<(), String> {
-        let Observation::Does {
-            effect: Effect::Persist(writes),
-        } = seen.what
-        else {
-            return Ok(());
-        };
-        for one in &writes.writes {
+        for one in seen.writes() {
             let last = self.0.entry((seen.member, one.group)).or_default();
             for entry in &one.persist.append {
                 let (index, time) = (entry.id.index, entry.time.0);

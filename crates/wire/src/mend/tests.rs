@@ -1,6 +1,7 @@
 //! What may be answered to a question for entries, and what may not.
 
 use super::*;
+use crate::checksum::entry_checksum;
 use crate::limits::PEER_FRAME_BYTES_MAX;
 
 fn asked() -> Missing {
