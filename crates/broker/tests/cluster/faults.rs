@@ -83,9 +83,7 @@ fn same_seed_is_the_same_story() {
 
 #[test]
 fn killing_each_leader_in_turn_loses_and_doubles_nothing() {
-    let mut world = World::new(7, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 400);
+    let (mut world, group) = World::writing(7, 3, 3, 400);
     for _ in 0..6 {
         world.until("someone leads", 5_000_000, |world| {
             world.leader(group).is_some()
@@ -103,9 +101,7 @@ fn killing_each_leader_in_turn_loses_and_doubles_nothing() {
 #[test]
 fn power_cut_of_all_members_at_once_loses_nothing_acknowledged() {
     for seed in 0..6 {
-        let mut world = World::new(seed, 3);
-        let group = world.create("a", 3);
-        world.produce(group, 500);
+        let (mut world, _) = World::writing(seed, 3, 3, 500);
         for _ in 0..3 {
             let pause = world.chance.between(20_000, 800_000);
             world.run(pause);

@@ -113,6 +113,12 @@ impl World {
         self.ask(&Request::RemoveMember { name, force })
     }
 
+    /// The same, where nothing speaks against it.
+    pub(crate) fn let_go(&mut self, number: usize, force: bool) {
+        let removed = self.remove(number, force);
+        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    }
+
     pub(crate) fn edit(&mut self, name: &str, replicas: u8) {
         let edited = self.ask(&Request::EditTopic {
             name: name.parse().unwrap(),
@@ -230,8 +236,7 @@ fn grow_and_shrink(seed: u64, faults: Faults) -> World {
     let leader = world.leader(GroupId::CLUSTER).unwrap();
     let other = (leader + 2) % 5;
     for number in [leader, other] {
-        let removed = world.remove(number, false);
-        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.let_go(number, false);
     }
     world.finish();
     assert_eq!(world.cluster().members.len(), 3);
@@ -257,14 +262,11 @@ fn the_same_on_a_network_that_loses_doubles_and_delays() {
 #[test]
 fn a_dead_member_is_removed_and_replaced_by_one_of_its_name() {
     for seed in 0..4 {
-        let mut world = World::new(seed, 3);
-        let group = world.create("a", 3);
-        world.produce(group, 200);
+        let (mut world, group) = World::writing(seed, 3, 3, 200);
         world.run(500_000);
         world.crash(1);
         world.nodes[1].is_dead = true;
-        let removed = world.remove(1, false);
-        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.let_go(1, false);
         world.placed();
         assert_eq!(world.members(), ["n1", "n3"]);
         world.produce(group, 100);
@@ -283,9 +285,7 @@ fn a_dead_member_is_removed_and_replaced_by_one_of_its_name() {
 
 #[test]
 fn a_member_whose_going_leaves_no_majority_that_answers_is_not_removed_without_force() {
-    let mut world = World::new(5, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 50);
+    let (mut world, _) = World::writing(5, 3, 3, 50);
     world.run(2_000_000);
     let leader = world.leader(GroupId::CLUSTER).unwrap();
     let (dead, healthy) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -296,8 +296,7 @@ fn a_member_whose_going_leaves_no_majority_that_answers_is_not_removed_without_f
         panic!("the living one was removed");
     };
     assert!(why.contains(&format!("n{}", dead + 1)), "{why}");
-    let removed = world.remove(dead, false);
-    assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    world.let_go(dead, false);
     world.placed();
     assert_eq!(world.cluster().members.len(), 2);
 }
@@ -305,9 +304,7 @@ fn a_member_whose_going_leaves_no_majority_that_answers_is_not_removed_without_f
 #[test]
 fn a_member_that_was_away_while_all_others_were_replaced_comes_home() {
     for seed in 0..3 {
-        let mut world = World::new(seed, 3);
-        let group = world.create("a", 3);
-        world.produce(group, 100);
+        let (mut world, group) = World::writing(seed, 3, 3, 100);
         world.run(1_000_000);
         world.crash(2);
         world.nodes[2].is_dead = true;
@@ -316,8 +313,7 @@ fn a_member_that_was_away_while_all_others_were_replaced_comes_home() {
             world.placed_but_for(2);
         }
         for number in [0, 1] {
-            let removed = world.remove(number, true);
-            assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+            world.let_go(number, true);
             world.placed_but_for(2);
         }
         world.produce(group, 100);
@@ -333,9 +329,7 @@ fn a_member_that_was_away_while_all_others_were_replaced_comes_home() {
 #[test]
 fn a_topic_is_kept_by_more_and_by_fewer_as_it_is_asked() {
     for seed in 0..4 {
-        let mut world = World::new(seed, 5);
-        let group = world.create("a", 1);
-        world.produce(group, 400);
+        let (mut world, group) = World::writing(seed, 5, 1, 400);
         world.subscribe(group);
         world.faults = ROUGH;
         for replicas in [3, 5, 2, 1] {

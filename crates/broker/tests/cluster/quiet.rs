@@ -104,9 +104,7 @@ fn idle_groups_share_their_beats() {
 
 #[test]
 fn leadership_is_handed_over_on_request() {
-    let mut world = World::new(5, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 300);
+    let (mut world, group) = World::writing(5, 3, 3, 300);
     world.until("someone leads", 1_000_000, |world| {
         world.leader(group).is_some()
     });
@@ -205,9 +203,7 @@ fn failed_write_answers_whoever_waits_and_stops_the_node() {
 
 #[test]
 fn leader_says_who_is_behind_and_by_how_much() {
-    let mut world = World::new(10, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 20);
+    let (mut world, group) = World::writing(10, 3, 3, 20);
     world.settle();
     let before = world.oracle.end(group).0;
     let leader = world.leader(group).unwrap();
@@ -232,9 +228,7 @@ fn leader_says_who_is_behind_and_by_how_much() {
 
 #[test]
 fn metadata_topic_and_status_are_answered_anywhere() {
-    let mut world = World::new(9, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 10);
+    let (mut world, group) = World::writing(9, 3, 3, 10);
     world.settle();
     let name = || "a".parse().unwrap();
     for number in 0..3 {
@@ -286,9 +280,7 @@ fn metadata_topic_and_status_are_answered_anywhere() {
 
 #[test]
 fn leader_that_is_cut_off_tells_no_end_that_may_be_stale() {
-    let mut world = World::new(21, 3);
-    let group = world.create("a", 3);
-    world.produce(group, 5);
+    let (mut world, group) = World::writing(21, 3, 3, 5);
     world.settle();
     let leader = world.leader(group).unwrap();
     for other in (0..3).filter(|other| *other != leader) {

@@ -170,20 +170,16 @@ fn a_member_that_was_admitted_and_never_ran_gets_no_topic() {
 #[test]
 fn who_was_admitted_and_never_ran_keeps_nobody_from_going() {
     for seed in 0..3 {
-        let mut world = World::new(seed, 3);
-        let group = world.create("a", 3);
-        world.produce(group, 100);
+        let (mut world, _) = World::writing(seed, 3, 3, 100);
         world.run(1_000_000);
         let absent = world.admit("n4");
-        let removed = world.remove(2, false);
-        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.let_go(2, false);
         world.until("n3 is gone", 40_000_000, |world| {
             world.members() == ["n1", "n2", "n4"]
         });
         assert_eq!(world.voters(), ["n1", "n2"]);
         // And of the two that are left another one.
-        let removed = world.remove(1, true);
-        assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+        world.let_go(1, true);
         world.until("n2 is gone", 40_000_000, |world| {
             world.members() == ["n1", "n4"]
         });
@@ -220,8 +216,7 @@ fn a_topic_without_a_majority_is_told_of_with_what_can_be_done_while_the_cluster
         told.any(|why| why.starts_with(&format!("topic {lost} has no majority")))
     });
     // It is told, too, when somebody who died is to go, and the topic to be kept by others.
-    let removed = world.remove(dead[0], true);
-    assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    world.let_go(dead[0], true);
     world.until("it is told still", 40_000_000, |world| {
         let told = world.forsaken();
         let mut told = told.iter();

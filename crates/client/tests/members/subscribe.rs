@@ -39,6 +39,19 @@ async fn topic(stage: &Stage) -> Topic {
     stage.client().await.topic("t").unwrap()
 }
 
+async fn from_earliest(stage: &Stage) -> Subscription {
+    let topic = topic(stage).await;
+    topic.subscribe(From::Earliest).await.unwrap()
+}
+
+/// One member with ten records, and somebody who is to read them, and on.
+async fn ten_and_on() -> (Stage, Subscription) {
+    let stage = Stage::start(1);
+    ten(&stage);
+    let subscription = from_earliest(&stage).await;
+    (stage, subscription)
+}
+
 async fn next(subscription: &mut Subscription) -> Option<Result<Delivered, SubscribeError>> {
     let next = poll_fn(|context| Pin::new(&mut *subscription).poll_next(context));
     soon(next).await
@@ -148,10 +161,7 @@ async fn batches_and_records_can_be_taken_in_turn_and_the_position_is_always_kno
 
 #[tokio::test]
 async fn reader_is_told_when_it_has_caught_up() {
-    let stage = Stage::start(1);
-    ten(&stage);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let (stage, mut subscription) = ten_and_on().await;
     let mut caught_up = pin!(subscription.caught_up());
     let mut is_told =
         async || poll_fn(|context| Poll::Ready(caught_up.as_mut().poll(context).is_ready())).await;
@@ -241,8 +251,7 @@ async fn an_end_that_no_leader_confirms_is_not_given() {
 async fn killed_members_are_left_for_others() {
     let mut stage = Stage::start(2);
     ten(&stage);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let mut subscription = from_earliest(&stage).await;
     values(&mut subscription, 10).await;
     // One of the two kills meets the member that serves.
     for (killed, other, value) in [("n1", "n2", "10"), ("n2", "n1", "11")] {
@@ -289,8 +298,7 @@ async fn missing_batch_is_an_error_and_not_passed_over() {
         state.readers.insert("n1".to_owned(), Reader::Skip(2));
     };
     stage.shared.with(skip);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let mut subscription = from_earliest(&stage).await;
     assert_eq!(values(&mut subscription, 3).await, numbers(0..3));
     let error = error_of(next(&mut subscription).await);
     let SubscribeError::Discontinuity {
@@ -312,8 +320,7 @@ async fn repeated_batch_is_an_error_and_not_handed_out_twice() {
     stage.shared.with(|state| {
         state.readers.insert("n1".to_owned(), Reader::Repeat(1));
     });
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let mut subscription = from_earliest(&stage).await;
     assert_eq!(values(&mut subscription, 3).await, numbers(0..3));
     let error = error_of(next(&mut subscription).await);
     assert!(
@@ -369,10 +376,7 @@ async fn records_that_were_trimmed_are_an_error_that_says_what_is_left() {
 
 #[tokio::test]
 async fn topic_that_is_deleted_ends_its_subscriptions_with_an_error() {
-    let stage = Stage::start(1);
-    ten(&stage);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let (stage, mut subscription) = ten_and_on().await;
     values(&mut subscription, 10).await;
     stage
         .shared
@@ -384,10 +388,7 @@ async fn topic_that_is_deleted_ends_its_subscriptions_with_an_error() {
 
 #[tokio::test]
 async fn subscription_of_an_epoch_before_does_not_go_on_in_the_next() {
-    let stage = Stage::start(1);
-    ten(&stage);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let (stage, mut subscription) = ten_and_on().await;
     assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
     stage.shared.with(|state| {
         let recovered = Refusal::Recovered { epoch: 3 };
@@ -408,10 +409,7 @@ async fn subscription_of_an_epoch_before_does_not_go_on_in_the_next() {
 
 #[tokio::test]
 async fn topic_that_is_made_anew_while_nobody_looks_is_not_taken_for_the_same() {
-    let stage = Stage::start(1);
-    ten(&stage);
-    let topic = topic(&stage).await;
-    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    let (stage, mut subscription) = ten_and_on().await;
     assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
     stage.shared.with(|state| {
         state.make("t", "n1");

@@ -10,6 +10,14 @@ use crate::{
 };
 
 impl World {
+    /// So many nodes with a topic, kept by so many of them, to which so many batches are written.
+    pub(crate) fn writing(seed: u64, nodes: usize, replicas: u8, batches: u32) -> (Self, GroupId) {
+        let mut world = Self::new(seed, nodes);
+        let group = world.create("a", replicas);
+        world.produce(group, batches);
+        (world, group)
+    }
+
     /// Adds a producer and starts it.
     pub(crate) fn produce(&mut self, group: GroupId, batches: u32) {
         self.produce_large(group, batches, 0);
