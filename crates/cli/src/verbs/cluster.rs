@@ -285,7 +285,8 @@ fn replica(replica: &ReplicaHealth) -> String {
     text
 }
 
-fn state_paint(state: &str) -> Paint {
+/// How the word for a member's state is shown.
+pub(crate) fn state_paint(state: &str) -> Paint {
     match state {
         "up" => Paint::Good,
         "down" => Paint::Bad,

@@ -2,6 +2,8 @@
 
 mod progress;
 
+pub(crate) use progress::moving;
+
 use std::time::Duration;
 
 use kontiki_client::{Client, ClusterStatus, MemberInfo, Standing, TopicHealth};
@@ -15,6 +17,7 @@ use crate::{
     output::{Cell, Output, Paint, Table},
     signals::Signals,
     verbs::{
+        cluster::state_paint,
         member::progress::{sentences, until},
         token,
     },
@@ -165,18 +168,20 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
             name,
             force,
             no_wait,
-        } => remove(&client, &name, force, !no_wait, invocation).await,
+        } => remove(&Order::of(&client, invocation, &name, !no_wait), force).await,
         Verb::Replace { name, with, force } => {
             check_replacement(&client, &name, &with).await?;
-            remove(&client, &name, force, true, invocation).await
+            remove(&Order::of(&client, invocation, &name, true), force).await
         }
         Verb::Add { name, ttl } => add(&client, &name, ttl, invocation).await,
         Verb::Demote {
             name,
             force,
             no_wait,
-        } => demote(&client, &name, force, !no_wait, invocation).await,
-        Verb::Promote { name, no_wait } => promote(&client, &name, !no_wait, invocation).await,
+        } => demote(&Order::of(&client, invocation, &name, !no_wait), force).await,
+        Verb::Promote { name, no_wait } => {
+            promote(&Order::of(&client, invocation, &name, !no_wait)).await
+        }
         Verb::Status { watch: false } => status(&client, invocation).await,
         Verb::Status { watch: true } => watch(&client, invocation).await,
     }?;
@@ -193,14 +198,13 @@ pub(crate) async fn run_node(verb: NodeVerb, invocation: &Invocation) -> Result<
             force,
             no_wait,
         } => {
-            let standing = Standing::Draining;
-            let member = client.admin().set_standing(&name, standing, force).await?;
-            let done =
-                !no_wait && until(&client, invocation, |status| is_empty(status, &name)).await?;
-            say(&member, done, invocation, || match done {
-                true => format!("{name} keeps no topic any more, and stays a member"),
-                false => format!("the topics of {name} are moved to others"),
-            })
+            let order = Order::of(&client, invocation, &name, !no_wait);
+            let words = [
+                format!("{name} keeps no topic any more, and stays a member"),
+                format!("the topics of {name} are moved to others"),
+            ];
+            let is_so = |status: &ClusterStatus| is_empty(status, &name);
+            order.stand(Standing::Draining, force, is_so, words).await
         }
         NodeVerb::Undrain { name } => {
             let standing = Standing::Active;
@@ -212,6 +216,53 @@ pub(crate) async fn run_node(verb: NodeVerb, invocation: &Invocation) -> Result<
     }?;
     leave(&client).await;
     Ok(Exit::Done)
+}
+
+/// What one member is to do from now on, and whether it is waited for that.
+struct Order<'a> {
+    client: &'a Client,
+    invocation: &'a Invocation,
+    name: &'a str,
+    waits: bool,
+}
+
+impl<'a> Order<'a> {
+    const fn of(
+        client: &'a Client,
+        invocation: &'a Invocation,
+        name: &'a str,
+        waits: bool,
+    ) -> Self {
+        Self {
+            client,
+            invocation,
+            name,
+            waits,
+        }
+    }
+
+    /// Waits until it is so, if that is to be waited for.
+    async fn is_done(&self, is_so: impl Fn(&ClusterStatus) -> bool) -> Result<bool, Failure> {
+        Ok(self.waits && until(self.client, self.invocation, is_so).await?)
+    }
+
+    /// Gives a member another standing. The first of the words are said when it is so, the others if that is not
+    /// waited for.
+    async fn stand(
+        &self,
+        standing: Standing,
+        force: bool,
+        is_so: impl Fn(&ClusterStatus) -> bool,
+        [done, begun]: [String; 2],
+    ) -> Result<(), Failure> {
+        let admin = self.client.admin();
+        let member = admin.set_standing(self.name, standing, force).await?;
+        let is_done = self.is_done(is_so).await?;
+        say(&member, is_done, self.invocation, || match is_done {
+            true => done,
+            false => begun,
+        })
+    }
 }
 
 fn say(
@@ -251,19 +302,19 @@ async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
     })
 }
 
-async fn remove(
-    client: &Client,
-    name: &str,
-    force: bool,
-    wait: bool,
-    invocation: &Invocation,
-) -> Result<(), Failure> {
+async fn remove(order: &Order<'_>, force: bool) -> Result<(), Failure> {
+    let Order {
+        client,
+        invocation,
+        name,
+        ..
+    } = *order;
     if !force {
         check_signers(client, name).await?;
     }
     let leaver = client.admin().remove_member(name, force).await?;
     let gone = |status: &ClusterStatus| !status.members.iter().any(|one| one.id == leaver.id);
-    let done = wait && until(client, invocation, gone).await?;
+    let done = order.is_done(gone).await?;
     if done {
         refresh_context(client, invocation).await;
     }
@@ -300,52 +351,37 @@ async fn add(
     .await
 }
 
-async fn demote(
-    client: &Client,
-    name: &str,
-    force: bool,
-    wait: bool,
-    invocation: &Invocation,
-) -> Result<(), Failure> {
-    let standing = Standing::Demoted;
-    let member = client.admin().set_standing(name, standing, force).await?;
-    let is_done = |status: &ClusterStatus| is_empty(status, name) && !votes(status, name);
-    let done = wait && until(client, invocation, is_done).await?;
-    say(&member, done, invocation, || match done {
-        true => format!(
+async fn demote(order: &Order<'_>, force: bool) -> Result<(), Failure> {
+    let name = order.name;
+    let is_so = |status: &ClusterStatus| is_empty(status, name) && !votes(status, name);
+    let words = [
+        format!(
             "{name} has no vote and keeps no topic any more; `kontiki member promote {name}` undoes it"
         ),
-        false => format!("the topics of {name} are moved to others, and its vote is taken"),
-    })
+        format!("the topics of {name} are moved to others, and its vote is taken"),
+    ];
+    order.stand(Standing::Demoted, force, is_so, words).await
 }
 
-async fn promote(
-    client: &Client,
-    name: &str,
-    wait: bool,
-    invocation: &Invocation,
-) -> Result<(), Failure> {
-    let members = client.admin().members().await?;
+async fn promote(order: &Order<'_>) -> Result<(), Failure> {
+    let name = order.name;
+    let members = order.client.admin().members().await?;
     let known = members.iter().find(|member| member.name == name);
-    if let Some(Standing::Draining | Standing::Leaving) = known.map(|member| member.standing) {
-        let standing = known.map_or_else(String::new, |member| member.standing.to_string());
+    if let Some(standing @ (Standing::Draining | Standing::Leaving)) = known.map(|one| one.standing)
+    {
         return Err(
             Failure::new(format!("{name} is {standing}, not demoted")).advise(format!(
                 "`kontiki node undrain {name}` lets it keep topics again"
             )),
         );
     }
-    let member = client
-        .admin()
-        .set_standing(name, Standing::Active, false)
-        .await?;
     // Of very many only some vote, and it may be one of the others.
     let has_turn = |status: &ClusterStatus| votes(status, name) || status.placing.is_empty();
-    let done = wait && until(client, invocation, has_turn).await?;
-    say(&member, done, invocation, || match done {
-        true => format!("{name} votes, and keeps topics as the cluster places them"),
-        false => format!("{name} is to vote again"),
-    })
+    let words = [
+        format!("{name} votes, and keeps topics as the cluster places them"),
+        format!("{name} is to vote again"),
+    ];
+    order.stand(Standing::Active, false, has_turn, words).await
 }
 
 fn votes(status: &ClusterStatus, name: &str) -> bool {
@@ -448,14 +484,6 @@ fn render(status: &ClusterStatus, output: Output) -> String {
         text.push_str(&format!("{sentence}\n"));
     }
     text
-}
-
-fn state_paint(state: &str) -> Paint {
-    match state {
-        "up" => Paint::Good,
-        "down" => Paint::Bad,
-        _ => Paint::Warn,
-    }
 }
 
 fn standing_paint(standing: &str) -> Paint {

@@ -10,6 +10,7 @@ use crate::{
     invocation::{Invocation, leave},
     nearest::nearest,
     output::{Counted, Paint, Table, Thousands},
+    verbs::member::moving,
 };
 
 /// What can be done with topics.
@@ -68,6 +69,14 @@ struct Shown {
     replicas: Vec<String>,
     first_offset: u64,
     next_offset: u64,
+}
+
+/// One topic, and what is under way about where it is kept.
+#[derive(Serialize)]
+struct Described {
+    #[serde(flatten)]
+    shown: Shown,
+    moves: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -197,8 +206,15 @@ async fn describe(
         Err(AdminError::NoSuchTopic { .. }) => return Err(unknown_topic(client, topic).await),
         described => Shown::from(described?),
     };
-    invocation.output.say(&shown, |output| {
-        [
+    // Who may see the topic need not be one who may see what members do.
+    let status = client.admin().status().await.ok();
+    let described = Described {
+        moves: status.and_then(|status| moving(&status, topic)),
+        shown,
+    };
+    invocation.output.say(&described, |output| {
+        let shown = &described.shown;
+        let mut lines = vec![
             output.paint(Paint::Bold, &shown.name),
             format!("  records   {}", Thousands(shown.records())),
             format!("  first     {}", shown.first_offset),
@@ -206,8 +222,14 @@ async fn describe(
             format!("  leader    {}", shown.leader()),
             format!("  replicas  {}", shown.replicas.join(", ")),
             format!("  group     {}", shown.group),
-        ]
-        .join("\n")
+        ];
+        lines.extend(
+            described
+                .moves
+                .iter()
+                .map(|why| format!("  moves     {why}")),
+        );
+        lines.join("\n")
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use kontiki_client::{Client, ClusterStatus, ReplicaHealth, TopicHealth};
+use kontiki_client::{Client, ClusterStatus, ReplicaHealth, TopicHealth, TopicName};
 use tokio::time::sleep;
 
 use crate::{
@@ -65,8 +65,15 @@ pub(super) async fn until(
 pub(super) fn sentences(status: &ClusterStatus) -> Vec<String> {
     let topics = status.topics.iter();
     let moving = topics.filter(|topic| !topic.wanted.is_empty());
-    let moving = moving.map(sentence);
+    let moving = moving.map(|topic| format!("topic {}: {}", topic.name, sentence(topic)));
     status.placing.iter().cloned().chain(moving).collect()
+}
+
+/// The same of one topic; `None` if it is kept where it is to be, as far as is known.
+pub(crate) fn moving(status: &ClusterStatus, topic: &TopicName) -> Option<String> {
+    let mut topics = status.topics.iter();
+    let moving = topics.find(|one| one.name == topic.as_str() && !one.wanted.is_empty());
+    moving.map(sentence)
 }
 
 /// Bytes that those lack who are to keep a topic and cannot yet.
@@ -99,7 +106,7 @@ fn sentence(topic: &TopicHealth) -> String {
         let names = topic.wanted.join(", ");
         said.push(format!("{names} have all of it"));
     }
-    let mut sentence = format!("topic {}: {}", topic.name, said.join("; "));
+    let mut sentence = said.join("; ");
     // Whoever fetches is no Raft yet, and its leader knows no more than that it does not answer.
     let fetches = topic.replicas.iter().any(|one| one.fetching.is_some());
     if let Some(why) = topic.waits.as_ref().filter(|_| !fetches) {
