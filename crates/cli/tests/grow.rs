@@ -186,9 +186,17 @@ fn a_token_admits_one_member_once_and_an_interrupted_join_goes_on() {
     assert_eq!(again, first);
     fs::remove_file(shell.path("n2/member.toml")).unwrap();
     fs::remove_file(shell.path("n2/certs/node.pem")).unwrap();
+    let verified = |told: &str| {
+        let said = shell.run(&["verify", "--data", "n2"]).ends(0, &[]);
+        assert!(said.out.contains(told), "{said:?}");
+    };
+    verified("a join was interrupted here");
+    verified("is nobody's yet, and nothing is lost");
     let again = join(&shell, "n2", &address, &leave).ends(0, &[]).json();
     assert_eq!(again, first);
     assert_eq!(members(&shell), ["n1", "n2"]);
+    verified("has kept nothing here yet");
+    verified("is sound");
     // Whether it had started before nobody knows any more: it votes when it has everything.
     let _n2 = Serving::start(&shell, &["serve", "--data", "n2"], "n2 is ready");
     until(&shell, "two votes", |status| voters(status) == 2);

@@ -8,7 +8,7 @@ use std::{
 
 use kontiki_transport::{Credentials, Identity, Issued, JoinKey, Role};
 use kontiki_wire::{
-    ClusterId, Epoch, MemberInfo, Versions, Welcome,
+    ClusterId, MemberInfo, Welcome,
     limits::{ADDRESS_BYTES_MAX, MEMBERS_MAX},
 };
 
@@ -75,16 +75,7 @@ pub fn birth_cluster(
     }
     authorities.write(&ca_dir)?;
     for (member, member_dir) in infos.iter().zip(&member_dirs) {
-        let file = MemberFile {
-            cluster,
-            name: member.name.clone(),
-            auto_create,
-            started: false,
-            epoch: Epoch::FIRST,
-            version: Versions::MINE.highest,
-            members: infos.clone(),
-            joined: None,
-        };
+        let file = MemberFile::born(cluster, &member.name, infos.clone(), auto_create);
         authorities.write_member(member_dir, &file)?;
     }
     authorities.write_operator(&operator_dir, cluster)?;
@@ -154,16 +145,7 @@ pub fn birth_alone(
         signs: true,
         ..MemberInfo::default()
     };
-    let file = MemberFile {
-        cluster,
-        name: member.name.clone(),
-        auto_create,
-        started: false,
-        epoch: Epoch::FIRST,
-        version: Versions::MINE.highest,
-        members: vec![info.clone()],
-        joined: None,
-    };
+    let file = MemberFile::born(cluster, &member.name, vec![info.clone()], auto_create);
     if !dir.is_dir() {
         make_dir(dir)?;
     }
@@ -255,7 +237,11 @@ pub fn settle(dir: &Path, welcome: &Welcome, node_roots_pem: &str) -> Result<(),
         epoch: birth.epoch,
         version: birth.version,
         members: birth.founders.clone(),
-        joined: Some(Joined { me, known }),
+        joined: Some(Joined {
+            me,
+            known,
+            again: birth.again,
+        }),
     };
     file.save(dir).map_err(|source| failed(dir, source))
 }

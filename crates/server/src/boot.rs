@@ -50,8 +50,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     data.claim()?;
     let clock = Clock::start();
     let broker = broker(&member, recovered, &clock, config.storage.segment_bytes)?;
-    if !member.started {
-        member.started = true;
+    if member.begin() {
         member.save(&config.dir).map_err(|source| StartError::Io {
             doing: "cannot write in",
             path: config.dir.clone(),

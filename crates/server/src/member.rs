@@ -1,5 +1,5 @@
 //! `member.toml`: who a member is and with whom its cluster was born. Written at its birth; after that only
-//! `started` changes, once, and `epoch`, when a recovery makes the member a cluster of its own.
+//! `started` and `again` change, once, and `epoch`, when a recovery makes the member a cluster of its own.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -42,9 +42,31 @@ pub struct Joined {
     /// All members when it came, by ascending id, itself included: who is reached before anything of the
     /// log is here that says who is a member.
     pub known: Vec<MemberInfo>,
+    /// Whether it had been let in before it heard of it, and has not started since: what it may have lost nobody
+    /// knows, and it may be nothing.
+    pub again: bool,
 }
 
 impl MemberFile {
+    /// That of a member with which its cluster is born now.
+    pub(crate) fn born(
+        cluster: ClusterId,
+        name: &str,
+        members: Vec<MemberInfo>,
+        auto_create: bool,
+    ) -> Self {
+        Self {
+            cluster,
+            name: name.to_owned(),
+            auto_create,
+            started: false,
+            epoch: Epoch::FIRST,
+            version: Versions::MINE.highest,
+            members,
+            joined: None,
+        }
+    }
+
     /// Reads the one in a member's directory.
     pub fn load(dir: &Path) -> Result<Self, StartError> {
         let path = dir.join(MEMBER_FILE);
@@ -77,6 +99,13 @@ impl MemberFile {
             .iter()
             .find(|member| member.name == self.name)
             .expect("checked when it was read")
+    }
+
+    /// It has started, and what it keeps is its own; whether that is news.
+    pub(crate) fn begin(&mut self) -> bool {
+        let again = self.joined.as_mut().map(|joined| &mut joined.again);
+        let was_let_in_twice = again.is_some_and(std::mem::take);
+        !std::mem::replace(&mut self.started, true) || was_let_in_twice
     }
 
     /// The state of the cluster's own group before its first entry: the same whatever build reads the file, for
@@ -122,6 +151,7 @@ impl MemberFile {
             joined: self.joined.as_ref().map(|joined| TextJoined {
                 me: TextMember::from_info(&joined.me),
                 known: joined.known.iter().map(TextMember::from_info).collect(),
+                again: joined.again,
             }),
         };
         let body = toml::to_string(&text).expect("strings, numbers and booleans only");
@@ -149,6 +179,7 @@ impl MemberFile {
             Some(joined) => Some(Joined {
                 me: joined.me.into_info()?,
                 known: infos(joined.known)?,
+                again: joined.again,
             }),
         };
         let named = match &joined {
@@ -257,6 +288,8 @@ impl TextEpoch {
 struct TextJoined {
     me: TextMember,
     known: Vec<TextMember>,
+    #[serde(default)]
+    again: bool,
 }
 
 /// TOML's integers are signed, an incarnation is any 64 bits: it is written in hexadecimal.
@@ -357,6 +390,7 @@ mod tests {
             joined: Some(Joined {
                 known: vec![signer, me.clone()],
                 me,
+                again: false,
             }),
             ..file()
         }
@@ -376,6 +410,21 @@ mod tests {
         member.save(dir.path()).unwrap();
         assert_eq!(MemberFile::load(dir.path()).unwrap(), member);
         assert_eq!(member.me().id, 2);
+    }
+
+    #[test]
+    fn that_somebody_was_let_in_twice_is_known_until_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut member = joiner();
+        member.started = true;
+        member.joined.as_mut().unwrap().again = true;
+        member.save(dir.path()).unwrap();
+        let mut loaded = MemberFile::load(dir.path()).unwrap();
+        assert_eq!(loaded, member);
+        assert!(loaded.begin() && !loaded.begin());
+        assert!(loaded.started && !loaded.joined.unwrap().again);
+        let mut founder = file();
+        assert!(founder.begin() && !founder.begin());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Report {
     pub cluster_id: Option<String>,
     /// Whether nothing is damaged.
     pub sound: bool,
+    /// Whether a join was interrupted before there was a member here.
+    pub joining: bool,
     /// Files of the log that were read.
     pub files: u64,
     /// Bytes in them.
@@ -118,10 +120,16 @@ pub fn verify_dir(
     let has = |name: &str| dir.join(name).exists();
     let bare = ["journal", "groups", OWNER].into_iter().any(has);
     let whole = has(MEMBER_FILE) || has("data");
-    if !whole && !bare {
-        return Err(VerifyError::NotAMember(dir.to_owned()));
-    }
     let mut findings = Vec::new();
+    if !whole && !bare {
+        let Some(key) = key_of_join(dir) else {
+            return Err(VerifyError::NotAMember(dir.to_owned()));
+        };
+        findings.push(interrupted(key));
+        let mut report = report(dir, None, Verified::default(), findings);
+        report.joining = true;
+        return Ok(report);
+    }
     let (member, data) = if whole {
         (member(dir, &mut findings), dir.join("data"))
     } else {
@@ -134,6 +142,29 @@ pub fn verify_dir(
         Verified::default()
     };
     Ok(report(dir, member, verified, findings))
+}
+
+/// The key with which somebody asked to be let in who has kept no answer.
+fn key_of_join(dir: &Path) -> Option<PathBuf> {
+    let keys = ["certs/node.key", "certs/node.key.new"];
+    keys.map(|key| dir.join(key))
+        .into_iter()
+        .find(|key| key.exists())
+}
+
+fn interrupted(key: PathBuf) -> Found {
+    Found {
+        damage: false,
+        next_start: "the same `kontiki join` goes on with this key when it is run again; to give it up, remove the \
+                     folder"
+            .to_owned(),
+        ..beside(
+            key,
+            "a join was interrupted here: there is no member yet".to_owned(),
+            Outlook::Ignored,
+            0,
+        )
+    }
 }
 
 fn walk(
@@ -196,12 +227,29 @@ fn owner(data: &Path, member: Option<&MemberFile>, findings: &mut Vec<Found>) {
             findings.push(beside(path, what, Outlook::Refused, members));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if member.started {
+            let again = member.joined.as_ref().is_some_and(|joined| joined.again);
+            if again {
+                findings.push(never_run(path, members));
+            } else if member.started {
                 let what = "the data is lost: the member has started before".to_owned();
                 findings.push(beside(path, what, Outlook::Rejoins, members));
             }
         }
         Err(error) => findings.push(beside(path, error.to_string(), Outlook::Refused, members)),
+    }
+}
+
+/// Whoever is let in twice may have lost what it promised in between, but by all that is here it has never run.
+fn never_run(file: PathBuf, replicas: usize) -> Found {
+    Found {
+        damage: false,
+        ..beside(
+            file,
+            "a join was interrupted, and done when it was run again: the member has kept nothing here yet"
+                .to_owned(),
+            Outlook::Rejoins,
+            replicas,
+        )
     }
 }
 
@@ -258,6 +306,7 @@ fn report(
         member: member.as_ref().map(|member| member.name.clone()),
         cluster_id: member.as_ref().map(|member| member.cluster.to_string()),
         sound: verified.unlisted == 0 && !findings.iter().any(|found| found.damage),
+        joining: false,
         files: verified.files,
         bytes: verified.bytes,
         topics: topics.collect(),

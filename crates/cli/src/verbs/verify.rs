@@ -13,7 +13,8 @@ mod directory;
 /// What to look over
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Ends with 1 if anything is damaged, differs, or was not read.
+    after_help = "Ends with 1 if anything is damaged, differs, or was not read. A join that was interrupted is no \
+damage: it is told, with what to do.
 
 Example:
   kontiki verify                            # a running cluster: every member reads its own log

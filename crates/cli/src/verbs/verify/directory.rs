@@ -88,7 +88,10 @@ fn render(report: &Report, output: Output) -> String {
         let more = Counted(report.unlisted, "more place");
         text.push_str(&format!("and {more}\n"));
     }
-    text.push_str(&format!("{member} is {verdict} ({read} read)"));
+    match report.joining {
+        true => text.push_str(&format!("{member} is nobody's yet, and nothing is lost")),
+        false => text.push_str(&format!("{member} is {verdict} ({read} read)")),
+    }
     text
 }
 
