@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use kontiki_transport::Role;
+use bytes::BytesMut;
+use kontiki_transport::{Applicant, JoinKey, Role, Token};
+use kontiki_wire::{Claim, Join, Joined, Refusal, Seat, limits::WELCOME_BYTES_MAX};
 use quinn::{Connection, ConnectionError, VarInt};
 use tokio::{
     net::UdpSocket,
@@ -36,6 +38,11 @@ const SOURCES: u64 = 512;
 const CONNECTIONS_PER_IDENTITY: usize = 1_024;
 /// How long somebody else then takes to be let in.
 const NEWCOMER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Guesses at tokens that a member judges at once, and in a second.
+const GUESSES_AT_ONCE: u64 = 20;
+const GUESSES_PER_SECOND: u64 = 10;
+/// Who guess at the same time.
+const GUESSERS: usize = 48;
 /// A first packet must be as long as this.
 const INITIAL_BYTES: usize = 1_200;
 
@@ -87,6 +94,7 @@ fn floods_starve_nobody() {
         handshakes_without_end(siege);
         streams_opened_only_to_be_reset(siege);
         connections_of_one_identity(siege);
+        guesses_of_a_secret(siege);
     });
 }
 
@@ -227,4 +235,90 @@ async fn exhaust(stranger: &Stranger, to: SocketAddr) -> (Vec<Connection>, Strin
         }
     }
     (held, refused)
+}
+
+/// All that is known of a token but its secret, by many who guess at that as fast as they can.
+fn guesses_of_a_secret(siege: &mut Siege) {
+    let token = siege.ask(
+        siege
+            .client
+            .invite(Role::Operator, Duration::from_secs(3_600)),
+    );
+    let token = token.unwrap();
+    siege.withstands("guesses of a token's secret", 0.05, async |siege| {
+        let to = clients_address(&siege.cluster, siege.leader);
+        let (begun, end) = (Instant::now(), Instant::now() + flood_time());
+        let mut guessers = JoinSet::new();
+        for _ in 0..GUESSERS {
+            let token = token.clone();
+            guessers.spawn(async move {
+                let (mut begun, mut judged) = (0_u64, 0_u64);
+                while Instant::now() < end {
+                    let mut guess = token_like(&token);
+                    guess.id = token.id;
+                    begun += 1;
+                    match asked(to, &guess).await {
+                        Some(Joined::Refused(Refusal::Unfit { why })) => {
+                            assert!(why.contains("admits nobody"), "{why}");
+                            judged += 1;
+                        }
+                        // It had no turn, or no place.
+                        Some(Joined::Refused(Refusal::Busy)) | None => {}
+                        other => panic!("a guess is answered with {other:?}"),
+                    }
+                }
+                (begun, judged)
+            });
+        }
+        // Meanwhile whoever has it is believed; these members keep no authority that could sign.
+        let bearer = timeout(NEWCOMER_TIME_MAX, async {
+            loop {
+                if let Some(Joined::Refused(Refusal::Unavailable { why })) = asked(to, &token).await
+                {
+                    return why;
+                }
+            }
+        });
+        let why = bearer.await.expect("whoever has the token has its turn");
+        assert!(why.contains("is known to sign"), "{why}");
+        let waited = begun.elapsed();
+        let counts = guessers.join_all().await;
+        let tried: u64 = counts.iter().map(|(tried, _)| tried).sum();
+        let judged: u64 = counts.iter().map(|(_, judged)| judged).sum();
+        let most = GUESSES_AT_ONCE + GUESSES_PER_SECOND * (begun.elapsed().as_secs() + 2);
+        assert!(judged > 0 && judged <= most, "{judged} guesses were judged");
+        println!("{tried} guesses, {judged} judged, the bearer was answered after {waited:?}");
+        let said = siege.cluster.said(siege.leader);
+        let told = said.matches("a stranger is not let in").count() as u64;
+        assert!(told >= judged, "{told} lines of {judged} guesses");
+    });
+}
+
+/// One with another secret.
+fn token_like(token: &Token) -> Token {
+    let addresses = token.addresses.clone();
+    Token::new(token.cluster, token.authority, token.role, addresses).unwrap()
+}
+
+/// Asks with a token, as somebody whom nobody knows; `None` if that is not heard.
+async fn asked(to: SocketAddr, token: &Token) -> Option<Joined> {
+    let key = JoinKey::generate().unwrap();
+    let claim = Claim {
+        token: token.id,
+        name: "mallory".to_owned(),
+        seat: Seat::Client,
+    };
+    let session = Applicant::dial(to, token, &key).await.ok()?;
+    let proof = token.prove(&session.binding(&claim.to_bytes()).ok()?);
+    let join = Join {
+        claim,
+        key: proof.key,
+        signature: proof.signature,
+    };
+    let mut out = BytesMut::new();
+    join.encode(&mut out);
+    let (mut writer, mut reader) = session.open().await.ok()?;
+    writer.write(out.freeze()).await.ok()?;
+    let answer = timeout(NEWCOMER_TIME_MAX, reader.next(WELCOME_BYTES_MAX)).await;
+    Joined::decode(&answer.ok()?.ok()??).ok()
 }

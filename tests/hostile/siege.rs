@@ -228,7 +228,7 @@ impl Siege {
         });
     }
 
-    fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
+    pub(crate) fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
         let answer = async { timeout(PATIENCE, asked).await };
         let answer = self.home.handle.block_on(answer);
         answer.expect("an honest question is answered in time")

@@ -147,6 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stranger_shows_has_the_public_half_of_its_key_and_not_the_private_one() {
+        let key = JoinKey::generate().expect("a key");
+        let pair = key.0.serialize_der();
+        // In PKCS #8 the scalar follows this.
+        let at = pair.windows(5).position(|bytes| bytes == [2, 1, 1, 4, 32]);
+        let at = at.expect("a P-256 key") + 5;
+        let scalar = &pair[at..at + 32];
+        let public = key.0.public_key_raw();
+        let shown = shown(&key);
+        let holds = |what: &[u8]| shown[0].windows(what.len()).any(|bytes| bytes == what);
+        assert!(holds(public) && !holds(scalar));
+    }
+
+    #[test]
     fn a_signed_leaf_is_the_strangers_own_and_is_as_good_as_an_issued_one() {
         let authority = Authority::new("nodes", DAY).expect("an authority");
         let key = JoinKey::generate().expect("a key");

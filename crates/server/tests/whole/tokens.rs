@@ -1,15 +1,19 @@
 //! Tokens against live members: replayed, altered, guessed, raced, used for what they are not for, and after a
 //! crash. Nobody is let in but whoever has the token, once.
 
+use std::{fs, net::Ipv4Addr};
+
+use bytes::{Bytes, BytesMut};
+use kontiki_client::joining::join;
 use kontiki_transport::{
-    Applicant, Certificate, JoinKey, Proof, PublicKey, Role, Token, authority_fingerprint,
+    Applicant, Certificate, Credentials, Endpoint, JoinKey, Plane, Proof, PublicKey, Role, Token,
+    authority_fingerprint,
 };
 use kontiki_wire::{
-    Claim, Join, Joined, Refusal, Request, Response, Seat, TokenId, TokenSpec, Versions, Welcome,
-    limits::WELCOME_BYTES_MAX,
+    Claim, Frame, Join, Joined, Refusal, Request, Response, Seat, TokenId, TokenSpec, Versions,
+    Welcome, encode_frame,
+    limits::{JOIN_BYTES_MAX, WELCOME_BYTES_MAX},
 };
-
-use bytes::BytesMut;
 use tokio::time::timeout;
 
 use crate::{
@@ -43,7 +47,7 @@ async fn made(cluster: &Cluster, role: Role) -> Token {
 
 /// One that nobody has made.
 fn made_up(cluster: &Cluster, role: Role) -> Token {
-    let authority = std::fs::read_to_string(cluster.member_dir(0).join("certs/node-ca.pem"));
+    let authority = fs::read_to_string(cluster.member_dir(0).join("certs/node-ca.pem"));
     let authority = authority_fingerprint(&authority.unwrap()).unwrap();
     let addresses = vec![cluster.address(0).to_string()];
     Token::new(cluster.birth.cluster, authority, role, addresses).unwrap()
@@ -68,6 +72,10 @@ fn proof(session: &Applicant, token: &Token, claim: &Claim) -> Proof {
 }
 
 async fn said(session: &Applicant, claim: Claim, proof: Proof) -> Joined {
+    Joined::decode(&answer(session, claim, proof).await).unwrap()
+}
+
+async fn answer(session: &Applicant, claim: Claim, proof: Proof) -> Frame {
     let (mut writer, mut reader) = session.open().await.unwrap();
     let mut out = BytesMut::new();
     let join = Join {
@@ -79,7 +87,7 @@ async fn said(session: &Applicant, claim: Claim, proof: Proof) -> Joined {
     writer.write(out.freeze()).await.unwrap();
     let answer = timeout(PATIENCE, reader.next(WELCOME_BYTES_MAX)).await;
     let answer = answer.expect("an answer").unwrap();
-    Joined::decode(&answer.expect("a frame")).unwrap()
+    answer.expect("a frame")
 }
 
 /// Asks as whoever has the token does.
@@ -207,4 +215,133 @@ async fn a_crash_between_making_and_using_a_token_neither_voids_nor_doubles_it()
     // Whoever has spent it and not heard the answer hears it again.
     welcome(asked(&cluster, 0, &spent, &first, "first").await);
     welcome(asked(&cluster, 0, &unspent, &key(), "third").await);
+}
+
+/// What one who joins says to whoever listens here as a member, which gives it the answer of a true one.
+async fn asks(
+    cluster: &Cluster,
+    token: &Token,
+    key: &JoinKey,
+    claim: &Claim,
+    answer: &Frame,
+) -> Bytes {
+    let certs = cluster.member_dir(0).join("certs");
+    let read = |name: &str| fs::read_to_string(certs.join(name)).unwrap();
+    let credentials = Credentials::from_pem(
+        &read("node.pem"),
+        &read("node.key"),
+        &read("node-ca.pem"),
+        &read("client-ca.pem"),
+    );
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let listener = Endpoint::listen(any, Plane::Clients, &credentials.unwrap()).unwrap();
+    let mut token = token.clone();
+    token.addresses = vec![listener.local_address().to_string()];
+    let listens = async {
+        let stranger = listener.accept_stranger().await.unwrap();
+        let (mut writer, mut reader) = stranger.accept().await.unwrap();
+        let asked = reader.next(JOIN_BYTES_MAX).await.unwrap().unwrap();
+        let mut out = BytesMut::new();
+        encode_frame(answer.kind, &answer.payload, &mut out);
+        writer.write(out.freeze()).await.unwrap();
+        writer.finish();
+        let _ = timeout(PATIENCE, writer.stopped()).await;
+        asked.payload
+    };
+    let joins = join(&token, key, &claim.name, claim.seat.clone(), PATIENCE);
+    let (joined, asked) = tokio::join!(joins, listens);
+    joined.expect("the true member has let it in");
+    asked
+}
+
+/// Six bits a character, in either alphabet, whatever else stands between.
+fn unarmored(text: &str) -> Vec<u8> {
+    let value = |character| match character {
+        'A'..='Z' => Some(character as u32 - 65),
+        'a'..='z' => Some(character as u32 - 71),
+        '0'..='9' => Some(character as u32 + 4),
+        '+' | '-' => Some(62),
+        '/' | '_' => Some(63),
+        _ => None,
+    };
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for six in text.chars().filter_map(value) {
+        (bits, held) = (bits << 6 | six, held + 6);
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    bytes
+}
+
+/// The private half of a key in PEM.
+fn scalar(pem: &str) -> Vec<u8> {
+    let body: String = pem.lines().filter(|line| !line.contains("-----")).collect();
+    let der = unarmored(&body);
+    // In PKCS #8 it follows this.
+    let at = der.windows(5).position(|bytes| bytes == [2, 1, 1, 4, 32]);
+    let at = at.expect("a P-256 key") + 5;
+    der[at..at + 32].to_vec()
+}
+
+/// Whether the secret is among these bytes, or among those that their text stands for.
+fn is_in(bytes: &[u8], secret: &[u8]) -> bool {
+    let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|one| one == secret);
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = String::from_utf8_lossy(bytes);
+    let in_hex = text.to_lowercase().contains(&hex);
+    // Wherever its text may begin.
+    let text: String = text.split_whitespace().collect();
+    let words = text.split(|character: char| !character.is_ascii_graphic());
+    let mut armored = words.flat_map(|word| (0..4).filter_map(|skip| word.get(skip..)));
+    holds(bytes) || in_hex || armored.any(|word| holds(&unarmored(word)))
+}
+
+/// What two ends of a connection tell each other is more than anybody in between can see of it.
+#[tokio::test]
+async fn neither_a_private_key_nor_the_secret_of_a_token_travels_when_somebody_joins() {
+    let mut cluster = Cluster::start(1).await;
+    has_sign(&mut cluster, &[0], 3600).await;
+    let member = Seat::Member {
+        address: "127.0.0.1:1".to_owned(),
+        peer_address: "127.0.0.1:2".to_owned(),
+        versions: Versions::MINE,
+    };
+    for (role, seat) in [(Role::Operator, Seat::Client), (Role::Node, member)] {
+        let (token, key) = (made(&cluster, role).await, key());
+        let claim = Claim {
+            seat,
+            ..claim(&token, "newcomer")
+        };
+        let session = dial(&cluster, 0, &token, &key).await;
+        let proof = proof(&session, &token, &claim);
+        let public = proof.key;
+        let told = answer(&session, claim.clone(), proof).await;
+        welcome(Joined::decode(&told).unwrap());
+        let asked = asks(&cluster, &token, &key, &claim, &told).await;
+
+        let text = token.to_string();
+        let secret = unarmored(text.strip_prefix("kontiki1.").unwrap())[57..89].to_vec();
+        assert!(is_in(text.as_bytes(), &secret), "it is looked for in vain");
+        assert!(is_in(&asked, &public), "what recognises the token travels");
+        let mut secrets = vec![("the token's secret".to_owned(), secret)];
+        let pem = key.pem();
+        assert!(is_in(pem.as_bytes(), &scalar(&pem)));
+        secrets.push(("the newcomer's key".to_owned(), scalar(&pem)));
+        let (ca, own) = (cluster.dir.path().join("ca"), cluster.member_dir(0));
+        for file in [
+            ca.join("node-ca.key"),
+            ca.join("client-ca.key"),
+            own.join("certs/node.key"),
+        ] {
+            let pem = fs::read_to_string(&file).unwrap();
+            secrets.push((file.display().to_string(), scalar(&pem)));
+        }
+        for (what, secret) in secrets {
+            assert!(!is_in(&asked, &secret), "{role} sends {what}");
+            assert!(!is_in(&told.payload, &secret), "{role} is sent {what}");
+        }
+    }
 }

@@ -154,6 +154,22 @@ fn a_proof_holds_for_its_token_and_its_session_alone() {
 }
 
 #[test]
+fn a_hundred_thousand_guesses_of_a_secret_prove_nothing() {
+    let token = token();
+    let hash = token.hash();
+    for guess in 1..=100_000_u32 {
+        // Near the right one, in case that helps.
+        let mut guessed = token.clone();
+        for (byte, by) in guessed.secret.0.iter_mut().zip(guess.to_le_bytes()) {
+            *byte ^= by;
+        }
+        let proof = guessed.prove(&BINDING);
+        assert!(!proof.holds(&hash, &BINDING), "guess {guess}");
+    }
+    assert!(token.prove(&BINDING).holds(&hash, &BINDING));
+}
+
+#[test]
 fn tokens_are_drawn_anew_and_their_secret_is_not_shown() {
     let draw = || {
         Token::new(
