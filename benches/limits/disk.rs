@@ -9,7 +9,7 @@ use std::{
 /// How long one size is measured.
 const TIME: Duration = Duration::from_millis(1_500);
 /// The size of the file, as a member's journal has it.
-const FILE_BYTES: u64 = 64 << 20;
+pub(crate) const FILE_BYTES: u64 = 64 << 20;
 
 /// What came of it.
 pub(crate) struct Run {
@@ -44,7 +44,7 @@ pub(crate) fn run(bytes: usize) -> Run {
 }
 
 /// So that no sync has metadata to write.
-fn prepare(file: &File) {
+pub(crate) fn prepare(file: &File) {
     let zeros = vec![0; 1 << 20];
     for at in (0..FILE_BYTES).step_by(zeros.len()) {
         file.write_all_at(&zeros, at)

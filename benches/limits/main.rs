@@ -1,16 +1,31 @@
 //! What this machine gives at best, for every figure of Kontiki to be a share of: the disk takes the same
-//! batches with one sync each, and bare quinn carries the same bytes with the same settings.
+//! batches with one sync each, bare quinn carries the same bytes with the same settings, and both together
+//! take one append after the other.
 //!
-//! `cargo bench --bench limits`; the disk is that of TMPDIR.
+//! `cargo bench --bench limits [-- disk|wire|append]`; the disk is that of TMPDIR.
 
+mod append;
 mod disk;
 mod wire;
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` only wants to know that it starts.
-    if std::env::args().any(|arg| arg == "--test") {
+    if args.iter().any(|arg| arg == "--test") {
         return;
     }
+    let parts: [(&str, fn()); 3] = [("disk", of_disk), ("wire", of_wire), ("append", of_append)];
+    let named = |part: &str| args.iter().any(|arg| arg == part);
+    let all = !parts.iter().any(|(part, _)| named(part));
+    for (part, measure) in parts {
+        if all || named(part) {
+            measure();
+            println!();
+        }
+    }
+}
+
+fn of_disk() {
     println!(
         "the disk: batches written one after the other over a prepared file, a sync after each"
     );
@@ -25,7 +40,9 @@ fn main() {
             run.megabytes_per_second, run.p50_us, run.p99_us
         );
     }
-    println!();
+}
+
+fn of_wire() {
     println!("the wire: bare quinn, mutual TLS, a thread for each end");
     let one = wire::relay(0);
     println!("{one:>12.1} MB/s from a client to a member");
@@ -36,5 +53,19 @@ fn main() {
     for readers in [1, 10, 100] {
         let rate = wire::fan_out(readers);
         println!("{rate:>12.1} MB/s in all to {readers} subscribers, a connection each");
+    }
+}
+
+fn of_append() {
+    println!("one append in flight, from a client to a member, on to two more, and back");
+    for (disks, what) in [
+        (true, "with a block and a sync on two of three disks"),
+        (false, "without a disk"),
+    ] {
+        let run = append::run(disks);
+        println!(
+            "{:>12} us p50, {:>6} us p99, {what}",
+            run.p50_us, run.p99_us
+        );
     }
 }

@@ -150,6 +150,7 @@ async fn sink(mut stream: RecvStream) -> u64 {
 }
 
 type Dialed = (Endpoint, Connection, SendStream);
+type DialedBoth = (Endpoint, Connection, SendStream, RecvStream);
 
 /// Reads a stream to its end and writes it to others as it comes.
 async fn hand_on(mut stream: RecvStream, writers: &mut [Dialed]) -> u64 {
@@ -174,18 +175,23 @@ async fn hand_on(mut stream: RecvStream, writers: &mut [Dialed]) -> u64 {
 }
 
 async fn dial(papers: &Papers, to: SocketAddr) -> Dialed {
+    let (endpoint, connection, writer, _) = dial_both(papers, to).await;
+    (endpoint, connection, writer)
+}
+
+pub(crate) async fn dial_both(papers: &Papers, to: SocketAddr) -> DialedBoth {
     let endpoint = papers.endpoint();
     let connecting = endpoint.connect_with(papers.client(), to, "localhost");
     let connection = connecting
         .expect("a sound configuration")
         .await
         .expect("a listener");
-    let (writer, _) = connection.open_bi().await.expect("a stream");
-    (endpoint, connection, writer)
+    let (writer, reader) = connection.open_bi().await.expect("a stream");
+    (endpoint, connection, writer, reader)
 }
 
 /// Serves so many connections, with the first stream of each, on a thread of its own.
-fn listen<F: Future<Output = ()>>(
+pub(crate) fn listen<F: Future<Output = ()>>(
     papers: &Papers,
     serve: impl FnOnce(Vec<(SendStream, RecvStream)>) -> F + Send + 'static,
     connections: usize,
@@ -212,7 +218,9 @@ fn listen<F: Future<Output = ()>>(
     (address.recv().expect("it listens"), thread)
 }
 
-fn on_a_thread<F: Future<Output = ()>>(run: impl FnOnce() -> F + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn on_a_thread<F: Future<Output = ()>>(
+    run: impl FnOnce() -> F + Send + 'static,
+) -> JoinHandle<()> {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -223,14 +231,14 @@ fn on_a_thread<F: Future<Output = ()>>(run: impl FnOnce() -> F + Send + 'static)
 
 /// One authority and one certificate that it gave, for both ends.
 #[derive(Clone)]
-struct Papers {
+pub(crate) struct Papers {
     root: CertificateDer<'static>,
     leaf: CertificateDer<'static>,
     key: Arc<PrivateKeyDer<'static>>,
 }
 
 impl Papers {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root_key = KeyPair::generate().expect("randomness");
         let mut root = CertificateParams::default();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
