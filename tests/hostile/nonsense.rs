@@ -342,6 +342,7 @@ fn hello(lane: PeerLane, between: Between) -> BytesMut {
     let mut out = BytesMut::new();
     let hello = PeerHello {
         versions: Versions::MINE,
+        renews: false,
         peer_address: String::new(),
         cluster: between.cluster,
         epoch: Epoch::FIRST,

@@ -208,7 +208,7 @@ impl Arrivals {
             if let Some(before) = before {
                 before.close(REPLACED, "a newer link took its place");
             }
-            self.callers.heard(hello.from.id, hello.lane);
+            self.callers.heard(hello);
         }
         debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
         self.introduce(hello, connection).await;

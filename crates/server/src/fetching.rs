@@ -212,7 +212,7 @@ async fn open(
     asked: Inquiry,
 ) -> Result<(Connection, FrameReader), kontiki_transport::Error> {
     let expect = Expect::Node(way.member.name.clone());
-    let connection = dial(&way.endpoint, &way.member.peer_address, &expect).await?;
+    let connection = dial(&way.endpoint, (&way.member.peer_address, None), &expect).await?;
     connection.set_receive_window(BULK_WINDOW_BYTES);
     let (mut writer, reader) = connection.open().await?;
     let mut out = BytesMut::new();

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     mem,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
@@ -22,7 +23,7 @@ use kontiki_wire::{
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info};
 
@@ -203,6 +204,7 @@ impl Links {
             to: node_ref(to),
             lane,
             versions: Versions::MINE,
+            renews: false,
             peer_address: self.peer_address.clone(),
         }
     }
@@ -264,11 +266,13 @@ impl Links {
 }
 
 impl Callers {
-    /// This peer has just dialled this member on this lane: so it can be dialled, and if its process is
-    /// a new one, what is left of a link to the one before leads nowhere.
-    pub(crate) fn heard(&self, peer: NodeId, lane: PeerLane) {
-        if let Some(knocks) = self.lock().get(&peer) {
-            knocks.of(lane).notify_waiters();
+    /// A peer has just dialled this member: so it can be dialled, and if its process is a new one, what is
+    /// left of a link to the one before leads nowhere. One that has only renewed its link is reached as before.
+    pub(crate) fn heard(&self, hello: &PeerHello) {
+        if let Some(knocks) = self.lock().get(&hello.from.id)
+            && !hello.renews
+        {
+            knocks.of(hello.lane).notify_waiters();
         }
     }
 
@@ -305,9 +309,10 @@ impl Link {
         let (peer, lane) = (&self.member.name, self.hello.lane);
         let mut pause = REDIAL_FIRST;
         let mut complained = false;
+        let mut known = None;
         loop {
             let dialled = tokio::select! {
-                dialled = self.dial() => dialled,
+                dialled = self.dial(known, false) => dialled,
                 // The peer is there only since now: what this dial has sent so far is lost.
                 () = self.heard() => continue,
             };
@@ -316,6 +321,7 @@ impl Link {
                     let address = dialled.connection.remote_address();
                     info!(%peer, ?lane, %address, "link is up");
                     complained = false;
+                    known = Some(address);
                     let since = Instant::now();
                     let lost = self.serve(dialled).await;
                     self.hear_of_removal(&lost).await;
@@ -361,15 +367,22 @@ impl Link {
         self.knocks.of(self.hello.lane).notified().await;
     }
 
-    async fn dial(&self) -> Result<Dialled, Error> {
+    /// Dials the peer where its address leads, and where it was reached before: whoever finds addresses by their
+    /// names may be away.
+    async fn dial(&self, known: Option<SocketAddr>, renews: bool) -> Result<Dialled, Error> {
         let dial = async {
             let credentials = self.endpoint.credentials();
             let shown = serial(&credentials.borrow());
             let expect = Expect::Node(self.member.name.clone());
-            let connection = dial(&self.endpoint, &self.member.peer_address, &expect).await?;
+            let to = (self.member.peer_address.as_str(), known);
+            let connection = dial(&self.endpoint, to, &expect).await?;
             let (mut writer, reader) = connection.open().await?;
             let mut hello = BytesMut::new();
-            self.hello.encode(&mut hello);
+            let says = PeerHello {
+                renews,
+                ..self.hello.clone()
+            };
+            says.encode(&mut hello);
             writer.write(hello.freeze()).await?;
             Ok(Dialled {
                 connection,
@@ -390,22 +403,14 @@ impl Link {
     async fn serve(&self, mut dialled: Dialled) -> Error {
         self.outbox.open();
         self.up.send_modify(|up| *up += 1);
-        // Nothing is put off for long by a dial that fails, and none follows at once.
-        let mut earliest = Instant::now();
         let lost = loop {
-            match self.write(&mut dialled, earliest).await {
+            match self.write(&mut dialled).await {
                 Ended::Lost(error) => break error,
-                Ended::Stale => match self.dial().await {
-                    Ok(renewed) => {
-                        let before = mem::replace(&mut dialled, renewed);
-                        before.connection.close(0, "a certificate was renewed");
-                        debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
-                    }
-                    Err(error) => {
-                        debug!(peer = %self.member.name, reason = %error, "link is not renewed");
-                        earliest = Instant::now() + LINK_RENEWAL_PAUSE;
-                    }
-                },
+                Ended::Renewed(renewed) => {
+                    let before = mem::replace(&mut dialled, *renewed);
+                    before.connection.close(0, "a certificate was renewed");
+                    debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
+                }
             }
         };
         dialled.connection.close(0, "the link is dialled again");
@@ -414,7 +419,7 @@ impl Link {
         lost
     }
 
-    async fn write(&self, dialled: &mut Dialled, earliest: Instant) -> Ended {
+    async fn write(&self, dialled: &mut Dialled) -> Ended {
         let since = Instant::now();
         let Dialled {
             connection,
@@ -443,10 +448,31 @@ impl Link {
             }
         };
         tokio::select! {
+            // Before the loss of this one, which the peer closes for the new one.
+            biased;
+            renewed = self.renewed(connection, (credentials, shown)) => Ended::Renewed(Box::new(renewed)),
             error = write => Ended::Lost(error),
             error = connection.closed() => Ended::Lost(error),
             error = replaced => Ended::Lost(error),
-            () = stale(connection.certificate(), (credentials, shown), earliest) => Ended::Stale,
+        }
+    }
+
+    /// Resolves with a link to take the place of this one, once another certificate may be shown on either side
+    /// and the peer answers.
+    async fn renewed(
+        &self,
+        connection: &Connection,
+        (credentials, shown): (&mut watch::Receiver<Credentials>, &String),
+    ) -> Dialled {
+        loop {
+            stale(connection.certificate(), (credentials, shown)).await;
+            match self.dial(Some(connection.remote_address()), true).await {
+                Ok(renewed) => return renewed,
+                Err(error) => {
+                    debug!(peer = %self.member.name, reason = %error, "link is not renewed");
+                    sleep(LINK_RENEWAL_PAUSE).await;
+                }
+            }
         }
     }
 }
@@ -466,18 +492,16 @@ struct Dialled {
 /// Why writing to a link ends.
 enum Ended {
     Lost(Error),
-    /// It is to be dialled anew, and is good until then.
-    Stale,
+    /// Another has taken its place.
+    Renewed(Box<Dialled>),
 }
 
 /// Resolves when this member shows another certificate than when it dialled, or when the other side may show
-/// another than it did; not before the earliest.
+/// another than it did.
 async fn stale(
     theirs: &Certificate,
     (credentials, shown): (&mut watch::Receiver<Credentials>, &String),
-    earliest: Instant,
 ) {
-    sleep_until(earliest).await;
     let renewed = async {
         let other = |credentials: &Credentials| serial(credentials) != *shown;
         if credentials.wait_for(other).await.is_err() {
@@ -592,31 +616,4 @@ pub(crate) const CLOSE_GONE: u32 = 4;
 pub(crate) const CLOSE_OUTDATED: u32 = 5;
 
 #[cfg(test)]
-mod tests {
-    use kontiki_transport::{Authority, Identity, Role};
-
-    use super::*;
-
-    #[test]
-    fn a_peer_that_cannot_renew_is_dialled_a_few_times_and_not_all_the_time() {
-        let year = Duration::from_secs(365 * 24 * 3600);
-        let authority = Authority::new("a test's", 2 * year).unwrap();
-        let identity = Identity::new(ClusterId(7), Role::Node, "n1").unwrap();
-        let issued = authority.issue(&identity, year).unwrap();
-        let shown = Certificate::from_pem(&issued.certificate_pem).unwrap();
-        let end = shown.not_after;
-        // The first time when a sixth is left.
-        let fresh = good_for(&shown, end - year);
-        assert!(fresh > year * 4 / 5 && fresh < year * 5 / 6, "{fresh:?}");
-        let mut now = end - year / 10;
-        let mut dials = Vec::new();
-        while now < end {
-            let pause = good_for(&shown, now);
-            dials.push(pause);
-            now += pause;
-        }
-        assert_eq!(dials[0], year / 20);
-        assert!(dials.len() < 25, "{dials:?}");
-        assert!(dials.iter().all(|pause| *pause >= LINK_RENEWAL_PAUSE));
-    }
-}
+mod tests;

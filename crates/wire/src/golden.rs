@@ -631,6 +631,7 @@ fn hellos() -> Vec<Sample> {
             to: node(2, 0xef),
             lane: *lane,
             versions: Versions::default(),
+            renews: *lane == PeerLane::Log,
             peer_address: "10.0.0.1:7401".to_owned(),
         };
         let mut out = BytesMut::new();

@@ -49,6 +49,8 @@ pub struct PeerHello {
     pub lane: PeerLane,
     /// What the build of who speaks can do.
     pub versions: Versions,
+    /// Whether this takes the place of a link of the same process that is up: then nothing else has changed.
+    pub renews: bool,
     /// Where peers reach who speaks, `host:port`: who is meant may not know it yet.
     pub peer_address: String,
 }
@@ -87,6 +89,7 @@ impl PeerHello {
         payload.put_u8(self.lane as u8);
         payload.put_u16_le(self.versions.lowest);
         payload.put_u16_le(self.versions.highest);
+        payload.put_u8(self.renews.into());
         payload.put_u8(length);
         payload.put_slice(self.peer_address.as_bytes());
         encode_frame(FrameKind::PeerHello, &payload, out);
@@ -119,6 +122,7 @@ impl PeerHello {
                 lowest: scan.u16()?,
                 highest: scan.u16()?,
             },
+            renews: scan.bool("whether a link is renewed")?,
             peer_address: read_address(&mut scan)?,
         };
         scan.end()?;
@@ -126,7 +130,7 @@ impl PeerHello {
     }
 }
 
-const HELLO_BYTES: usize = 70;
+const HELLO_BYTES: usize = 71;
 const _: () = assert!(ADDRESS_BYTES_MAX <= u8::MAX as usize);
 
 fn read_address(scan: &mut Scan<'_>) -> Result<String, Malformed> {

@@ -619,6 +619,7 @@ proptest! {
             to: node(nodes[2], nodes[3]),
             lane: PeerLane::Log,
             versions: Versions { lowest: 1, highest: 9 },
+            renews: nodes[0] % 2 == 0,
             peer_address: "host:1".to_owned(),
         };
         assert_frame(&hello, PeerHello::encode, PeerHello::decode);

@@ -121,6 +121,7 @@ fn hello(member: &MemberFile, to: &MemberInfo) -> PeerHello {
         to: node_ref(to),
         lane: PeerLane::Bulk,
         versions: Versions::MINE,
+        renews: false,
         peer_address: member.me().peer_address.clone(),
     }
 }
@@ -128,8 +129,8 @@ fn hello(member: &MemberFile, to: &MemberInfo) -> PeerHello {
 async fn meet(endpoint: &Endpoint, other: &MemberInfo, hello: &PeerHello) -> Found {
     let name = &other.name;
     let expect = Expect::Node(name.clone());
-    let dialled = timeout(ANSWER_MAX, dial(endpoint, &other.peer_address, &expect)).await;
-    let connection = match dialled {
+    let dialled = dial(endpoint, (&other.peer_address, None), &expect);
+    let connection = match timeout(ANSWER_MAX, dialled).await {
         Ok(Ok(connection)) => connection,
         Err(_) | Ok(Err(Error::Lost(_) | Error::TimedOut(_))) => return Found::Silent,
         Ok(Err(why)) => return Found::Says(format!("somebody answers where {name} was: {why}")),

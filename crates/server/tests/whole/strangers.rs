@@ -54,6 +54,7 @@ pub(crate) async fn link(
     let birth = &cluster.birth;
     let mut hello = PeerHello {
         versions: Versions::MINE,
+        renews: false,
         peer_address: String::new(),
         cluster: birth.cluster,
         epoch: Epoch::FIRST,
@@ -284,6 +285,7 @@ async fn newcomer_opens_links_to_who_came_after_it() {
     let (mut writer, _reader) = connection.open().await.unwrap();
     let hello = PeerHello {
         versions: Versions::MINE,
+        renews: false,
         peer_address: third.peer_address.clone(),
         cluster: birth.cluster,
         epoch: Epoch::FIRST,

@@ -100,6 +100,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
         to: node(3, 4),
         lane,
         versions: Versions::default(),
+        renews: lane == PeerLane::Log,
     };
     for lane in [PeerLane::Beats, PeerLane::Log, PeerLane::Bulk] {
         let mut out = BytesMut::new();
@@ -120,7 +121,7 @@ fn a_hello_round_trips_and_knows_its_lanes() {
 
         let mut payload = frame.payload.to_vec();
         payload[64] = 1;
-        payload[70] = 0xff;
+        payload[71] = 0xff;
         let mut out = BytesMut::new();
         encode_frame(FrameKind::PeerHello, &payload, &mut out);
         let frame = Frame::take(&mut out, 128).unwrap().unwrap();
