@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     error::StartError,
     limits::LEAF_VALID,
-    member::{MemberFile, write_durably},
+    member::{MemberFile, node_ref, write_durably},
 };
 
 /// Reads the certificates of the member in `dir` and checks that they are this member's.
@@ -66,7 +66,26 @@ pub(crate) fn credentials_with(
             ),
         });
     }
+    check_key(member, &credentials).map_err(|what| StartError::Certificate {
+        path: certs.join("node.key"),
+        what,
+    })?;
     Ok(credentials)
+}
+
+/// Whether the others would hear who shows this: whoever has joined they know by the key that it was let in with,
+/// and those whom the cluster was born with by incarnations that were drawn.
+fn check_key(member: &MemberFile, credentials: &Credentials) -> Result<(), String> {
+    let me = node_ref(member.me());
+    let is_founder = member.members.iter().any(|one| node_ref(one) == me);
+    if is_founder || me.incarnation.0 == credentials.certificate().mark() {
+        return Ok(());
+    }
+    let name = &member.name;
+    Err(format!(
+        "it is another key than the one that {name} was let in with, and nobody would hear {name}: put that one \
+         back, with a certificate for it, or let {name} join anew with an empty folder"
+    ))
 }
 
 fn identity_of(member: &MemberFile) -> Identity {
@@ -181,10 +200,84 @@ pub(crate) fn due(certificate: &Certificate, jitter: f64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use kontiki_transport::Authority;
-    use kontiki_wire::ClusterId;
+    use kontiki_transport::{Authority, Issued};
+    use kontiki_wire::{ClusterId, Epoch, MemberInfo};
+    use tempfile::TempDir;
 
     use super::*;
+    use crate::member::Joined;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// A member's folder that shows this.
+    fn folder(nodes: &Authority, shown: &Issued) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        let certs = folder.path().join("certs");
+        fs::create_dir(&certs).unwrap();
+        for (name, text) in [
+            ("node.pem", shown.certificate_pem.as_str()),
+            ("node.key", &shown.key_pem),
+            ("node-ca.pem", nodes.certificate_pem()),
+            ("client-ca.pem", nodes.certificate_pem()),
+        ] {
+            fs::write(certs.join(name), text).unwrap();
+        }
+        folder
+    }
+
+    /// n2, which is one of those whom the cluster was born with, or has joined with a key of this mark.
+    fn member(joined_with: Option<u64>) -> MemberFile {
+        let info = |id, incarnation| MemberInfo {
+            id,
+            incarnation,
+            name: "n2".to_owned(),
+            ..MemberInfo::default()
+        };
+        let founder = info(2, 7);
+        MemberFile {
+            cluster: ClusterId(7),
+            name: "n2".to_owned(),
+            auto_create: false,
+            started: false,
+            epoch: Epoch::FIRST,
+            version: 1,
+            members: vec![founder],
+            joined: joined_with.map(|mark| Joined {
+                me: info(3, mark),
+                known: vec![info(3, mark)],
+            }),
+        }
+    }
+
+    #[test]
+    fn who_has_joined_shows_the_key_that_it_was_let_in_with_and_no_other() {
+        let nodes = Authority::new("nodes", DAY).unwrap();
+        let n2 = Identity::new(ClusterId(7), Role::Node, "n2").unwrap();
+        let issued = || nodes.issue(&n2, DAY).unwrap();
+        let (own, other) = (issued(), issued());
+        let mark = |issued: &Issued| {
+            let shown = Certificate::from_pem(&issued.certificate_pem).unwrap();
+            shown.mark()
+        };
+        let joined = member(Some(mark(&own)));
+        let shown = |issued: &Issued, by: &MemberFile| {
+            credentials(folder(&nodes, issued).path(), by).map_err(|error| error.to_string())
+        };
+        assert!(shown(&own, &joined).is_ok());
+        let why = shown(&other, &joined).err().unwrap();
+        assert!(why.contains("than the one that n2 was let in with"), "{why}");
+        // Who was there from the first is known otherwise, also when it has come back by its key.
+        let founder = member(None);
+        let mut returned = member(Some(7));
+        let me = founder.members[0].clone();
+        returned.joined = Some(Joined {
+            known: vec![me.clone()],
+            me,
+        });
+        for member in [founder, returned] {
+            assert!(shown(&other, &member).is_ok());
+        }
+    }
 
     #[test]
     fn it_is_time_when_two_thirds_are_over_or_a_little_sooner() {
