@@ -3,8 +3,9 @@
 
 use std::{
     cmp::Ordering,
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use kontiki_broker::{Input, Members};
@@ -25,7 +26,7 @@ use tracing::{debug, warn};
 use crate::{
     agreed::Agreed,
     keeper::Said,
-    limits::{ARRIVALS_MAX, OPENING_MAX, REQUEST_BYTES_MAX},
+    limits::{ARRIVALS_MAX, OPENING_MAX, RENEWAL_PAUSE_FIRST, REQUEST_BYTES_MAX},
     links::{CLOSE_GONE, CLOSE_OUTDATED, Callers},
     member::{mark_of, node_ref},
     shipping::Shipping,
@@ -44,9 +45,32 @@ pub(crate) struct Arrivals {
     pub(crate) agreed: watch::Receiver<Arc<Agreed>>,
     /// To the keeper of the own certificate.
     pub(crate) said: mpsc::Sender<Said>,
+    /// What was handed on to the keeper lately.
+    pub(crate) paced: Paced,
     /// To the driver, for each lane.
     pub(crate) beats: mpsc::Sender<Input>,
     pub(crate) log: mpsc::Sender<Input>,
+}
+
+/// Keeps a member that speaks of certificates without end from having this one sign without end, and from
+/// taking the keeper's time from others.
+#[derive(Default)]
+pub(crate) struct Paced(Mutex<HashMap<(NodeId, FrameKind), Instant>>);
+
+impl Paced {
+    /// Whether a member that says something of this kind now is heard: not if it was just before. No member that
+    /// waits for an answer says it again so soon.
+    fn hears(&self, peer: NodeId, kind: FrameKind, now: Instant) -> bool {
+        let mut heard = self.0.lock().expect(SOUND);
+        heard.retain(|_, at| now.duration_since(*at) < RENEWAL_PAUSE_FIRST);
+        match heard.entry((peer, kind)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(now);
+                true
+            }
+        }
+    }
 }
 
 /// The connection that serves each lane of each peer: a newer one takes the place of an older.
@@ -368,10 +392,9 @@ impl Arrivals {
             _ => Said::Answered(from, Renewed::decode(frame)?),
         };
         let members = self.members.borrow();
-        if members
-            .find(from.id.0)
-            .is_some_and(|member| node_ref(member) == from)
-        {
+        let listed = members.find(from.id.0);
+        let listed = listed.is_some_and(|member| node_ref(member) == from);
+        if listed && self.paced.hears(from.id, frame.kind, Instant::now()) {
             let _ = self.said.try_send(said);
         }
         Ok(())
@@ -444,6 +467,8 @@ const SOUND: &str = "nothing panics while holding it";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kontiki_raft::{Body, Incarnation, Index, LogId, Message, Term};
     use kontiki_transport::{Authority, Identity};
     use kontiki_wire::{GroupMessage, Papers, TokenId};
@@ -464,8 +489,25 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_asks_for_certificates_without_end_is_heard_now_and_then_and_others_are() {
+        let (paced, begun) = (Paced::default(), Instant::now());
+        let heard = |peer: u64, kind, millis| {
+            let now = begun + Duration::from_millis(millis);
+            paced.hears(NodeId(peer), kind, now)
+        };
+        let without_end = (0..1_000)
+            .filter(|at| heard(4, FrameKind::Renew, *at))
+            .count();
+        assert_eq!(without_end, 3);
+        assert!(heard(5, FrameKind::Renew, 999), "another asks");
+        assert!(heard(4, FrameKind::Renewed, 999), "it answers");
+        assert!(!heard(4, FrameKind::Renew, 999));
+        assert!(heard(4, FrameKind::Renew, 5_000));
+    }
+
+    #[test]
     fn nobody_says_that_it_shows_the_key_of_another() {
-        let day = std::time::Duration::from_secs(24 * 60 * 60);
+        let day = Duration::from_secs(24 * 60 * 60);
         let authority = Authority::new("a test's", day).unwrap();
         let shown = || {
             let identity = Identity::new(ClusterId(7), Role::Node, "n1").unwrap();

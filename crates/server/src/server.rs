@@ -15,7 +15,7 @@ use tracing::{error, info};
 use crate::{
     agreed::Agreed,
     answers::Answers,
-    arrivals::Arrivals,
+    arrivals::{Arrivals, Paced},
     boot::{Booted, boot},
     budget::Budget,
     catch_up::CatchUp,
@@ -119,6 +119,7 @@ impl Server {
             shipping: Shipping::new(booted.storage.clone(), budget.clone()),
             agreed: agreed.subscribe(),
             said: saying,
+            paced: Paced::default(),
             beats: beats.clone(),
             log,
         };
