@@ -39,6 +39,13 @@ impl Cluster {
                 by.name
             ));
         }
+        if self.is_taken_back(incarnation, now) {
+            return unfit(
+                "this is the key of a member that was removed, and nobody would hear who shows it: join with an \
+                 empty folder; the token is good still"
+                    .to_owned(),
+            );
+        }
         let can_do = versions.check(self.state.version);
         if let Err(why) = can_do.and_then(|()| self.admissible(&name, &address, &peer_address)) {
             return unfit(why);

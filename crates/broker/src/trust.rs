@@ -87,6 +87,12 @@ impl Cluster {
         members.find(|one| one.incarnation == mark || shows(one))
     }
 
+    /// Whether a key of this mark went with its member.
+    pub(crate) fn is_taken_back(&self, mark: u64, now: Micros) -> bool {
+        let mut revoked = self.state.trust.revoked.iter();
+        revoked.any(|one| one.whom == Whom::Key(mark) && one.until > now.0)
+    }
+
     fn take_back(&mut self, whom: Whom, now: Micros, seconds: u64) {
         let revoked = &mut self.state.trust.revoked;
         revoked.retain(|one| one.whom != whom);

@@ -1,6 +1,6 @@
 //! Members by commands: admitted once, under one name, with a number that nobody gets again.
 
-use kontiki_wire::{ClusterState, TokenId, TokenSpec, Versions};
+use kontiki_wire::{ClusterState, TokenId, TokenSpec, Versions, limits::CERTIFICATE_SECONDS_MAX};
 
 use super::*;
 
@@ -203,4 +203,30 @@ fn who_is_a_member_no_more_does_not_come_back_by_the_token_it_has_spent() {
     assert!(matches!(dropped, Change::Dropped(_)), "{dropped:?}");
     let refused = why(cluster.admit(admission(1, "n3", 333), NOW));
     assert!(refused.contains("was spent by n3"), "{refused}");
+}
+
+#[test]
+fn the_key_of_a_member_that_was_removed_admits_nobody_and_spends_no_token() {
+    let mut cluster = cluster(1);
+    let n4 = admitted(&mut cluster, admission(1, "n4", 7));
+    leave(&mut cluster, n4.id);
+    // The same folder, with another token.
+    let refused = why(cluster.admit(admission(2, "n4", 7), NOW));
+    assert!(refused.contains("join with an empty folder"), "{refused}");
+    let members = cluster.state().members.len();
+    assert_eq!(members, 1);
+    admitted(&mut cluster, admission(2, "n4", 8));
+    // What is forgotten is good again.
+    let year = Micros(NOW.0 + CERTIFICATE_SECONDS_MAX * 1_000_000);
+    let spec = TokenSpec {
+        id: TokenId(50),
+        hash: [0; 32],
+        role: Role::Node,
+        topics: Vec::new(),
+        life_seconds: 10,
+    };
+    let made = cluster.create_token(spec, year);
+    assert!(matches!(made, Change::Token(_)), "{made:?}");
+    let again = cluster.admit(admission(50, "n5", 7), year);
+    assert!(matches!(again, Change::Admitted(_)), "{again:?}");
 }
