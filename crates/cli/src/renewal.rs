@@ -31,8 +31,11 @@ pub(crate) fn shown_by(context: &Context) -> Option<Certificate> {
     Certificate::from_pem(&pem).ok()
 }
 
-/// Another certificate for a context, from a member that signs.
+/// Another certificate for a context, from a member that signs. The cluster agrees on something for each: where
+/// what it answers could not be kept, it is not asked.
 pub(crate) async fn renew(client: &Client, context: &Context) -> Result<(), Failure> {
+    let path = &context.certificate;
+    may_replace(path).map_err(|error| unwritten("write", path, &error))?;
     let renewed = client.admin().renew_certificate().await?;
     put(context, &renewed.certificate_pem)
 }
@@ -101,7 +104,7 @@ pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failur
 
 /// Whole or not at all, whoever else does the same at the same time and whenever the power goes.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let aside = beside(path, &format!("{}.new", process::id()));
+    let aside = aside(path);
     let written = fs::File::create(&aside)
         .and_then(|mut file| {
             file.write_all(text.as_bytes())
@@ -113,6 +116,18 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         let _ = fs::remove_file(&aside);
     }
     written
+}
+
+/// Fails as [`replace`] would where nothing may be written beside it.
+fn may_replace(path: &Path) -> io::Result<()> {
+    let aside = aside(path);
+    fs::File::create(&aside)?;
+    fs::remove_file(&aside)
+}
+
+/// This process's own.
+fn aside(path: &Path) -> PathBuf {
+    beside(path, &format!("{}.new", process::id()))
 }
 
 pub(crate) fn unwritten(doing: &str, path: &Path, error: &io::Error) -> Failure {
@@ -183,7 +198,10 @@ mod tests {
         fs::write(folder.path().join("client.pem.1.new"), "half").unwrap();
         replace(&path, "two").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
-        replace(&folder.path().join("none/client.pem"), "three").unwrap_err();
+        may_replace(&path).unwrap();
+        let nowhere = folder.path().join("none/client.pem");
+        may_replace(&nowhere).unwrap_err();
+        replace(&nowhere, "three").unwrap_err();
         fs::create_dir(folder.path().join("folder")).unwrap();
         replace(&folder.path().join("folder"), "four").unwrap_err();
         let left = fs::read_dir(folder.path()).unwrap();

@@ -99,6 +99,7 @@ mod production;
 mod recent;
 mod reception;
 pub mod recovery;
+mod renewals;
 mod requests;
 mod server;
 mod service;

@@ -153,6 +153,11 @@ pub(crate) const RENEWAL_PAUSE_LONGEST: Duration = Duration::from_secs(60);
 pub(crate) const RENEWALS_PER_SECOND: u32 = 5;
 /// Certificates of clients renewed at once after a pause.
 pub(crate) const RENEWALS_IN_A_BURST: u32 = 100;
+/// A client that asks again so soon gets the certificate that it was given, or sooner where they are good for less
+/// than thirty times as long.
+pub(crate) const RENEWAL_KEPT: Duration = Duration::from_secs(600);
+/// Clients' certificates that are kept for that.
+pub(crate) const RENEWALS_KEPT_MAX: usize = 1024;
 /// How long the cluster may take to agree that a member has applied everything.
 pub(crate) const CONFIRMED_MAX: Duration = Duration::from_secs(3);
 /// How long a client waits for its turn to have its certificate renewed.

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use crate::{
-    limits::{RENEWAL_TURN_MAX, REQUEST_BYTES_MAX},
+    limits::REQUEST_BYTES_MAX,
     permission::{Bearer, Wish, permit},
+    renewals::Turn,
     service::{Ended, Service, unheard},
     walk,
 };
@@ -111,14 +112,25 @@ const MICROS_OF_LATER: u64 = 253_370_764_800_000_000;
 /// Another certificate for a client. What was taken back while this member was parted from the others it does not
 /// know: it signs for nobody until it does.
 async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> {
-    let signing = &service.signing;
-    signing.authorities()?;
-    if !service.renewals.turn_within(RENEWAL_TURN_MAX).await {
-        return Err(Refusal::Busy);
-    }
-    service.confirm().await?;
+    let (signing, shown) = (&service.signing, &bearer.certificate);
+    let authorities = signing.authorities()?;
+    let by = authorities.clients.certificate_pem();
+    let certificate = match service.renewals.turn(shown, by).await {
+        Turn::Again(certificate) => {
+            signing.check(shown)?;
+            certificate
+        }
+        Turn::New(mut place) => {
+            service.confirm().await?;
+            place.spend();
+            let certificate = signing.renew(shown).await?;
+            place.give(&certificate);
+            certificate
+        }
+        Turn::Busy => return Err(Refusal::Busy),
+    };
     Ok(Response::Renewed {
-        certificate: signing.renew(&bearer.certificate).await?,
+        certificate,
         node_roots: signing.node_roots(),
     })
 }

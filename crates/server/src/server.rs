@@ -27,12 +27,12 @@ use crate::{
     keeper::Keeper,
     limits::{
         CLIENT_INPUTS_MAX, DISK_READS_MAX, FAREWELL_MAX, ORDERS_MAX, PEER_INPUTS_MAX,
-        RENEWALS_IN_A_BURST, RENEWALS_PER_SECOND, REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND,
-        SAID_MAX, STOPPING_MAX, UNSENT_BYTES_MAX,
+        REQUESTS_IN_A_BURST, REQUESTS_PER_SECOND, SAID_MAX, STOPPING_MAX, UNSENT_BYTES_MAX,
     },
     links::{Callers, Links},
     member::node_ref,
     reception::Reception,
+    renewals::Renewals,
     service::Service,
     session,
     shipping::Shipping,
@@ -102,7 +102,7 @@ impl Server {
             auto_create,
             epoch: epoch.number,
             signing: signing.clone(),
-            renewals: Arc::new(Pace::new(RENEWALS_PER_SECOND, RENEWALS_IN_A_BURST)),
+            renewals: Arc::new(Renewals::new(config.certificates_valid)),
             streams: Arc::default(),
             stopping: is_stopping,
         };

@@ -16,6 +16,7 @@ use tracing::error;
 use crate::{
     answers::{Answers, PendingResponse},
     limits::{CONFIRMED_MAX, TOPIC_AWAITED_MAX},
+    renewals::Renewals,
     signing::Signing,
     topics::{KeptTopic, Topics},
     unsent::Unsent,
@@ -44,8 +45,7 @@ pub(crate) struct Service {
     /// How often the cluster was recovered.
     pub(crate) epoch: u64,
     pub(crate) signing: Signing,
-    /// One slot for each certificate of a client that is renewed.
-    pub(crate) renewals: Arc<Pace>,
+    pub(crate) renewals: Arc<Renewals>,
     /// Streams of producers and subscribers under way.
     pub(crate) streams: Arc<watch::Sender<usize>>,
     /// Becomes true when the member is going away.

@@ -69,6 +69,15 @@ impl Signing {
     /// Another certificate like one that is live here. One that was taken back, and whose connection is ended in
     /// a moment, is not made good by it.
     pub(crate) async fn renew(&self, shown: &Certificate) -> Result<String, Refusal> {
+        self.check(shown)?;
+        let key = PublicKey::of(shown).map_err(|error| Refusal::Unfit {
+            why: error.to_string(),
+        })?;
+        self.sign(&key, &shown.identity, shown.topics.clone()).await
+    }
+
+    /// Refuses what was taken back.
+    pub(crate) fn check(&self, shown: &Certificate) -> Result<(), Refusal> {
         let revoked = self.revoked();
         if revoked.has(shown) || revoked.has_key(shown) {
             return Err(Refusal::NotPermitted {
@@ -78,10 +87,7 @@ impl Signing {
                 ),
             });
         }
-        let key = PublicKey::of(shown).map_err(|error| Refusal::Unfit {
-            why: error.to_string(),
-        })?;
-        self.sign(&key, &shown.identity, shown.topics.clone()).await
+        Ok(())
     }
 
     fn revoked(&self) -> Arc<Revoked> {
