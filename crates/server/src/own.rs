@@ -132,7 +132,8 @@ pub(crate) fn renew_with(
 }
 
 /// Signs another certificate for the key, the name and the topics of a client's, with the authorities in a
-/// folder.
+/// folder. It is good from a second later on, at most: what was taken back of the name until now does not take it
+/// back as well.
 pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<String, StartError> {
     let unsigned = |error: kontiki_transport::Error| StartError::Certificate {
         path: ca.to_owned(),
@@ -143,6 +144,7 @@ pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<String, StartErr
     let key = PublicKey::of(&shown).map_err(unsigned)?;
     let terms = Terms {
         topics: shown.topics,
+        after: Some(SystemTime::now()),
         ..Terms::of(LEAF_VALID)
     };
     let signed = authorities.clients.sign_on(&key, &shown.identity, &terms);
@@ -200,8 +202,8 @@ pub(crate) fn due(certificate: &Certificate, jitter: f64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use kontiki_transport::{Authority, Issued};
-    use kontiki_wire::{ClusterId, Epoch, MemberInfo};
+    use kontiki_transport::{Authority, Issued, Revoked};
+    use kontiki_wire::{ClusterId, Epoch, MemberInfo, Revocation, Whom};
     use tempfile::TempDir;
 
     use super::*;
@@ -265,7 +267,10 @@ mod tests {
         };
         assert!(shown(&own, &joined).is_ok());
         let why = shown(&other, &joined).err().unwrap();
-        assert!(why.contains("than the one that n2 was let in with"), "{why}");
+        assert!(
+            why.contains("than the one that n2 was let in with"),
+            "{why}"
+        );
         // Who was there from the first is known otherwise, also when it has come back by its key.
         let founder = member(None);
         let mut returned = member(Some(7));
@@ -277,6 +282,31 @@ mod tests {
         for member in [founder, returned] {
             assert!(shown(&other, &member).is_ok());
         }
+    }
+
+    #[test]
+    fn a_client_s_certificate_that_is_signed_after_its_name_was_taken_back_is_good() {
+        let folder = TempDir::new().unwrap();
+        let ca = folder.path().join("ca");
+        let authorities = Authorities::new(ClusterId(7)).unwrap();
+        authorities.write(&ca).unwrap();
+        let shop = Identity::new(ClusterId(7), Role::Producer, "shop").unwrap();
+        let before = authorities.clients.issue(&shop, DAY).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let at = u64::try_from(now.unwrap().as_micros()).unwrap();
+        let revoked = Revoked::new(&[Revocation {
+            whom: Whom::Name {
+                role: None,
+                name: "shop".to_owned(),
+            },
+            at,
+            until: u64::MAX,
+        }]);
+        let renewed = renew_client(&ca, &before.certificate_pem).unwrap();
+        let [before, renewed] =
+            [&before.certificate_pem, &renewed].map(|pem| Certificate::from_pem(pem).unwrap());
+        assert!(revoked.has(&before) && !revoked.has(&renewed));
+        assert!(renewed.not_before <= SystemTime::now() + Duration::from_secs(1));
     }
 
     #[test]

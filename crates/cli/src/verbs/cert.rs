@@ -11,7 +11,7 @@ use kontiki_server::{MemberFile, own};
 use kontiki_transport::{Certificate, Role, Token};
 use kontiki_wire::{Seat, Versions};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     certificate,
@@ -263,7 +263,7 @@ async fn renew(args: RenewArgs, invocation: &Invocation) -> Result<(), Failure> 
             let until = own::renew(data, ca.as_deref())?;
             (data.join("certs/node.pem"), until)
         }
-        (None, Some(ca), _) => of_context_by_authority(ca, invocation)?,
+        (None, Some(ca), _) => of_context_by_authority(ca, invocation).await?,
         (None, None, _) => of_context(invocation).await?,
     };
     let renewed = RenewedShown {
@@ -289,8 +289,8 @@ async fn of_context(invocation: &Invocation) -> Result<(PathBuf, SystemTime), Fa
     Ok((context.certificate, shown.unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
-/// Another one for the context in use, signed here.
-fn of_context_by_authority(
+/// Another one for the context in use, signed here; it is good when this is done.
+async fn of_context_by_authority(
     ca: &Path,
     invocation: &Invocation,
 ) -> Result<(PathBuf, SystemTime), Failure> {
@@ -300,8 +300,12 @@ fn of_context_by_authority(
     };
     let renewed = own::renew_client(ca, &read(&context.certificate)?)?;
     renewal::put(&context, &renewed)?;
-    let shown = renewal::shown_by(&context).map(|shown| shown.not_after);
-    Ok((context.certificate, shown.unwrap_or(SystemTime::UNIX_EPOCH)))
+    let Some(shown) = renewal::shown_by(&context) else {
+        return Ok((context.certificate, SystemTime::UNIX_EPOCH));
+    };
+    let begins = shown.not_before.duration_since(SystemTime::now());
+    sleep(begins.unwrap_or_default()).await;
+    Ok((context.certificate, shown.not_after))
 }
 
 /// Another one for a member, which cannot ask by itself any more: a token vouches for it.
