@@ -19,22 +19,19 @@ impl Cluster {
                 "a token lives 1 to {TOKEN_LIFE_SECONDS_MAX} seconds and names few topics"
             ));
         }
-        let at = match self.token_at(spec.id) {
-            Ok(at) => {
-                let known = &self.state.tokens[at];
-                if known.revoked {
-                    return unfit(format!("token {} was revoked: make another", spec.id));
-                }
-                let same =
-                    (known.hash, known.role, &known.topics) == (spec.hash, spec.role, &spec.topics);
-                return match same {
-                    true => Change::Token(known.clone()),
-                    false => unfit(format!("there is another token {} already", spec.id)),
-                };
+        if let Ok(at) = self.token_at(spec.id) {
+            let known = &self.state.tokens[at];
+            if known.revoked {
+                return unfit(format!("token {} was revoked: make another", spec.id));
             }
-            Err(at) => at,
-        };
-        if self.state.tokens.len() >= TOKENS_MAX {
+            let same =
+                (known.hash, known.role, &known.topics) == (spec.hash, spec.role, &spec.topics);
+            return match same {
+                true => Change::Token(known.clone()),
+                false => unfit(format!("there is another token {} already", spec.id)),
+            };
+        }
+        if self.state.tokens.len() >= TOKENS_MAX && !self.forget_a_revoked_one() {
             return Change::Void(Refusal::TooLarge {
                 what: "tokens that have not expired".to_owned(),
                 limit: TOKENS_MAX as u64,
@@ -50,12 +47,13 @@ impl Cluster {
             spent: None,
             revoked: false,
         };
+        let at = self.token_at(spec.id).unwrap_or_else(|at| at);
         self.state.tokens.insert(at, token.clone());
         Change::Token(token)
     }
 
-    /// Its number is remembered until it would have expired: a request to make it that was on its way for
-    /// long does not make it anew.
+    /// Its number is remembered until it would have expired, as long as there is room: a request to make it that
+    /// was on its way for long does not make it anew.
     pub(crate) fn revoke_token(&mut self, id: TokenId, now: Micros) -> Change {
         let change = match self.token_at(id) {
             Ok(at) if !self.state.tokens[at].revoked => {
@@ -130,6 +128,17 @@ impl Cluster {
             )),
             _ => Ok(at),
         }
+    }
+
+    /// Makes room by forgetting the revoked token that would expire next, if there is one.
+    fn forget_a_revoked_one(&mut self) -> bool {
+        let tokens = self.state.tokens.iter().enumerate();
+        let revoked = tokens.filter(|(_, token)| token.revoked);
+        let Some((at, _)) = revoked.min_by_key(|(_, token)| token.expires_at) else {
+            return false;
+        };
+        self.state.tokens.remove(at);
+        true
     }
 
     /// Forgets the tokens whose time is over, spent or not.

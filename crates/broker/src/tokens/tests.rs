@@ -145,6 +145,35 @@ fn tokens_are_bounded_and_expired_ones_make_room() {
 }
 
 #[test]
+fn tokens_that_were_revoked_leave_their_room_to_others_the_oldest_first() {
+    let mut cluster = cluster();
+    let all = TOKENS_MAX as u64;
+    for id in 0..all {
+        made(&mut cluster, spec(2 * id, 1_000 - id % 100), 0);
+    }
+    let numbers = |cluster: &Cluster| -> Vec<u64> {
+        let tokens = cluster.state().tokens.iter();
+        tokens.map(|token| token.id.0).collect()
+    };
+    let full = why(cluster.create_token(spec(7, 10), Micros(1)));
+    assert!(full.contains("the limit is 1024"), "{full}");
+    for id in [10, 40, 20] {
+        let gone = cluster.revoke_token(TokenId(id), Micros(1));
+        assert_eq!(gone, Change::TokenGone);
+    }
+    // The one whose life was the shortest.
+    made(&mut cluster, spec(7, 10), 1);
+    let kept = numbers(&cluster);
+    assert!(!kept.contains(&40) && [7, 10, 20].iter().all(|id| kept.contains(id)));
+    assert!(kept.is_sorted() && kept.len() == TOKENS_MAX);
+    for id in [9, 3] {
+        made(&mut cluster, spec(id, 10), 1);
+    }
+    let full = why(cluster.create_token(spec(11, 10), Micros(1)));
+    assert!(full.contains("the limit is 1024"), "{full}");
+}
+
+#[test]
 fn a_life_without_end_or_without_time_is_refused() {
     let mut cluster = cluster();
     for life in [0, TOKEN_LIFE_SECONDS_MAX + 1, u64::MAX] {
