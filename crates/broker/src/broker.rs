@@ -137,6 +137,7 @@ impl Broker {
             return Err("the cluster's own group is missing".to_owned());
         };
         let cluster = Cluster::restore(settings.birth.clone(), own.checkpoint.as_ref())?;
+        cluster.check_build(settings.me.id, &own.boot.tail)?;
         let grain = Micros(settings.raft.beat_interval.0 / TIMER_GRAINS_PER_BEAT);
         let mut broker = Self {
             started: now.monotonic,

@@ -21,6 +21,8 @@ use crate::placement::Loads;
 /// `state.next_member`.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
+    /// What this node's build can do.
+    pub(crate) build: Versions,
     applied: LogId,
     pub(crate) state: ClusterState,
     pub(crate) names: BTreeMap<TopicName, GroupId>,
@@ -95,6 +97,15 @@ impl Cluster {
         birth: ClusterState,
         checkpoint: Option<&(LogId, Bytes)>,
     ) -> Result<Self, String> {
+        Self::restored_by(Versions::MINE, birth, checkpoint)
+    }
+
+    /// The same in a build that can do these.
+    pub(crate) fn restored_by(
+        build: Versions,
+        birth: ClusterState,
+        checkpoint: Option<&(LogId, Bytes)>,
+    ) -> Result<Self, String> {
         let (applied, mut state) = match checkpoint {
             None => (LogId::ORIGIN, birth),
             Some((at, bytes)) => {
@@ -109,8 +120,10 @@ impl Cluster {
             state.next_member = state.next_member.max(given.saturating_add(1));
             state.named = state.members.iter().map(|member| member.id).collect();
         }
+        check_not_ahead(build, state.version)?;
         check(&state)?;
         let mut cluster = Self {
+            build,
             applied,
             names: BTreeMap::new(),
             loads: Loads::default(),
@@ -133,7 +146,7 @@ impl Cluster {
     /// Goes on from another state as if every entry applied so far had come to it.
     pub(crate) fn become_of(&mut self, state: ClusterState) -> Result<(), String> {
         let (applied, since) = (self.applied, self.commands_since_checkpoint);
-        *self = Self::restore(state, None)?;
+        *self = Self::restored_by(self.build, state, None)?;
         (self.applied, self.commands_since_checkpoint) = (applied, since);
         Ok(())
     }
@@ -419,6 +432,14 @@ pub(crate) fn unfit(why: String) -> Change {
     Change::Void(Refusal::Unfit { why })
 }
 
+/// Refuses a version that lies ahead of a build.
+pub(crate) fn check_not_ahead(build: Versions, version: u16) -> Result<(), String> {
+    match version <= build.highest {
+        true => Ok(()),
+        false => build.check(version),
+    }
+}
+
 fn check(state: &ClusterState) -> Result<(), String> {
     if state.format != ClusterState::FORMAT {
         return Err(format!(
@@ -427,7 +448,6 @@ fn check(state: &ClusterState) -> Result<(), String> {
             ClusterState::FORMAT
         ));
     }
-    Versions::MINE.check(state.version)?;
     if state.tokens.len() > TOKENS_MAX || !state.tokens.is_sorted_by(|a, b| a.id < b.id) {
         return Err("the cluster's tokens are too many or not in ascending order".to_owned());
     }

@@ -1,13 +1,13 @@
 //! The version that the cluster is at: replicated, and moved only when every member can do the next one and an
 //! operator says so. What a feature may say or write it asks of [`Cluster::is_at`].
 
-use kontiki_raft::Micros;
+use kontiki_raft::{Entry, Micros, NodeId};
 use kontiki_wire::{ClusterCommand, Refusal, Versions};
 
 use crate::{
     broker::Broker,
     chores::Chore,
-    cluster::{Change, Cluster, unfit},
+    cluster::{Change, Cluster, check_not_ahead, unfit},
     input::Now,
 };
 
@@ -38,18 +38,40 @@ impl Cluster {
         if let Err(why) = self.all_can_do(version) {
             return Ok(unfit(why));
         }
-        if !Versions::MINE.can_do(version) {
-            return Err(format!(
-                "the cluster is at version {version} from here on, and this build can do {}: start \
-                 this member with a build that can do it",
-                Versions::MINE
-            ));
-        }
+        check_not_ahead(self.build, version)?;
         self.state.version = version;
         Ok(Change::Version(version))
     }
 
-    /// The version that the cluster could come to next, or why it cannot.
+    /// Whether this node's build can do what the cluster is at after these entries, the rest of what there is here
+    /// of its log. What is behind both it may go through: who joins reads the log from the cluster's birth. Who is
+    /// on no list there was let in later, when its build could.
+    pub(crate) fn check_build(&self, me: NodeId, rest: &[Entry]) -> Result<(), String> {
+        if self.build.can_do(self.state.version) {
+            return Ok(());
+        }
+        let mut here = self.clone();
+        let applied = self.applied().index;
+        for entry in rest.iter().filter(|one| one.id.index > applied) {
+            // What cannot be read stops the node when it is applied.
+            if here.apply(entry).is_err() {
+                break;
+            }
+        }
+        let (build, version) = (self.build, here.state.version);
+        if build.can_do(version) || here.member(me.0).is_none() {
+            return Ok(());
+        }
+        let lowest = build.lowest;
+        Err(format!(
+            "as far as this member has heard, the cluster is at version {version}, and this build can do {build}: \
+             start it with a build that can do version {version} until the cluster is at version {lowest} \
+             (`kontiki cluster finalize`) and this member has heard of that"
+        ))
+    }
+
+    /// The version that the cluster could come to next, which is the one that it is at if no member can do a later
+    /// one; or why it cannot.
     pub(crate) fn next_version(&self) -> Result<u16, String> {
         let highest = || self.state.members.iter().map(|one| one.versions.highest);
         let now = self.state.version;
@@ -60,9 +82,7 @@ impl Cluster {
         // Nobody is left out by a version that some can do: those are named who cannot.
         match highest().max().filter(later) {
             Some(ahead) => self.all_can_do(ahead).map(|()| ahead),
-            None => Err(format!(
-                "the cluster is at version {now}, and no member runs a build that can do a later one"
-            )),
+            None => Ok(now),
         }
     }
 
@@ -110,7 +130,7 @@ impl Broker {
         self.later(now, Chore::StateVersions, TELL_AGAIN);
     }
 
-    /// What an operator asks for when all members run a newer build.
+    /// What an operator asks for when all members run a newer build; asked for again, it changes nothing.
     pub(crate) fn finalizing(&self) -> Result<ClusterCommand, Refusal> {
         let next = self.cluster.next_version();
         let version = next.map_err(|why| Refusal::Unfit { why })?;
@@ -123,6 +143,7 @@ const TELL_AGAIN: Micros = Micros(1_000_000);
 
 #[cfg(test)]
 mod tests {
+    use kontiki_raft::{Index, Kind, LogId, Term};
     use kontiki_wire::{ClusterState, Member};
 
     use super::*;
@@ -146,8 +167,9 @@ mod tests {
 
     #[test]
     fn the_version_moves_only_when_every_member_can_do_the_next() {
-        let none = cluster(&[1, 1]);
-        assert!(none.next_version().unwrap_err().contains("no member runs"));
+        let mut none = cluster(&[1, 1]);
+        assert_eq!(none.next_version(), Ok(1));
+        assert_eq!(none.finalize(1), Ok(Change::Version(1)));
         let mut mixed = cluster(&[2, 1, 2]);
         let why = mixed.next_version().unwrap_err();
         assert!(why.contains("version 2: n2 (version 1); start"), "{why}");
@@ -183,5 +205,58 @@ mod tests {
             ..ClusterState::default()
         };
         assert!(Cluster::restore(ahead, None).is_err());
+    }
+
+    #[test]
+    fn a_build_that_cannot_do_the_first_version_goes_through_it_to_the_one_that_it_can() {
+        let later = Versions {
+            lowest: 2,
+            highest: 2,
+        };
+        let entry = |index: u64, command: &ClusterCommand| Entry {
+            id: LogId {
+                term: Term(1),
+                index: Index(index),
+            },
+            kind: Kind::Command,
+            time: Micros(0),
+            checksum: 0,
+            body: kontiki_wire::encode(command).into(),
+        };
+        let states = |member| ClusterCommand::StateVersions {
+            member,
+            versions: Versions {
+                lowest: 1,
+                highest: 2,
+            },
+        };
+        let story = [
+            states(1),
+            states(2),
+            ClusterCommand::Finalize { version: 2 },
+        ];
+        let story: Vec<Entry> = (1..).zip(&story).map(|(at, it)| entry(at, it)).collect();
+        let birth = cluster(&[1, 1]).state().clone();
+        let restored = |checkpoint| Cluster::restored_by(later, birth.clone(), checkpoint).unwrap();
+
+        // Who joins has nothing yet, and is on no list there.
+        let mut joins = restored(None);
+        assert_eq!(joins.check_build(NodeId(7), &[]), Ok(()));
+        for entry in &story {
+            joins.apply(entry).unwrap();
+        }
+        assert!(joins.is_at(2));
+        // A state on the disk that is older than the log there.
+        let mut older = restored(None);
+        older.apply(&story[0]).unwrap();
+        let checkpoint = older.checkpoint();
+        for rest in [&story[..], &story[1..]] {
+            let started = restored(Some(&checkpoint));
+            assert_eq!(started.check_build(NodeId(1), rest), Ok(()));
+        }
+        // The cluster was never brought to it, as far as can be seen.
+        let why = older.check_build(NodeId(1), &story[1..2]).unwrap_err();
+        assert!(why.contains("the cluster is at version 1"), "{why}");
+        assert!(why.contains("until the cluster is at version 2"), "{why}");
     }
 }
