@@ -56,6 +56,11 @@ impl Homes {
         self.answering != self.standing
     }
 
+    /// Whether members have come, gone or caught up since: who has just paused for a moment has not.
+    pub(crate) fn are_others_than(&self, before: &Self) -> bool {
+        self.standing != before.standing || self.ready != before.ready || self.late != before.late
+    }
+
     /// Who may get a topic, best first: who is to drop it and has it still, if it answers, then others who do,
     /// then those who were heard of not so long ago. Among those of one list the emptiest is to be chosen.
     pub(crate) fn for_moved(&self, topic: &Topic) -> [Vec<u64>; 3] {

@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    mem,
 };
 
 use kontiki_raft::{Micros, NodeId, Status};
@@ -48,6 +49,17 @@ impl Broker {
         }
     }
 
+    /// Somebody has paused, or answers again, whom the cluster counts on as before. That may move what moves
+    /// already, or is kept by too few, and is no reason to put off the rest.
+    fn review_unsettled(&mut self, now: Now) {
+        let topics = self.cluster.state().topics.iter();
+        let few = |topic: &Topic| topic.replicas.len() < topic.settings.replicas.into();
+        let unsettled = topics.filter(|topic| !topic.settled || few(topic));
+        let queue = &mut self.placing.queue;
+        queue.extend(unsettled.map(|topic| topic.group));
+        self.balance_later(now);
+    }
+
     /// Something has changed that may move one topic.
     pub(crate) fn review(&mut self, now: Now, group: GroupId) {
         if self.leads_cluster() {
@@ -77,9 +89,11 @@ impl Broker {
         let mut loads = self.cluster.loads().clone();
         self.tickets.add_to(&mut loads);
         let homes = self.homes(now.monotonic);
-        if homes != self.placing.homes {
-            self.placing.homes.clone_from(&homes);
+        let before = mem::replace(&mut self.placing.homes, homes.clone());
+        if homes.are_others_than(&before) {
             self.review_all(now);
+        } else if homes != before {
+            self.review_unsettled(now);
         }
         self.placing.shun(&self.cluster, now.monotonic);
         let mut after = None;

@@ -68,6 +68,32 @@ fn a_newcomer_gets_its_share_of_topics_and_leads_some_and_then_all_is_calm() {
 }
 
 #[test]
+fn a_newcomer_gets_its_share_while_one_is_away_and_another_pauses_now_and_then() {
+    for seed in 0..2 {
+        let mut world = World::new(seed, 5);
+        for number in 0..12 {
+            world.create(&format!("t{number}"), 3);
+        }
+        world.run(2_000_000);
+        world.crash(4);
+        world.nodes[4].is_dead = true;
+        world.join("n6");
+        let mut pauses = 0;
+        while world.loads().0.get(&6).is_none_or(|kept| *kept < 3) {
+            assert!(pauses < 12, "it has {:?} after a minute", world.loads());
+            let council = world.leader(GroupId::CLUSTER).unwrap();
+            let pauser = if council == 3 { 2 } else { 3 };
+            let pair = (council.min(pauser), council.max(pauser));
+            world.cut.insert(pair);
+            world.run(1_000_000);
+            world.cut.remove(&pair);
+            world.run(4_000_000);
+            pauses += 1;
+        }
+    }
+}
+
+#[test]
 fn who_comes_back_leads_again_what_it_is_to_lead_but_not_at_once() {
     let mut world = World::new(3, 3);
     let groups = ["a", "b", "c"].map(|name| world.create(name, 3));
