@@ -1,5 +1,7 @@
 //! How far a member is that has just joined, or comes back, for whoever runs it.
 
+use std::collections::BTreeMap;
+
 use kontiki_wire::{GroupId, GroupStatus, MemberStatus, TopicName};
 
 /// What a member lacks to be like the others.
@@ -7,6 +9,10 @@ use kontiki_wire::{GroupId, GroupStatus, MemberStatus, TopicName};
 pub struct CatchUp {
     /// Whether it counts in the cluster's own group, as far as it knows.
     pub votes: bool,
+    /// Whether it has that group's log, and does not count.
+    pub learns: bool,
+    /// Every log that it keeps, and whether it has all of it that is agreed on, but for what is on its way.
+    pub logs: BTreeMap<GroupId, bool>,
     /// The logs of which it lacks a part that takes a while.
     pub copies: Vec<Copying>,
 }
@@ -28,10 +34,13 @@ impl CatchUp {
         let me = status.member.name.as_str();
         let mut groups = status.groups.iter();
         let own = groups.find(|group| group.group == GroupId::CLUSTER);
-        let votes = own.is_some_and(|own| {
-            own.leader.is_some()
-                && !matches!(state(own, me), Some((LEARNER | COPIES | RECOVERS, _)))
-        });
+        let hears = |group: &GroupStatus| group.leader.is_some() && group.fetching.is_none();
+        let own = own.filter(|own| hears(own));
+        let own = own.map(|own| state(own, me).map_or(VOTES, |(state, _)| state));
+        let has = |group: &GroupStatus| {
+            hears(group) && !matches!(state(group, me), Some((COPIES | RECOVERS, _)))
+        };
+        let logs = status.groups.iter().map(|group| (group.group, has(group)));
         let copies = status.groups.iter().filter_map(|group| {
             let what = || match (group.group, name(group.group)) {
                 (GroupId::CLUSTER, _) => "the cluster's own log".to_owned(),
@@ -41,7 +50,9 @@ impl CatchUp {
             copying(group, me, what)
         });
         Self {
-            votes,
+            votes: own.is_some_and(|state| !matches!(state, LEARNER | COPIES | RECOVERS)),
+            learns: own == Some(LEARNER),
+            logs: logs.collect(),
             copies: copies.collect(),
         }
     }
@@ -73,6 +84,8 @@ fn copying(group: &GroupStatus, me: &str, what: impl FnOnce() -> String) -> Opti
     })
 }
 
+/// Stands for whatever a member says of itself that counts and lacks nothing.
+const VOTES: &str = "follower";
 const LEARNER: &str = "learner";
 const COPIES: &str = "catching-up";
 const RECOVERS: &str = "recovering";
@@ -126,13 +139,16 @@ mod tests {
         assert!(seen(vec![group(0, None)]).votes);
         assert!(seen(vec![group(0, Some(("leader", 0)))]).votes);
         for state in ["learner", "catching-up", "recovering"] {
-            assert!(!seen(vec![group(0, Some((state, 0)))]).votes, "{state}");
+            let seen = seen(vec![group(0, Some((state, 0)))]);
+            assert!(!seen.votes, "{state}");
+            assert_eq!(seen.learns, state == "learner");
         }
         let unled = GroupStatus {
             leader: None,
             ..group(0, None)
         };
-        assert!(!seen(vec![unled]).votes);
+        let unled = seen(vec![unled]);
+        assert!(!unled.votes && !unled.logs[&GroupId(0)]);
         assert_eq!(seen(Vec::new()), CatchUp::default());
     }
 
@@ -163,5 +179,7 @@ mod tests {
             ("n4 fetches from n2 the log of topic t", 7),
         ];
         assert_eq!(told, expected);
+        let has = [0, 7, 8, 9].map(|group| seen.logs[&GroupId(group)]);
+        assert_eq!(has, [false, false, true, false]);
     }
 }
