@@ -89,7 +89,8 @@ pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failur
     let (key, roots) = (read(&context.key)?, read(&context.ca)?);
     let renewed = Credentials::from_pem(certificate_pem, &key, &roots, "")
         .map_err(|error| unfit(error.to_string()))?;
-    let shown = Certificate::from_pem(&read(&context.certificate)?)
+    let before = read(&context.certificate)?;
+    let shown = Certificate::from_pem(&before)
         .map_err(|error| Failure::new(format!("{}: {error}", context.certificate.display())))?;
     let renewed = renewed.certificate();
     if (&renewed.identity, &renewed.topics) != (&shown.identity, &shown.topics) {
@@ -99,7 +100,23 @@ pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failur
         )));
     }
     let path = &context.certificate;
-    replace(path, certificate_pem).map_err(|error| unwritten("write", path, &error))
+    let kept = keep_before(path, &before, &shown);
+    let replaced = kept.and_then(|()| replace(path, certificate_pem));
+    replaced.map_err(|error| unwritten("write", path, &error))
+}
+
+/// Keeps beside a certificate what it takes the place of: only members can tell whether the new one is of use. One
+/// that is kept already and is good still stays, whatever followed it.
+fn keep_before(path: &Path, before: &str, shown: &Certificate) -> io::Result<()> {
+    let aside = beside(path, "before");
+    let kept = fs::read_to_string(&aside).ok();
+    let kept = kept.and_then(|pem| Certificate::from_pem(&pem).ok());
+    let is_good =
+        |kept: Certificate| kept.mark() == shown.mark() && kept.not_after > SystemTime::now();
+    match kept.is_some_and(is_good) {
+        true => Ok(()),
+        false => replace(&aside, before),
+    }
 }
 
 /// Whole or not at all, whoever else does the same at the same time and whenever the power goes.
@@ -237,10 +254,24 @@ mod tests {
             assert!(refused.contains(why), "{refused}");
             assert_eq!(files(), before, "{why}");
         }
-        let good = signed(&clients, &key, &me, &[]);
-        put(&context, &good).unwrap();
-        let [ca, certificate, kept] = files();
-        assert_eq!([&ca, &kept], [&before[0], &before[2]]);
-        assert_eq!(certificate, good);
+        let aside = beside(&context.certificate, "before");
+        assert!(!aside.exists());
+        // The first of them may be of no use, and so may what it is followed by.
+        for _ in 0..2 {
+            let good = signed(&clients, &key, &me, &[]);
+            put(&context, &good).unwrap();
+            let [ca, certificate, kept] = files();
+            assert_eq!([&ca, &kept], [&before[0], &before[2]]);
+            assert_eq!(certificate, good);
+            assert_eq!(fs::read_to_string(&aside).unwrap(), before[1]);
+        }
+        let terms = Terms::of(Duration::ZERO);
+        let expired = clients
+            .sign_on(&PublicKey::from(&key), &me, &terms)
+            .unwrap();
+        fs::write(&aside, expired).unwrap();
+        let [_, last, _] = files();
+        put(&context, &signed(&clients, &key, &me, &[])).unwrap();
+        assert_eq!(fs::read_to_string(&aside).unwrap(), last);
     }
 }
