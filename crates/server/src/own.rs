@@ -247,6 +247,7 @@ mod tests {
             joined: joined_with.map(|mark| Joined {
                 me: info(3, mark),
                 known: vec![info(3, mark)],
+                again: false,
             }),
         }
     }
@@ -278,6 +279,7 @@ mod tests {
         returned.joined = Some(Joined {
             known: vec![me.clone()],
             me,
+            again: true,
         });
         for member in [founder, returned] {
             assert!(shown(&other, &member).is_ok());
