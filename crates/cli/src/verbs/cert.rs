@@ -299,13 +299,12 @@ async fn of_context_by_authority(
         fs::read_to_string(path).map_err(|error| renewal::unwritten("read", path, &error))
     };
     let renewed = own::renew_client(ca, &read(&context.certificate)?)?;
+    let begins = Certificate::from_pem(&renewed).map(|renewed| renewed.not_before);
+    let begins = begins.map_err(|error| Failure::new(error.to_string()))?;
+    sleep(begins.duration_since(SystemTime::now()).unwrap_or_default()).await;
     renewal::put(&context, &renewed)?;
-    let Some(shown) = renewal::shown_by(&context) else {
-        return Ok((context.certificate, SystemTime::UNIX_EPOCH));
-    };
-    let begins = shown.not_before.duration_since(SystemTime::now());
-    sleep(begins.unwrap_or_default()).await;
-    Ok((context.certificate, shown.not_after))
+    let shown = renewal::shown_by(&context).map(|shown| shown.not_after);
+    Ok((context.certificate, shown.unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
 /// Another one for a member, which cannot ask by itself any more: a token vouches for it.
