@@ -227,11 +227,12 @@ impl Raft {
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
-        for peer in &mut leader.peers {
-            match members.contains(&peer.peer) {
-                true => peer.leaving = None,
-                false => peer.leave(index, until),
-            }
+        // Whoever was left out may have dropped what it had: nothing that it said before it is back counts.
+        let is_back = |peer: &Progress| peer.leaving.is_some() && members.contains(&peer.peer);
+        leader.peers.retain(|peer| !is_back(peer));
+        let left_out = leader.peers.iter_mut();
+        for peer in left_out.filter(|peer| !members.contains(&peer.peer)) {
+            peer.leave(index, until);
         }
         for node in members.into_iter().filter(|node| node.id != me.id) {
             if let Err(at) = leader.peers.binary_search_by_key(&node, |p| p.peer) {
