@@ -7,5 +7,6 @@ mod damage;
 mod disk;
 mod examples;
 mod readme;
+mod rotation;
 mod subscribers;
 mod upgrade;

@@ -151,9 +151,9 @@ fn is_home(status: &str, name: &str) -> bool {
         && topic["wanted"].as_array().is_some_and(Vec::is_empty)
 }
 
-/// The section's commands in their order, in a cluster of two at addresses of this test's own.
+/// The commands of two sections in their order, in a cluster of two at addresses of this test's own.
 #[test]
-fn certificates_are_renewed_and_taken_back_as_typed() {
+fn certificates_are_renewed_and_taken_back_and_authorities_replaced_as_typed() {
     let folder = tempfile::tempdir().expect("a folder");
     let set = |shell: &mut Command| {
         shell.current_dir(folder.path());
@@ -175,7 +175,7 @@ fn certificates_are_renewed_and_taken_back_as_typed() {
     typed(join.trim(), |shell| (set(shell), shell).1);
     let mut token = String::new();
     let mut ran = 0;
-    for line in blocks("Renew, revoke, rotate", "").join("").lines() {
+    for line in blocks("Renew and revoke", "").join("").lines() {
         let line = line.replace("TOKEN", &token);
         let printed = typed(&line, |shell| (set(shell), shell).1);
         if line.contains("token create") {
@@ -186,6 +186,18 @@ fn certificates_are_renewed_and_taken_back_as_typed() {
     assert!(ran >= 8, "the section has only {ran} commands");
     let listed = typed("kontiki cert show --members", |shell| (set(shell), shell).1);
     assert!(listed.contains("revoked: shop"), "{listed}");
+
+    served.start("kontiki serve --data n2", set);
+    let mut ran = 0;
+    for line in blocks("Replace the authorities", "").join("").lines() {
+        typed(line, |shell| (set(shell), shell).1);
+        ran += 1;
+    }
+    assert_eq!(ran, 3);
+    let listed = typed("kontiki cert rotate-ca status", |shell| {
+        (set(shell), shell).1
+    });
+    assert!(listed.contains("are believed no more"), "{listed}");
 }
 
 /// The section's commands in their order, after two of three members are gone with their folders.

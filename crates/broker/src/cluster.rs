@@ -231,6 +231,7 @@ impl Cluster {
                 member,
                 stuck,
             } => self.report_copy(group, placement, member, stuck),
+            Command::Rotate(rotate) => self.rotate(rotate),
             _ => {
                 return Err(format!(
                     "entry {} is a command of a newer version",

@@ -39,6 +39,7 @@ mod recovery;
 mod relays;
 mod remains;
 mod requests;
+mod rotation;
 mod status;
 mod steering;
 mod tickets;

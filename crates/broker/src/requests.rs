@@ -63,6 +63,9 @@ impl Broker {
             Request::Recoveries => self.list(now, ticket, Sought::Recoveries),
             Request::Trust => self.list(now, ticket, Sought::Trust),
             Request::Revoke(whom) => self.command(now, ticket, &ClusterCommand::Revoke(whom), None),
+            Request::Rotate(rotate) => {
+                self.command(now, ticket, &ClusterCommand::Rotate(rotate), None)
+            }
             // The log and its times are the host's; so is everything of a newer version.
             _ => Err(Refusal::Unavailable {
                 why: "this is not answered by whoever decides".to_owned(),
@@ -88,6 +91,7 @@ impl Broker {
             members: state.members.clone(),
             topics: topics.collect(),
             auto_create: state.auto_create,
+            turnover: state.trust.turnover(),
         }
     }
 

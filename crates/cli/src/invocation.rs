@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use kontiki_client::{Client, Context, Contexts, ProducerConfig};
+use kontiki_client::{Client, ConnectError, Context, Contexts, ProducerConfig};
 use tokio::time::timeout;
 
 use crate::{
@@ -46,7 +46,10 @@ impl Invocation {
                 renew_in_passing(&client, &context, self.output).await;
                 Ok(client)
             }
-            Err(error) => Err(advised(Failure::from(error), &context)),
+            Err(error) => {
+                let strangers = matches!(error, ConnectError::Strangers { .. });
+                Err(advised(Failure::from(error), &context, strangers))
+            }
         }
     }
 
@@ -56,10 +59,14 @@ impl Invocation {
     }
 }
 
-/// With what to do about a certificate that has expired.
-fn advised(failure: Failure, context: &Context) -> Failure {
+/// With what to do about a certificate that has expired, or that the cluster does not take any more.
+fn advised(failure: Failure, context: &Context, strangers: bool) -> Failure {
     let expired = shown_by(context).is_some_and(|shown| shown.not_after <= SystemTime::now());
     match expired {
+        false if strangers => failure.advise(
+            "if the cluster's authorities were replaced since this context was used last, log in anew with a token \
+             from an operator (`kontiki login TOKEN`)",
+        ),
         true => failure.advise(
             "log in anew with a token from an operator (`kontiki login TOKEN`), or, where the authorities are, sign \
              another one: `kontiki cert renew --ca DIR`",

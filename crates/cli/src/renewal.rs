@@ -8,8 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use kontiki_client::{Client, Context};
-use kontiki_transport::{Certificate, Credentials};
+use kontiki_client::{Client, Context, Handover, Renewed, Turnover};
+use kontiki_transport::{
+    Certificate, Credentials, Signs, authority_fingerprints, believe, disbelieve,
+};
 use tokio::time::timeout;
 
 use crate::{exit::Failure, output::Output};
@@ -34,22 +36,85 @@ pub(crate) fn shown_by(context: &Context) -> Option<Certificate> {
 /// Another certificate for a context, from a member that signs. The cluster agrees on something for each: where
 /// what it answers could not be kept, it is not asked.
 pub(crate) async fn renew(client: &Client, context: &Context) -> Result<(), Failure> {
-    let path = &context.certificate;
-    may_replace(path).map_err(|error| unwritten("write", path, &error))?;
-    let renewed = client.admin().renew_certificate().await?;
-    put(context, &renewed.certificate_pem)
+    for path in [&context.certificate, &context.ca] {
+        may_replace(path).map_err(|error| unwritten("write", path, &error))?;
+    }
+    let Renewed {
+        certificate_pem,
+        handover,
+        ..
+    } = client.admin().renew_certificate().await?;
+    take(context, &certificate_pem, handover.as_ref())
+}
+
+/// Puts what a member has answered into the context's files. It names the authority to be believed; that it is comes
+/// from the one that is believed already.
+fn take(
+    context: &Context,
+    certificate_pem: &str,
+    handover: Option<&Handover>,
+) -> Result<(), Failure> {
+    let roots = read(&context.ca)?;
+    let roots = match handover {
+        Some(handover) => believe(&roots, handover, context.cluster_id, Signs::Nodes)
+            .map_err(|error| unfit(&error.to_string()))?,
+        None => roots,
+    };
+    put(context, certificate_pem, &roots)
+}
+
+/// Whether the authority that takes the place of another is not believed in this context: what it shows was signed
+/// before that one did.
+pub(crate) fn is_behind(context: &Context, turnover: Option<Turnover>) -> bool {
+    let roots = fs::read_to_string(&context.ca);
+    let believed = roots
+        .ok()
+        .and_then(|roots| authority_fingerprints(&roots).ok());
+    let behind = |turnover: Turnover| believed.is_some_and(|all| !all.contains(&turnover.new));
+    // Behind one that is finished nobody gets in anyway.
+    let turnover = turnover.filter(|turnover| !turnover.finished);
+    turnover.is_some_and(behind)
+}
+
+/// Believes the authority no more whose place another has taken, where that stands before it.
+pub(crate) fn forget_replaced(
+    context: &Context,
+    turnover: Option<Turnover>,
+) -> Result<(), Failure> {
+    let Some(turnover) = turnover.filter(|turnover| turnover.finished) else {
+        return Ok(());
+    };
+    let roots = read(&context.ca)?;
+    let all = authority_fingerprints(&roots).map_err(|error| unfit(&error.to_string()))?;
+    // It is one member's word: it does not take the new one away. The latest stands first: what is behind the old one
+    // was replaced before.
+    let at = all.iter().position(|one| *one == turnover.old);
+    let Some(at) = at.filter(|_| all.first() == Some(&turnover.new)) else {
+        return Ok(());
+    };
+    let left = all[at..]
+        .iter()
+        .try_fold(roots, |left, gone| disbelieve(&left, gone));
+    let left = left.map_err(|error| unfit(&error.to_string()))?;
+    replace(&context.ca, &left).map_err(|error| unwritten("write", &context.ca, &error))
 }
 
 /// Renews the certificate of the context in use if it is time. A verb has other work, and does it without as
 /// well: what cannot be renewed is told of.
 pub(crate) async fn renew_in_passing(client: &Client, context: &Context, output: Output) {
-    if !shown_by(context).is_some_and(|shown| is_due(&shown)) || was_tried(context) {
+    let turnover = client.turnover();
+    // One that cannot be written goes on to work.
+    let _ = forget_replaced(context, turnover);
+    let due = shown_by(context).is_some_and(|shown| is_due(&shown));
+    if !(due || is_behind(context, turnover)) || was_tried(context) {
         return;
     }
     // What cannot be written here is tried each time.
     let _ = fs::write(beside(&context.certificate, "tried"), "");
     let renewed = timeout(IN_PASSING, renew(client, context)).await;
     let why = match renewed {
+        // Who says that there is another authority, and names it to nobody, is asked no more for a while.
+        Ok(Ok(())) if is_behind(context, turnover) => return,
         Ok(Ok(())) => {
             let _ = fs::remove_file(beside(&context.certificate, "tried"));
             return;
@@ -79,30 +144,39 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts a certificate where the context's lies, once it is known to fit. Whom the context trusts is not for
-/// whoever answers to say: of members that may sign any one is asked, and its key may be stolen.
-pub(crate) fn put(context: &Context, certificate_pem: &str) -> Result<(), Failure> {
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|error| unwritten("read", path, &error));
-    let unfit =
-        |why: String| Failure::new(format!("the cluster answers what cannot be used: {why}"));
-    let (key, roots) = (read(&context.key)?, read(&context.ca)?);
-    let renewed = Credentials::from_pem(certificate_pem, &key, &roots, "")
-        .map_err(|error| unfit(error.to_string()))?;
+/// Puts a certificate where the context's lies, once it is known to fit, and the authorities that are believed. Whom
+/// the context trusts is not for whoever answers to say: of members that may sign any one is asked, and its key may
+/// be stolen.
+pub(crate) fn put(
+    context: &Context,
+    certificate_pem: &str,
+    roots_pem: &str,
+) -> Result<(), Failure> {
+    let key = read(&context.key)?;
+    let renewed = Credentials::from_pem(certificate_pem, &key, roots_pem, "")
+        .map_err(|error| unfit(&error.to_string()))?;
     let before = read(&context.certificate)?;
     let shown = Certificate::from_pem(&before)
         .map_err(|error| Failure::new(format!("{}: {error}", context.certificate.display())))?;
     let renewed = renewed.certificate();
     if (&renewed.identity, &renewed.topics) != (&shown.identity, &shown.topics) {
-        return Err(unfit(format!(
+        return Err(unfit(&format!(
             "a certificate of {}, or for other topics, in place of the one of {}",
             renewed.identity, shown.identity
         )));
     }
     let path = &context.certificate;
-    let kept = keep_before(path, &before, &shown);
-    let replaced = kept.and_then(|()| replace(path, certificate_pem));
-    replaced.map_err(|error| unwritten("write", path, &error))
+    keep_before(path, &before, &shown).map_err(|error| unwritten("write", path, &error))?;
+    // The certificate first: who does not believe the new authority yet is told to renew again.
+    for (path, text) in [
+        (&context.certificate, certificate_pem),
+        (&context.ca, roots_pem),
+    ] {
+        if read(path)? != text {
+            replace(path, text).map_err(|error| unwritten("write", path, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps beside a certificate what it takes the place of: only members can tell whether the new one is of use. One
@@ -117,6 +191,14 @@ fn keep_before(path: &Path, before: &str, shown: &Certificate) -> io::Result<()>
         true => Ok(()),
         false => replace(&aside, before),
     }
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| unwritten("read", path, &error))
+}
+
+fn unfit(why: &str) -> Failure {
+    Failure::new(format!("the cluster answers what cannot be used: {why}"))
 }
 
 /// Whole or not at all, whoever else does the same at the same time and whenever the power goes.
@@ -237,6 +319,7 @@ mod tests {
                 .map(|path| fs::read_to_string(path).unwrap())
         };
         let before = files();
+        let put = |certificate: &str| put(&context, certificate, &before[0]);
         let me = shop(Role::Producer, "shop");
         for (wrong, why) in [
             (signed(&clients, &other_key, &me, &[]), "does not belong to"),
@@ -250,7 +333,7 @@ mod tests {
             ),
             (signed(&clients, &key, &me, &["logs-*"]), "for other topics"),
         ] {
-            let refused = put(&context, &wrong).unwrap_err().to_string();
+            let refused = put(&wrong).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
             assert_eq!(files(), before, "{why}");
         }
@@ -259,7 +342,7 @@ mod tests {
         // The first of them may be of no use, and so may what it is followed by.
         for _ in 0..2 {
             let good = signed(&clients, &key, &me, &[]);
-            put(&context, &good).unwrap();
+            put(&good).unwrap();
             let [ca, certificate, kept] = files();
             assert_eq!([&ca, &kept], [&before[0], &before[2]]);
             assert_eq!(certificate, good);
@@ -271,7 +354,80 @@ mod tests {
             .unwrap();
         fs::write(&aside, expired).unwrap();
         let [_, last, _] = files();
-        put(&context, &signed(&clients, &key, &me, &[])).unwrap();
+        put(&signed(&clients, &key, &me, &[])).unwrap();
         assert_eq!(fs::read_to_string(&aside).unwrap(), last);
+    }
+
+    #[test]
+    fn what_was_replaced_is_forgotten_once_it_is_and_never_what_takes_its_place() {
+        let clients = Authority::new("clients", HOUR).unwrap();
+        let (_folder, context) = context(&clients, &JoinKey::generate().unwrap());
+        let roots = || fs::read_to_string(&context.ca).unwrap();
+        let [old, new] = ["old", "new"].map(|name| Authority::new(name, HOUR).unwrap());
+        let both = [&new, &old].map(|one| one.certificate_pem()).concat();
+        let turnover = |old: &Authority, new: &Authority, finished| {
+            Some(Turnover {
+                old: old.fingerprint(),
+                new: new.fingerprint(),
+                finished,
+            })
+        };
+        fs::write(&context.ca, old.certificate_pem()).unwrap();
+        assert!(!is_behind(&context, None));
+        assert!(is_behind(&context, turnover(&old, &new, false)));
+        forget_replaced(&context, turnover(&old, &new, true)).unwrap();
+        assert_eq!(roots(), old.certificate_pem(), "it is the only one");
+        fs::write(&context.ca, &both).unwrap();
+        assert!(!is_behind(&context, turnover(&old, &new, false)));
+        for kept in [
+            None,
+            turnover(&old, &new, false),
+            // A member that lies.
+            turnover(&new, &old, true),
+        ] {
+            forget_replaced(&context, kept).unwrap();
+            assert_eq!(roots(), both);
+        }
+        assert!(!is_behind(&context, turnover(&new, &clients, true)));
+        // One that was replaced while this context was not used goes as well.
+        let oldest = Authority::new("oldest", HOUR).unwrap();
+        for believed in [both.clone(), both + oldest.certificate_pem()] {
+            fs::write(&context.ca, believed).unwrap();
+            forget_replaced(&context, turnover(&old, &new, true)).unwrap();
+            let left = authority_fingerprints(&roots()).unwrap();
+            assert_eq!(left, [new.fingerprint()]);
+        }
+    }
+
+    #[test]
+    fn a_member_that_lies_makes_a_context_believe_nobody() {
+        let clients = Authority::new("clients", HOUR).unwrap();
+        let key = JoinKey::generate().unwrap();
+        let (_folder, context) = context(&clients, &key);
+        let files = || {
+            [&context.ca, &context.certificate, &context.key]
+                .map(|path| fs::read_to_string(path).unwrap())
+        };
+        let [old, new, theirs] =
+            ["old", "new", "theirs"].map(|name| Authority::new(name, HOUR).unwrap());
+        fs::write(&context.ca, old.certificate_pem()).unwrap();
+        let before = files();
+        let leaf = signed(&clients, &key, &shop(Role::Producer, "shop"), &[]);
+        let of = |by: &Authority, to| by.hand_over(to, ClusterId(7), Signs::Nodes).unwrap();
+        let (good, lie) = (of(&old, &new), of(&new, &theirs));
+        let dressed = Handover {
+            old: good.old,
+            voucher: good.voucher.clone(),
+            ..lie.clone()
+        };
+        for lie in [lie, dressed] {
+            let refused = take(&context, &leaf, Some(&lie)).unwrap_err().to_string();
+            assert!(refused.contains("vouched for"), "{refused}");
+            assert_eq!(files(), before);
+        }
+        take(&context, &leaf, Some(&good)).unwrap();
+        let believed = authority_fingerprints(&files()[0]).unwrap();
+        assert_eq!(believed, [new.fingerprint(), old.fingerprint()]);
+        assert_eq!(files()[1], leaf);
     }
 }

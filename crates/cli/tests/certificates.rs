@@ -497,3 +497,80 @@ fn authorities_are_replaced_by_hand_while_members_serve() {
     let refused = shell.run(&words);
     refused.ends(1, &["no root that is trusted here has signed it"]);
 }
+
+#[test]
+fn authorities_that_no_member_has_are_replaced_where_they_are_kept() {
+    let shell = Shell::new();
+    let [one, two] = [own_address(), own_address()];
+    let members = [format!("n1@{one}"), format!("n2@{two}")];
+    let [one, two] = &members;
+    shell
+        .run(&["init", "--data", "c", "--member", one, "--member", two])
+        .ends(0, &[]);
+    let _members = ["n1", "n2"].map(|name| {
+        let (folder, ready) = (format!("c/{name}"), format!("{name} is ready"));
+        Serving::start(&shell, &["serve", "--data", &folder], &ready)
+    });
+    let rotate = |words: &[&str]| {
+        let head = [
+            "-c",
+            "c/context.toml",
+            "--timeout",
+            "60s",
+            "cert",
+            "rotate-ca",
+        ];
+        shell.run(&[&head, words].concat())
+    };
+    let stage = |stage: &str| {
+        let json = rotate(&["status", "--json"]).ends(0, &[]).json();
+        assert_eq!(json["stage"], stage, "{json}");
+        json
+    };
+    assert_eq!(stage("none")["next"], "kontiki cert rotate-ca begin");
+    rotate(&["begin"]).ends(1, &["has the keys of the authorities", "begin --ca DIR"]);
+    rotate(&["begin", "--ca", "c/nothing"]).ends(1, &["c/nothing"]);
+    rotate(&["abandon"]).ends(1, &["rotate-ca begin"]);
+    rotate(&["sign", "--force"]).ends(2, &[]);
+    stage("none");
+
+    rotate(&["begin", "--ca", "c/ca"]).ends(0, &[]);
+    let begun = stage("trusting");
+    assert_eq!(begun["members"][1]["believes_new"], true, "{begun}");
+    assert_eq!(begun["members"][1]["shows"], "old", "{begun}");
+    rotate(&["begin", "--ca", "c/ca"]).ends(0, &[]);
+    assert_eq!(stage("trusting")["nodes"], begun["nodes"]);
+    rotate(&["finish"]).ends(1, &["rotate-ca sign"]);
+    rotate(&["abandon", "--ca", "c/ca"]).ends(0, &[]);
+    assert_eq!(stage("abandoned")["members"][0]["believes_new"], false);
+    // Others are made: what was given up may be in the wrong hands.
+    rotate(&["begin", "--ca", "c/ca"]).ends(0, &[]);
+    assert_ne!(stage("trusting")["nodes"], begun["nodes"]);
+
+    rotate(&["sign", "--ca", "c/ca"]).ends(0, &["kontiki cert renew --data DIR --ca c/ca"]);
+    let signing = stage("signing");
+    assert_eq!(signing["waiting_for"], serde_json::json!(["n1", "n2"]));
+    rotate(&["abandon"]).ends(1, &["have signed already"]);
+    rotate(&["finish"]).ends(1, &["would be shut out", "cert renew --ca DIR"]);
+    let renew = ["-c", "c/context.toml", "cert", "renew", "--ca", "c/ca"];
+    shell.run(&renew).ends(0, &[]);
+    rotate(&["finish"]).ends(1, &["n1, n2 show no certificate of the new authority"]);
+    for data in ["c/n1", "c/n2"] {
+        let renew = ["cert", "renew", "--data", data, "--ca", "c/ca"];
+        shell.run(&renew).ends(0, &[]);
+    }
+    until("both show what the new one has signed", || {
+        stage("signing")["waiting_for"] == serde_json::json!([])
+    });
+    rotate(&["finish"]).ends(0, &[]);
+    let done = stage("finished");
+    assert_eq!(done["members"][0]["believes_old"], false, "{done}");
+    let new = done["nodes"]["new"].as_str().unwrap();
+    for file in ["c/operator/node-ca.pem", "c/n1/certs/node-ca.pem"] {
+        let pem = fs::read_to_string(shell.path(file)).unwrap();
+        assert_eq!(pem.matches("BEGIN").count(), 1, "{file}");
+        assert_eq!(fingerprint(&shell, file), new, "{file}");
+    }
+    let topics = ["-c", "c/context.toml", "topic", "list"];
+    shell.run(&topics).ends(0, &[]);
+}

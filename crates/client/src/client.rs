@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use kontiki_transport::{Credentials, Endpoint, Plane};
-use kontiki_wire::{ClusterId, From, TopicName};
+use kontiki_wire::{ClusterId, From, TopicName, Turnover};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     admin::Admin,
     connections::NoAnswer,
+    dialler::Dialler,
     error::ConnectError,
     options::{ConnectOptions, InvalidOption, ProducerConfig},
     producer::Producer,
@@ -28,8 +29,6 @@ struct Inner {
     routing: Arc<Routing>,
     deadline: Duration,
     producer: ProducerConfig,
-    /// Who signs members' certificates.
-    node_roots_pem: String,
     runtime: Handle,
 }
 
@@ -94,14 +93,14 @@ impl Client {
             });
         }
         let endpoint = Endpoint::dialer(Plane::Clients, &credentials).map_err(unusable)?;
-        let routing = Routing::new(endpoint, certificate, options.addresses);
+        let dialler = Dialler::new(endpoint, options.files);
+        let routing = Routing::new(dialler, certificate, options.addresses);
         Ok(Self {
             inner: Arc::new(Inner {
                 name: options.name,
                 routing: Arc::new(routing),
                 deadline: options.deadline,
                 producer: options.producer,
-                node_roots_pem: options.ca_pem,
                 runtime,
             }),
         })
@@ -135,9 +134,16 @@ impl Client {
         Admin::new(Arc::clone(&self.inner.routing), self.inner.deadline)
     }
 
+    /// Which authority of the members takes the place of another, or did, as far as a member has told. It is one
+    /// member's word: by it one asks for another certificate, and believes nobody.
+    #[must_use]
+    pub fn turnover(&self) -> Option<Turnover> {
+        self.inner.routing.turnover()
+    }
+
     /// The authorities that members' certificates chain to, as PEM.
-    pub(crate) fn node_roots_pem(&self) -> &str {
-        &self.inner.node_roots_pem
+    pub(crate) fn node_roots_pem(&self) -> String {
+        self.inner.routing.node_roots_pem()
     }
 
     /// Closes all connections, telling the members; for all clones. Close producers before: what they

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kontiki_transport::{Connection, Endpoint, Expect, FrameReader, FrameWriter};
+use kontiki_transport::{Connection, Expect, FrameReader, FrameWriter};
 use kontiki_wire::{
     ClientStream, FrameKind, Request, Response, StreamEnd, limits::CLIENT_FRAME_BYTES_MAX,
 };
@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, dialler::Dialler};
 
 /// Streams of producers and subscriptions on one connection. A member allows 64; the others are for
 /// requests, which come and go.
@@ -201,7 +201,7 @@ impl Stream {
 /// One member: where it is and the connections to it.
 pub(crate) struct Member {
     name: Arc<str>,
-    endpoint: Endpoint,
+    dialler: Dialler,
     addresses: Mutex<Vec<String>>,
     links: Mutex<Vec<Link>>,
     redial: tokio::sync::Mutex<Redial>,
@@ -214,10 +214,10 @@ struct Redial {
 }
 
 impl Member {
-    pub(crate) fn new(name: &str, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(name: &str, dialler: Dialler) -> Self {
         Self {
             name: name.into(),
-            endpoint,
+            dialler,
             addresses: Mutex::default(),
             links: Mutex::default(),
             redial: tokio::sync::Mutex::new(Redial {
@@ -360,7 +360,7 @@ impl Member {
         let addresses = lock(&self.addresses).clone();
         let until = deadline.min(Instant::now() + DIAL_TIME_MAX);
         let expect = Expect::Node(self.name.to_string());
-        match dial(&self.endpoint, &addresses, &expect, until).await {
+        match dial(&self.dialler, &addresses, &expect, until).await {
             Ok(link) => {
                 redial.backoff.reset();
                 redial.not_before = None;
@@ -379,16 +379,16 @@ impl Member {
 
 /// Dials all that these addresses mean at once; the first that answers as expected is taken.
 pub(crate) async fn dial(
-    endpoint: &Endpoint,
+    dialler: &Dialler,
     addresses: &[String],
     expect: &Expect,
     deadline: Instant,
 ) -> Result<Link, NoAnswer> {
     let mut attempts = JoinSet::new();
     for address in addresses {
-        let (endpoint, address, expect) = (endpoint.clone(), address.clone(), expect.clone());
+        let (dialler, address, expect) = (dialler.clone(), address.clone(), expect.clone());
         attempts.spawn(async move {
-            match timeout_at(deadline, dial_one(&endpoint, &address, &expect)).await {
+            match timeout_at(deadline, dial_one(&dialler, &address, &expect)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(NoAnswer::new(format_args!("{address} does not answer"))),
             }
@@ -398,15 +398,15 @@ pub(crate) async fn dial(
 }
 
 /// A name may mean an address of each family, of which only one is listened at.
-async fn dial_one(endpoint: &Endpoint, address: &str, expect: &Expect) -> Result<Link, NoAnswer> {
+async fn dial_one(dialler: &Dialler, address: &str, expect: &Expect) -> Result<Link, NoAnswer> {
     let found = lookup_host(address)
         .await
         .map_err(|why| NoAnswer::new(format_args!("{address} cannot be looked up: {why}")))?;
     let mut attempts = JoinSet::new();
     for to in found.take(ADDRESSES_MAX) {
-        let (endpoint, address, expect) = (endpoint.clone(), address.to_owned(), expect.clone());
+        let (dialler, address, expect) = (dialler.clone(), address.to_owned(), expect.clone());
         attempts.spawn(async move {
-            match endpoint.connect(to, expect).await {
+            match dialler.connect(to, expect).await {
                 Ok(connection) => Ok(Link::new(connection)),
                 Err(why) => Err(NoAnswer::of_dialling(&address, &why)),
             }

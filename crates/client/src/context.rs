@@ -141,12 +141,18 @@ impl Context {
     }
 
     /// Reads the certificate, the key and the authorities it names, for
-    /// [`Client::connect`](crate::Client::connect) with more options set.
+    /// [`Client::connect`](crate::Client::connect) with more options set. What is put into these files later is taken
+    /// up when a member is dialled next.
     pub fn options(&self) -> Result<ConnectOptions, ContextError> {
-        Ok(ConnectOptions::new(self.addresses.clone())
+        let files = [&self.certificate, &self.key, &self.ca].map(Clone::clone);
+        let options = ConnectOptions::new(self.addresses.clone())
             .cluster_id(self.cluster_id)
             .identity_pem(read(&self.certificate)?, read(&self.key)?)
-            .ca_pem(read(&self.ca)?))
+            .ca_pem(read(&self.ca)?);
+        Ok(ConnectOptions {
+            files: Some(files),
+            ..options
+        })
     }
 }
 

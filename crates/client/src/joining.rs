@@ -57,7 +57,7 @@ impl Client {
     pub async fn reception(&self) -> Result<Reception, AdminError> {
         let admin = self.admin();
         let (members, trust) = (admin.members().await?, admin.trust().await?);
-        reception_of(members, &trust, self.node_roots_pem()).map_err(unmade)
+        reception_of(members, &trust, &self.node_roots_pem()).map_err(unmade)
     }
 }
 
@@ -78,8 +78,12 @@ fn reception_of(
     };
     let mut said = members.iter().filter_map(shown);
     let authority = said.find(|one| trusted.contains(one)).unwrap_or(first);
-    let same = |member: &MemberInfo| shown(member).is_none_or(|shown| shown == authority);
-    members.retain(same);
+    // Who shows what the one has signed that takes its place shows its word for that, too.
+    let turnover = trust
+        .turnover()
+        .filter(|one| !one.finished && one.old == authority);
+    let fits = |shown| shown == authority || turnover.is_some_and(|one| one.new == shown);
+    members.retain(|member| shown(member).is_none_or(fits));
     let addresses = members.into_iter().map(|member| member.address);
     Ok(Reception {
         authority,
@@ -110,8 +114,8 @@ pub struct Reception {
 pub struct Admitted {
     /// What the cluster says.
     pub welcome: Welcome,
-    /// Who signs nodes' certificates: the authority that the token names, as PEM. Others that the answer may
-    /// name stand on one member's word.
+    /// Who signs nodes' certificates, as PEM: the authority that the token names, and, before it, the one for which
+    /// that vouches, if there is one that takes its place.
     pub node_roots_pem: String,
 }
 
@@ -330,9 +334,8 @@ impl Asking<'_> {
         if welcome.birth.is_some() != (self.token.role == Role::Node) {
             return Err(unusable("what one of another role begins with".to_owned()));
         }
-        debug_assert_eq!(
-            authority_fingerprint(pinned).ok(),
-            Some(self.token.authority)
+        debug_assert!(
+            authority_fingerprints(pinned).is_ok_and(|all| all.contains(&self.token.authority))
         );
         Ok(Admitted {
             welcome,
@@ -380,8 +383,8 @@ mod tests {
         let reception = |shown: [&Authority; 3], roots: &str| {
             let papers = (1..).zip(shown).map(|(id, by)| papers(id, by)).collect();
             let trust = Trust {
-                revoked: Vec::new(),
                 papers,
+                ..Trust::default()
             };
             let at = reception_of(members(), &trust, roots).unwrap();
             (at.authority, at.addresses.join(" "))
@@ -425,11 +428,9 @@ mod tests {
             impostor: None,
         };
         let me = Identity::new(CLUSTER, Role::Consumer, "shop").unwrap();
-        let roots = format!("{}{}", pinned.certificate_pem(), foreign.certificate_pem());
         let welcome = Welcome {
             cluster: CLUSTER,
             certificate: foreign.issue(&me, HOUR).unwrap().certificate_pem,
-            node_roots: roots,
             client_roots: String::new(),
             members: Vec::new(),
             birth: None,

@@ -36,6 +36,7 @@ mod client;
 mod connections;
 mod context;
 mod contexts;
+mod dialler;
 mod ended;
 mod error;
 mod flight;
@@ -54,9 +55,9 @@ mod verify;
 mod vigil;
 
 pub use kontiki_wire::{
-    ClusterId, From, GroupId, Header, MemberInfo, Offset, Papers, Record, Recovery, Revocation,
-    Standing, TokenId, TokenInfo, TokenSpec, TopicInfo, TopicName, TopicSettings, Trust, Until,
-    Whom,
+    ClusterId, From, GroupId, Handover, Header, MemberInfo, Offset, Papers, Record, Recovery,
+    Revocation, Rotate, Rotation, RotationStage, Standing, Successors, TokenId, TokenInfo,
+    TokenSpec, TopicInfo, TopicName, TopicSettings, Trust, Turnover, Until, Whom,
 };
 
 /// What decides about a producer's batches, without the shell that carries them: for the simulator,

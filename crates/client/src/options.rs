@@ -9,6 +9,8 @@ use kontiki_wire::{
 
 use thiserror::Error;
 
+use crate::dialler::Files;
+
 /// How long a call may take unless told otherwise.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 /// The shortest deadline that leaves room for one round of asking every member.
@@ -40,6 +42,8 @@ pub struct ConnectOptions {
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: Pem,
     pub(crate) ca_pem: String,
+    /// Where these three lie, if they are looked at again.
+    pub(crate) files: Option<Files>,
     pub(crate) name: String,
     pub(crate) deadline: Duration,
     pub(crate) producer: ProducerConfig,
@@ -65,6 +69,7 @@ impl ConnectOptions {
             certificate_pem: String::new(),
             key_pem: Pem(String::new()),
             ca_pem: String::new(),
+            files: None,
             name: "client".to_owned(),
             deadline: DEADLINE_DEFAULT,
             producer: ProducerConfig::default(),
@@ -76,6 +81,7 @@ impl ConnectOptions {
     pub fn identity_pem(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
         self.certificate_pem = certificate.into();
         self.key_pem = Pem(key.into());
+        self.files = None;
         self
     }
 
@@ -83,6 +89,7 @@ impl ConnectOptions {
     #[must_use]
     pub fn ca_pem(mut self, ca: impl Into<String>) -> Self {
         self.ca_pem = ca.into();
+        self.files = None;
         self
     }
 

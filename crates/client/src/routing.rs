@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use kontiki_transport::{Endpoint, Expect};
+use kontiki_transport::Expect;
 use kontiki_wire::{
     ClusterId, MemberInfo, Refusal, Request, Response, TopicInfo, TopicName, TopicSettings,
-    limits::TOPICS_MAX,
+    Turnover, limits::TOPICS_MAX,
 };
 use tokio::{
     task::JoinSet,
@@ -24,6 +24,7 @@ use crate::{
     asking::{ANSWER_TIME_MAX, PROBES, ask, ask_hedged, probe, unexpected},
     backoff::{Backoff, shuffle},
     connections::{Member, NoAnswer, dial},
+    dialler::Dialler,
 };
 
 /// How long a member may take for what the cluster has to agree on.
@@ -63,7 +64,7 @@ impl NoRoute {
 
 /// What all handles of a client know of the cluster.
 pub(crate) struct Routing {
-    endpoint: Endpoint,
+    dialler: Dialler,
     cluster: ClusterId,
     seeds: Vec<String>,
     known: Mutex<Known>,
@@ -75,6 +76,8 @@ struct Known {
     members: BTreeMap<String, Arc<Member>>,
     infos: Vec<MemberInfo>,
     auto_create: bool,
+    /// What a member has told last of authorities that take the place of others.
+    turnover: Option<Turnover>,
     /// The latest life of the cluster that a member has told of.
     epoch: Option<u64>,
     routes: HashMap<TopicName, Arc<Route>>,
@@ -101,9 +104,9 @@ pub(crate) struct Metadata {
 }
 
 impl Routing {
-    pub(crate) fn new(endpoint: Endpoint, cluster: ClusterId, seeds: Vec<String>) -> Self {
+    pub(crate) fn new(dialler: Dialler, cluster: ClusterId, seeds: Vec<String>) -> Self {
         Self {
-            endpoint,
+            dialler,
             cluster,
             seeds,
             known: Mutex::default(),
@@ -122,11 +125,23 @@ impl Routing {
     /// Ends all connections; from now on there is no route anywhere.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.endpoint.close("the client is done").await;
+        self.dialler.endpoint.close("the client is done").await;
     }
 
     pub(crate) fn auto_create(&self) -> bool {
         lock(&self.known).auto_create
+    }
+
+    /// What a member has told last of authorities that take the place of others.
+    pub(crate) fn turnover(&self) -> Option<Turnover> {
+        lock(&self.known).turnover
+    }
+
+    /// The authorities that members' certificates chain to now, as PEM.
+    pub(crate) fn node_roots_pem(&self) -> String {
+        let credentials = self.dialler.endpoint.credentials();
+        let credentials = credentials.borrow();
+        credentials.node_roots_pem()
     }
 
     /// The latest life of the cluster that a member has told of.
@@ -170,6 +185,7 @@ impl Routing {
             members,
             topics,
             auto_create,
+            turnover,
         } = response
         else {
             return Err(unexpected(&response));
@@ -182,6 +198,7 @@ impl Routing {
         }
         let mut known = lock(&self.known);
         known.auto_create = auto_create;
+        known.turnover = turnover;
         known
             .members
             .retain(|name, _| members.iter().any(|info| info.name == *name));
@@ -189,7 +206,7 @@ impl Routing {
             let member = known
                 .members
                 .entry(info.name.clone())
-                .or_insert_with(|| Arc::new(Member::new(&info.name, self.endpoint.clone())));
+                .or_insert_with(|| Arc::new(Member::new(&info.name, self.dialler.clone())));
             member.found_at(&info.address, true);
         }
         known.infos.clone_from(&members);
@@ -256,8 +273,8 @@ impl Routing {
 
     /// Reaches whoever is at one of the addresses the user gave, and asks it for the others.
     async fn find_by_address(&self, deadline: Instant) -> Result<Arc<Member>, NoAnswer> {
-        let link = dial(&self.endpoint, &self.seeds, &Expect::AnyNode, deadline).await?;
-        let member = Arc::new(Member::new(link.member(), self.endpoint.clone()));
+        let link = dial(&self.dialler, &self.seeds, &Expect::AnyNode, deadline).await?;
+        let member = Arc::new(Member::new(link.member(), self.dialler.clone()));
         member.found_at(&link.address(), false);
         member.adopt(link);
         let metadata = ask(&member, &Request::Metadata, deadline).await?;

@@ -46,7 +46,7 @@ mod tests {
         };
         let before = Agreed::new(Trust {
             revoked: vec![revocation],
-            papers: Vec::new(),
+            ..Trust::default()
         });
         let mut trust = before.trust.clone();
         trust.papers.push(Papers::default());

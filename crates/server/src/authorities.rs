@@ -5,17 +5,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kontiki_transport::{Authority, Credentials};
+use kontiki_transport::{Authority, Error};
 use kontiki_wire::ClusterId;
 
 use crate::{
     error::{BirthError, StartError},
     limits::AUTHORITY_VALID,
-    papers::{PRIVATE, PUBLIC, make_dir, write},
+    member::{sync, write_durably},
+    papers::{PRIVATE, PUBLIC, failed, make_dir, write},
 };
 
 /// The folder in a member's directory where it finds them, if it has them and nothing else is said.
 pub(crate) const FOLDER: &str = "ca";
+
+/// The files in it that name the folders beside them with those that sign, if not those in it do, and with those
+/// that are to take their place.
+const CURRENT: &str = "current";
+const NEXT: &str = "next";
+/// Digits of such a folder's name.
+const NAME_DIGITS: usize = 16;
 
 /// The two, with their keys. Whoever has them can make members and operators.
 pub(crate) struct Authorities {
@@ -26,35 +34,19 @@ pub(crate) struct Authorities {
 impl Authorities {
     /// Those of a new cluster.
     pub(crate) fn new(cluster: ClusterId) -> Result<Self, BirthError> {
-        Ok(Self {
-            nodes: Authority::new(&format!("kontiki nodes of {cluster}"), AUTHORITY_VALID)?,
-            clients: Authority::new(&format!("kontiki clients of {cluster}"), AUTHORITY_VALID)?,
-        })
+        Ok(Self::named(&cluster.to_string())?)
     }
 
-    /// Those that a member signs with: in the folder that its configuration names, or in its own `ca`, if
-    /// there are keys in that. `None` if it signs nothing.
-    pub(crate) fn of_member(
-        dir: &Path,
-        configured: Option<&Path>,
-        credentials: &Credentials,
-    ) -> Result<Option<Self>, StartError> {
-        let Some(folder) = Self::folder(dir, configured) else {
-            return Ok(None);
-        };
-        let folder = folder.as_path();
-        let authorities = Self::load(folder)?;
-        if !credentials.trusts(&authorities.nodes, &authorities.clients) {
-            return Err(StartError::Certificate {
-                path: folder.to_owned(),
-                what: format!(
-                    "these authorities are not among those that {} names, so nobody would take what \
-                     they sign",
-                    dir.join("certs").display()
-                ),
-            });
-        }
-        Ok(Some(authorities))
+    /// Those that take the place of others: two authorities are told apart by their names, too.
+    pub(crate) fn another(cluster: ClusterId, mark: u32) -> Result<Self, Error> {
+        Self::named(&format!("{cluster} ({mark:08x})"))
+    }
+
+    fn named(of: &str) -> Result<Self, Error> {
+        Ok(Self {
+            nodes: Authority::new(&format!("kontiki nodes of {of}"), AUTHORITY_VALID)?,
+            clients: Authority::new(&format!("kontiki clients of {of}"), AUTHORITY_VALID)?,
+        })
     }
 
     /// The folder with those that a member signs with: the one that its configuration names, or its own, if
@@ -64,16 +56,54 @@ impl Authorities {
         match configured {
             Some(folder) => Some(folder.to_owned()),
             // The certificates may stay where the keys were moved away.
-            None => own.join("node-ca.key").exists().then_some(own),
+            None => {
+                let keys = [own.join("node-ca.key"), own.join(CURRENT)];
+                keys.iter().any(|file| file.exists()).then_some(own)
+            }
         }
     }
 
-    /// Those in a folder.
+    /// Those in a folder that sign.
     pub(crate) fn load(folder: &Path) -> Result<Self, StartError> {
+        let current = named_by(folder, CURRENT)?;
+        Self::read(&current.unwrap_or_else(|| folder.to_owned()))
+    }
+
+    /// Those in a folder that are to take the place of those that sign, if any were made.
+    pub(crate) fn load_next(folder: &Path) -> Result<Option<Self>, StartError> {
+        let next = named_by(folder, NEXT)?;
+        next.map(|next| Self::read(&next)).transpose()
+    }
+
+    fn read(folder: &Path) -> Result<Self, StartError> {
         Ok(Self {
             nodes: load(folder, "node-ca")?,
             clients: load(folder, "client-ca")?,
         })
+    }
+
+    /// Puts these beside those that sign, as those that are to take their place.
+    pub(crate) fn put_beside(&self, folder: &Path) -> Result<(), BirthError> {
+        let name = self.folder_name();
+        self.write(&folder.join(&name))?;
+        for path in [&folder.join(&name), folder] {
+            sync(path).map_err(|source| failed(path, source))?;
+        }
+        write_durably(folder, NEXT, name.as_bytes()).map_err(|source| failed(folder, source))
+    }
+
+    /// Has these sign from now on, which lie in the folder beside those that did.
+    pub(crate) fn promote(&self, folder: &Path) -> Result<(), BirthError> {
+        let name = self.folder_name();
+        write_durably(folder, CURRENT, name.as_bytes()).map_err(|source| failed(folder, source))?;
+        drop_next(folder)
+    }
+
+    /// The folder in which these lie beside others.
+    fn folder_name(&self) -> String {
+        let fingerprint = self.nodes.fingerprint();
+        let first = fingerprint.iter().take(NAME_DIGITS / 2);
+        first.map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Writes them into a folder that does not exist yet.
@@ -89,6 +119,33 @@ impl Authorities {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Forgets who was to take the place of those that sign.
+pub(crate) fn drop_next(folder: &Path) -> Result<(), BirthError> {
+    let path = folder.join(NEXT);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+        _ => sync(folder).map_err(|source| failed(folder, source)),
+    }
+}
+
+/// The folder that a file in this one names.
+fn named_by(folder: &Path, file: &str) -> Result<Option<PathBuf>, StartError> {
+    let path = folder.join(file);
+    let name = match fs::read_to_string(&path) {
+        Ok(name) => name,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unreadable(path, source)),
+    };
+    let name = name.trim_end();
+    match name.len() == NAME_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(Some(folder.join(name))),
+        false => Err(StartError::Certificate {
+            path,
+            what: "it names no folder of authorities beside it".to_owned(),
+        }),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     member::{MemberFile, node_ref},
     own::{credentials, due, how_to_mend, renew_with},
     recovery,
+    succession::Vault,
 };
 
 /// All that a member is made of before it is wired together.
@@ -32,7 +33,7 @@ pub(crate) struct Booted {
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) broker: Broker,
     /// What it signs with, if it does.
-    pub(crate) authorities: Option<Authorities>,
+    pub(crate) vault: Option<Vault>,
 }
 
 /// Makes it from the member's directory. What can be refused without touching the disk is refused
@@ -42,7 +43,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     check_advertised(config, &member)?;
     renew_own(config, &member);
     let credentials = credentials(&config.dir, &member).map_err(|error| advised(config, error))?;
-    let authorities = Authorities::of_member(&config.dir, config.ca.as_deref(), &credentials)?;
+    let vault = Vault::of_member(&config.dir, config.ca.as_deref(), &credentials)?;
     let (clients, peers) = listen(config, &member, &credentials)?;
     let data = DataDir::of(&config.dir, &member)?;
     let data = finish_recovery(config, &member, data).await?;
@@ -66,7 +67,7 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
         storage,
         events,
         broker,
-        authorities,
+        vault,
     })
 }
 

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use kontiki_broker::Members;
 use kontiki_raft::NodeRef;
 use kontiki_transport::{Certificate, Credentials, Endpoint};
-use kontiki_wire::{ClusterCommand, Papers, Renew, Renewed};
+use kontiki_wire::{ClusterCommand, Papers, Renew, Renewed, Rotation, RotationStage};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, spawn_blocking},
@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     agreed::Agreed,
+    belief,
     driver::Order,
     limits::{
         CERTIFY_PAUSE, KEEPER_LOOK, RENEWAL_ANSWER_MAX, RENEWAL_COMPLAINS, RENEWAL_PAUSE_FIRST,
@@ -101,6 +102,15 @@ impl Renewal {
     }
 }
 
+/// How far this member has followed the replacing of authorities.
+#[derive(Default)]
+struct Following {
+    stage: Option<RotationStage>,
+    /// What was agreed on and is done.
+    done: Option<Rotation>,
+    trouble: Option<String>,
+}
+
 /// Between two certificates of such a life, or two questions for one.
 fn longest_pause(life: Duration) -> Duration {
     RENEWAL_PAUSE_LONGEST.min(life / 30)
@@ -110,8 +120,9 @@ impl Keeper {
     /// Until the member stops.
     pub(crate) async fn run(mut self) {
         let mut renewal = Renewal::new();
+        let mut following = Following::default();
         let mut stamp = stamp_of(&self.dir);
-        let (wanted, says) = watch::channel(self.papers(&renewal));
+        let (wanted, says) = watch::channel(self.papers(&renewal, &following));
         let mut publishing = JoinSet::new();
         publishing.spawn(publish(self.service.clone(), self.agreed.clone(), says));
         // One for all rounds: whatever else is heard, and however often, does not put it off.
@@ -127,6 +138,7 @@ impl Keeper {
                     for endpoint in &self.endpoints {
                         endpoint.set_revoked(&revoked);
                     }
+                    self.follow(&mut following, &mut renewal).await;
                 }
                 Some(said) = self.said.recv() => match said {
                     Said::Asked(from, shown) => self.answer(from, &shown).await,
@@ -137,12 +149,15 @@ impl Keeper {
                     }
                 },
                 _ = looks.tick() => {
-                    self.look_at_files(&mut stamp, &mut renewal).await;
+                    if self.look_at_files(&mut stamp, &mut renewal).await {
+                        following = Following::default();
+                    }
+                    self.follow(&mut following, &mut renewal).await;
                     self.renew_if_due(&mut renewal).await;
                     self.complain(&mut renewal);
                 }
             }
-            let papers = self.papers(&renewal);
+            let papers = self.papers(&renewal, &following);
             wanted.send_if_modified(|told| {
                 let other = *told != papers;
                 *told = papers;
@@ -179,7 +194,8 @@ impl Keeper {
     async fn renew_if_due(&self, renewal: &mut Renewal) {
         let credentials = self.credentials();
         let certificate = credentials.certificate();
-        if SystemTime::now() < due(certificate, renewal.jitter) {
+        let outdated = self.is_outdated(&credentials);
+        if !outdated && SystemTime::now() < due(certificate, renewal.jitter) {
             return;
         }
         if let Some((asked, at)) = renewal.asked {
@@ -255,15 +271,68 @@ impl Keeper {
         renewal.failed(before.certificate(), why);
     }
 
+    /// Whether the authority that has signed the own certificate is being replaced, and another signs.
+    fn is_outdated(&self, credentials: &Credentials) -> bool {
+        let rotation = self.signing.rotation().filter(Rotation::is_signing);
+        rotation.is_some_and(|rotation| credentials.signed_by().ok() == Some(rotation.to.nodes.old))
+    }
+
+    /// Believes whom the cluster has agreed to, and signs with whom it has.
+    async fn follow(&self, following: &mut Following, renewal: &mut Renewal) {
+        let rotation = self.signing.rotation();
+        let Some(rotation) = rotation.filter(|one| following.done.as_ref() != Some(one)) else {
+            return;
+        };
+        if following.stage != Some(rotation.stage) {
+            info!(stage = ?rotation.stage, "authorities are being replaced");
+            following.stage = Some(rotation.stage);
+            *renewal = Renewal::new();
+        }
+        let (dir, member) = (self.dir.clone(), Arc::clone(&self.member));
+        let (vault, agreed) = (self.signing.vault.clone(), rotation.clone());
+        let followed = spawn_blocking(move || {
+            if let Some(vault) = vault {
+                let kept = vault.follow(&agreed);
+                kept.map_err(|error| error.to_string())?;
+            }
+            belief::follow(&dir, &member, &agreed)
+        });
+        let followed = followed
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()));
+        let followed = followed.and_then(|followed| {
+            let shown = followed.now.as_ref().map(|now| self.show(now));
+            shown.unwrap_or(Ok(())).map(|()| followed.done)
+        });
+        let trouble = match followed {
+            Ok(done) => {
+                following.done = done.then_some(rotation);
+                None
+            }
+            Err(why) => Some(format!("the authorities are not followed: {why}")),
+        };
+        if let Some(why) = &trouble
+            && following.trouble != trouble
+        {
+            warn!("{why}");
+        }
+        following.trouble = trouble;
+    }
+
     /// Keeps a certificate, and shows it from now on.
     async fn install(&self, pem: String) -> Result<Credentials, String> {
         let (dir, member) = (self.dir.clone(), Arc::clone(&self.member));
         let shown = self.credentials().certificate().serial.clone();
+        let rotation = self.signing.rotation().filter(Rotation::is_signing);
+        let replaced = rotation.map(|rotation| rotation.to.nodes.old);
         let kept = spawn_blocking(move || {
             let credentials = own::credentials_with(&dir, &member, Some(&pem));
             let credentials = credentials.map_err(|error| error.to_string())?;
             if credentials.certificate().serial == shown {
                 return Err("it is the certificate that is shown already".to_owned());
+            }
+            if replaced.is_some() && credentials.signed_by().ok() == replaced {
+                return Err("the authority that is being replaced has signed it".to_owned());
             }
             write_durably(&dir.join("certs"), "node.pem", pem.as_bytes())
                 .map_err(|error| format!("the certificate cannot be kept: {error}"))?;
@@ -283,12 +352,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes what somebody has put into the folder. What cannot be used is told of, once, and what was shown
-    /// before is shown on.
-    async fn look_at_files(&self, stamp: &mut Stamp, renewal: &mut Renewal) {
+    /// Takes what somebody has put into the folder, and says whether it did. What cannot be used is told of, once,
+    /// and what was shown before is shown on.
+    async fn look_at_files(&self, stamp: &mut Stamp, renewal: &mut Renewal) -> bool {
         let now = stamp_of(&self.dir);
         if now == *stamp {
-            return;
+            return false;
         }
         *stamp = now;
         let (dir, member) = (self.dir.clone(), Arc::clone(&self.member));
@@ -307,7 +376,7 @@ impl Keeper {
             }
             Ok(other)
         });
-        match taken {
+        match &taken {
             Ok(false) => {}
             Ok(true) => {
                 info!("what lies in the folder of certificates is shown from now on");
@@ -315,6 +384,7 @@ impl Keeper {
             }
             Err(why) => warn!(%why, "what lies in the folder of certificates is not taken"),
         }
+        taken.unwrap_or(false)
     }
 
     /// Says now and then what is wrong, as long as it is.
@@ -331,12 +401,12 @@ impl Keeper {
         let mend = how_to_mend(&self.dir);
         match expired {
             true => error!(%why, %mend, "the certificate has expired: nobody talks to this member"),
-            false => warn!(%why, %mend, "the certificate ends soon and cannot be renewed"),
+            false => warn!(%why, %mend, "the certificate is to be renewed and cannot be"),
         }
         renewal.complained = Some(Instant::now());
     }
 
-    fn papers(&self, renewal: &Renewal) -> Papers {
+    fn papers(&self, renewal: &Renewal, following: &Following) -> Papers {
         let credentials = self.credentials();
         let certificate = credentials.certificate();
         let seconds = |time: SystemTime| {
@@ -354,10 +424,14 @@ impl Keeper {
             not_after: seconds(certificate.not_after),
             signed_by: credentials.signed_by().unwrap_or_default(),
             trusts,
-            trouble: renewal.trouble.as_ref().map(|why| {
-                let shown = why.chars().take(TROUBLE_CHARS_MAX);
-                shown.collect()
-            }),
+            trouble: renewal
+                .trouble
+                .as_ref()
+                .or(following.trouble.as_ref())
+                .map(|why| {
+                    let shown = why.chars().take(TROUBLE_CHARS_MAX);
+                    shown.collect()
+                }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use kontiki_wire::limits::CERTIFICATE_SECONDS_MAX;
+use kontiki_wire::limits::{AUTHORITY_BYTES_MAX, CERTIFICATE_SECONDS_MAX};
 
 /// Clients' connections, unless configured.
 pub(crate) const CONNECTIONS: usize = 4096;
@@ -20,8 +20,9 @@ pub(crate) const BYTES_IN_FLIGHT_HIGHEST: usize = 1 << 30;
 pub(crate) const FILE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
 /// Bytes of segments that the system may be configured to keep in memory, at most.
 pub(crate) const CACHED_BYTES_HIGHEST: u64 = 1 << 40;
-/// Bytes of a client's request or of the frame that opens its stream.
-pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a client's request or of the frame that opens its stream; the largest is that with four certificates of
+/// authorities.
+pub(crate) const REQUEST_BYTES_MAX: usize = 4 * AUTHORITY_BYTES_MAX + (1 << 10);
 /// A stream that has said what it is for by then may go on.
 pub(crate) const OPENING_MAX: Duration = Duration::from_secs(5);
 /// Requests answered in a second, over all clients: each costs what a dozen records do, and whoever has

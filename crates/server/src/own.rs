@@ -1,7 +1,7 @@
 //! A member's own certificate, as it lies in its folder: read, judged, and put there anew.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -27,26 +27,57 @@ pub(crate) fn credentials_with(
     member: &MemberFile,
     certificate: Option<&str>,
 ) -> Result<Credentials, StartError> {
-    let certs = dir.join("certs");
-    let read = |name: &str| {
-        let path = certs.join(name);
-        fs::read_to_string(&path).map_err(|source| StartError::Io {
-            doing: "cannot read",
-            path,
-            source,
-        })
-    };
     let chain = match certificate {
         Some(pem) => pem.to_owned(),
-        None => read("node.pem")?,
+        None => read(dir, "node.pem")?,
     };
-    let credentials = Credentials::from_pem(
-        &chain,
-        &read("node.key")?,
-        &read("node-ca.pem")?,
-        &read("client-ca.pem")?,
-    )
-    .map_err(|error| StartError::Certificate {
+    credentials_of(dir, member, &chain, &roots(dir)?)
+}
+
+/// The same with other authorities that are believed than those that lie there.
+pub(crate) fn credentials_believing(
+    dir: &Path,
+    member: &MemberFile,
+    roots: &[String; 2],
+) -> Result<Credentials, StartError> {
+    credentials_of(dir, member, &read(dir, "node.pem")?, roots)
+}
+
+/// The authorities that are believed, as they lie there: the nodes', the clients'.
+pub(crate) fn roots(dir: &Path) -> Result<[String; 2], StartError> {
+    Ok([read(dir, NODE_ROOTS)?, read(dir, CLIENT_ROOTS)?])
+}
+
+/// Has these be believed, from the next start on at the latest.
+pub(crate) fn keep_roots(dir: &Path, roots: &[String; 2]) -> io::Result<()> {
+    let certs = dir.join("certs");
+    let names = [NODE_ROOTS, CLIENT_ROOTS];
+    let mut files = names.into_iter().zip(roots);
+    files.try_for_each(|(name, text)| write_durably(&certs, name, text.as_bytes()))
+}
+
+const NODE_ROOTS: &str = "node-ca.pem";
+const CLIENT_ROOTS: &str = "client-ca.pem";
+
+fn read(dir: &Path, name: &str) -> Result<String, StartError> {
+    let path = dir.join("certs").join(name);
+    fs::read_to_string(&path).map_err(|source| StartError::Io {
+        doing: "cannot read",
+        path,
+        source,
+    })
+}
+
+fn credentials_of(
+    dir: &Path,
+    member: &MemberFile,
+    chain: &str,
+    [node_roots, client_roots]: &[String; 2],
+) -> Result<Credentials, StartError> {
+    let certs = dir.join("certs");
+    let key = read(dir, "node.key")?;
+    let credentials = Credentials::from_pem(chain, &key, node_roots, client_roots);
+    let credentials = credentials.map_err(|error| StartError::Certificate {
         path: certs.clone(),
         what: error.to_string(),
     })?;
@@ -131,10 +162,20 @@ pub(crate) fn renew_with(
     keep_renewed(dir, &leaf.map_err(unsigned)?)
 }
 
+/// A client's certificate that was signed where the authorities are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RenewedClient {
+    /// It, as PEM.
+    pub certificate_pem: String,
+    /// Who signs members' certificates there, as PEM.
+    pub node_root_pem: String,
+}
+
 /// Signs another certificate for the key, the name and the topics of a client's, with the authorities in a
 /// folder. It is good from a second later on, at most: what was taken back of the name until now does not take it
 /// back as well.
-pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<String, StartError> {
+pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<RenewedClient, StartError> {
     let unsigned = |error: kontiki_transport::Error| StartError::Certificate {
         path: ca.to_owned(),
         what: error.to_string(),
@@ -148,7 +189,10 @@ pub fn renew_client(ca: &Path, certificate_pem: &str) -> Result<String, StartErr
         ..Terms::of(LEAF_VALID)
     };
     let signed = authorities.clients.sign_on(&key, &shown.identity, &terms);
-    signed.map_err(unsigned)
+    Ok(RenewedClient {
+        certificate_pem: signed.map_err(unsigned)?,
+        node_root_pem: authorities.nodes.certificate_pem().to_owned(),
+    })
 }
 
 /// The key of the member in `dir`, for which another certificate is asked.
@@ -305,8 +349,8 @@ mod tests {
             until: u64::MAX,
         }]);
         let renewed = renew_client(&ca, &before.certificate_pem).unwrap();
-        let [before, renewed] =
-            [&before.certificate_pem, &renewed].map(|pem| Certificate::from_pem(pem).unwrap());
+        let [before, renewed] = [&before.certificate_pem, &renewed.certificate_pem]
+            .map(|pem| Certificate::from_pem(pem).unwrap());
         assert!(revoked.has(&before) && !revoked.has(&renewed));
         assert!(renewed.not_before <= SystemTime::now() + Duration::from_secs(1));
     }

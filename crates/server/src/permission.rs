@@ -69,7 +69,9 @@ impl<'a> Wish<'a> {
             Request::CreateToken(_) | Request::RevokeToken { .. } | Request::Tokens => {
                 (Act::ManageTokens, None)
             }
-            Request::Trust | Request::Revoke(_) => (Act::ManageTrust, None),
+            Request::Trust | Request::Revoke(_) | Request::MakeSuccessors | Request::Rotate(_) => {
+                (Act::ManageTrust, None)
+            }
             Request::Renew => (Act::Renew, None),
             _ => (Act::Unknown, None),
         };
@@ -94,7 +96,7 @@ impl Act {
             Self::EditTopic => "edit a topic",
             Self::ChangeMembers => "change the members",
             Self::ManageTokens => "make, list or revoke tokens",
-            Self::ManageTrust => "see or revoke certificates",
+            Self::ManageTrust => "see or revoke certificates, or replace authorities",
             Self::Renew => "renew its certificate",
             Self::Unknown => "ask this",
         }

@@ -161,7 +161,6 @@ impl Reception {
         Ok(Joined::Welcome(Box::new(Welcome {
             cluster: self.member.cluster,
             certificate,
-            node_roots: signing.node_roots(),
             client_roots: match birth {
                 Some(_) => signing.client_roots(),
                 None => String::new(),

@@ -15,8 +15,10 @@ use crate::{
 use bytes::BytesMut;
 use kontiki_raft::Index;
 use kontiki_transport::{FrameReader, FrameWriter, Revoked, Role};
-use kontiki_wire::{Offset, Refusal, Request, Response, Revocation, TopicName, Whom};
-use tokio::sync::Mutex;
+use kontiki_wire::{
+    Offset, Refusal, Request, Response, Revocation, Rotation, TopicName, Whom, limits::OUTDATED_MAX,
+};
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 /// The place of one connection among those who ask: it is held while its next request waits, and shared
 /// by all its streams.
@@ -85,6 +87,10 @@ async fn answer(service: &Service, bearer: &Bearer, request: Request) -> Respons
         Request::Renew => renew(service, bearer)
             .await
             .unwrap_or_else(Response::Refused),
+        Request::MakeSuccessors => make_successors(service, bearer)
+            .await
+            .unwrap_or_else(Response::Refused),
+        Request::Outdated => Response::Outdated(outdated(service)),
         Request::Metadata | Request::Topics => {
             let mut response = service.ask(request).await;
             if let Response::Metadata { topics, .. } = &mut response {
@@ -129,10 +135,41 @@ async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> 
         }
         Turn::Busy => return Err(Refusal::Busy),
     };
+    // Others may have been put there by hand since any were replaced.
+    let by = signing.authorities()?.nodes.fingerprint();
+    let handover = signing.rotation().filter(Rotation::is_signing);
+    let handover = handover.map(|rotation| rotation.to.nodes);
     Ok(Response::Renewed {
         certificate,
-        node_roots: signing.node_roots(),
+        handover: handover.filter(|handover| handover.new == by),
     })
+}
+
+/// The clients that are connected here and would be cut off with the authorities that are being replaced.
+fn outdated(service: &Service) -> Vec<String> {
+    let rotation = service.signing.rotation().filter(Rotation::is_under_way);
+    let clients = rotation.map(|rotation| {
+        let new = &rotation.to.clients.authority;
+        service.present.not_signed_by(new)
+    });
+    clients.into_iter().flatten().take(OUTDATED_MAX).collect()
+}
+
+/// The authorities that are to take the place of those that sign, made here if this member signs. Those of which the
+/// cluster knows already are the ones.
+async fn make_successors(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> {
+    let signing = &service.signing;
+    let vault = Arc::clone(signing.vault()?);
+    signing.authorities()?;
+    if let Some(known) = signing.rotation().filter(Rotation::is_under_way) {
+        return Ok(Response::Successors(Box::new(known.to)));
+    }
+    let cluster = bearer.certificate.identity.cluster;
+    let made = spawn_blocking(move || vault.successors(cluster)).await;
+    let unfit = |why: String| Refusal::Unfit { why };
+    let made = made.map_err(|error| unfit(error.to_string()))?;
+    let made = made.map_err(|error| unfit(format!("no authorities can be made: {error}")))?;
+    Ok(Response::Successors(Box::new(made)))
 }
 
 async fn offset_at(service: &Service, name: &TopicName, time: u64) -> Result<Offset, Refusal> {

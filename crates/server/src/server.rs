@@ -31,6 +31,7 @@ use crate::{
     },
     links::{Callers, Links},
     member::node_ref,
+    present::Present,
     reception::Reception,
     renewals::Renewals,
     service::Service,
@@ -82,7 +83,7 @@ impl Server {
         }
         let (saying, said) = mpsc::channel(SAID_MAX);
         let signing = Signing {
-            authorities: booted.authorities.map(Arc::new),
+            vault: booted.vault.map(Arc::new),
             valid_for: config.certificates_valid,
             credentials: peers.credentials(),
             agreed: agreed.subscribe(),
@@ -103,6 +104,7 @@ impl Server {
             epoch: epoch.number,
             signing: signing.clone(),
             renewals: Arc::new(Renewals::new(config.certificates_valid)),
+            present: Present::default(),
             streams: Arc::default(),
             stopping: is_stopping,
         };

@@ -16,6 +16,7 @@ use tracing::error;
 use crate::{
     answers::{Answers, PendingResponse},
     limits::{CONFIRMED_MAX, TOPIC_AWAITED_MAX},
+    present::Present,
     renewals::Renewals,
     signing::Signing,
     topics::{KeptTopic, Topics},
@@ -46,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) epoch: u64,
     pub(crate) signing: Signing,
     pub(crate) renewals: Arc<Renewals>,
+    /// Clients that are connected.
+    pub(crate) present: Present,
     /// Streams of producers and subscribers under way.
     pub(crate) streams: Arc<watch::Sender<usize>>,
     /// Becomes true when the member is going away.

@@ -40,6 +40,7 @@ async fn serve(connection: Connection, service: Service) {
     let bearer = Bearer {
         certificate: Arc::new(connection.certificate().clone()),
     };
+    let _stay = service.present.enter(Arc::clone(&bearer.certificate));
     let reason = loop {
         tokio::select! {
             opened = connection.accept() => match opened {

@@ -5,17 +5,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use kontiki_transport::{Certificate, Credentials, Identity, PublicKey, Revoked, Role, Terms};
-use kontiki_wire::{Refusal, TopicPattern};
+use kontiki_transport::{
+    Certificate, Credentials, Identity, PublicKey, Revoked, Signs, Terms, voucher_pem,
+};
+use kontiki_wire::{Refusal, Rotation, RotationStage, TopicPattern};
 use tokio::{sync::watch, time::sleep};
 use tracing::warn;
 
-use crate::{agreed::Agreed, authorities::Authorities};
+use crate::{agreed::Agreed, authorities::Authorities, succession::Vault};
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Signing {
-    pub(crate) authorities: Option<Arc<Authorities>>,
+    pub(crate) vault: Option<Arc<Vault>>,
     /// For how long what is signed is good.
     pub(crate) valid_for: Duration,
     /// What this member trusts.
@@ -26,16 +28,35 @@ pub(crate) struct Signing {
 
 impl Signing {
     /// The authorities, if this member signs.
-    pub(crate) fn authorities(&self) -> Result<&Authorities, Refusal> {
-        self.authorities
-            .as_deref()
-            .ok_or_else(|| Refusal::Unavailable {
-                why: "this member does not sign".to_owned(),
-            })
+    pub(crate) fn authorities(&self) -> Result<Arc<Authorities>, Refusal> {
+        let unavailable = |why: &str| Refusal::Unavailable {
+            why: why.to_owned(),
+        };
+        let vault = self.vault()?;
+        let signing = vault.signing(self.agreed.borrow().trust.rotation.as_ref());
+        signing.ok_or_else(|| {
+            unavailable(
+                "this member has the authorities that were replaced, and not those that sign now: copy the folder \
+                 with the keys from the member that made them, and restart this one",
+            )
+        })
+    }
+
+    /// Where they lie, if this member signs.
+    pub(crate) fn vault(&self) -> Result<&Arc<Vault>, Refusal> {
+        self.vault.as_ref().ok_or_else(|| Refusal::Unavailable {
+            why: "this member does not sign".to_owned(),
+        })
+    }
+
+    /// What is agreed on about the replacing of authorities.
+    pub(crate) fn rotation(&self) -> Option<Rotation> {
+        self.agreed.borrow().trust.rotation.clone()
     }
 
     /// A certificate for a key that somebody has shown to hold. Where what the name had was just taken back, this
-    /// waits until the new one is good.
+    /// waits until the new one is good. While the authority that signs it takes the place of another, the word of
+    /// that one for it follows.
     pub(crate) async fn sign(
         &self,
         key: &PublicKey,
@@ -43,9 +64,9 @@ impl Signing {
         topics: Vec<TopicPattern>,
     ) -> Result<String, Refusal> {
         let authorities = self.authorities()?;
-        let authority = match identity.role {
-            Role::Node => &authorities.nodes,
-            Role::Producer | Role::Consumer | Role::Operator => &authorities.clients,
+        let authority = match Signs::of(identity.role) {
+            Signs::Nodes => &authorities.nodes,
+            Signs::Clients => &authorities.clients,
         };
         let latest = self.revoked().latest(identity.role, &identity.name);
         if let Some(latest) = latest {
@@ -58,12 +79,23 @@ impl Signing {
             topics,
             after: latest,
         };
-        authority.sign_on(key, identity, &terms).map_err(|error| {
+        let leaf = authority.sign_on(key, identity, &terms).map_err(|error| {
             warn!(%error, %identity, "a certificate cannot be signed");
             Refusal::Unavailable {
                 why: error.to_string(),
             }
-        })
+        })?;
+        let handover = self
+            .rotation()
+            .filter(|rotation| rotation.stage == RotationStage::Signing);
+        let handover = handover.map(|rotation| match Signs::of(identity.role) {
+            Signs::Nodes => rotation.to.nodes,
+            Signs::Clients => rotation.to.clients,
+        });
+        let by = authority.fingerprint();
+        let handover = handover.filter(|handover| handover.new == by);
+        let voucher = handover.map(|handover| voucher_pem(&handover));
+        Ok(leaf + &voucher.unwrap_or_default())
     }
 
     /// Another certificate like one that is live here. One that was taken back, and whose connection is ended in
@@ -94,11 +126,6 @@ impl Signing {
         Arc::clone(&self.agreed.borrow().revoked)
     }
 
-    /// The authorities of the members, as PEM.
-    pub(crate) fn node_roots(&self) -> String {
-        self.credentials.borrow().node_roots_pem()
-    }
-
     /// The authorities of the clients, as PEM.
     pub(crate) fn client_roots(&self) -> String {
         self.credentials.borrow().client_roots_pem()
@@ -107,8 +134,9 @@ impl Signing {
 
 #[cfg(test)]
 mod tests {
-    use kontiki_transport::{Authority, JoinKey};
+    use kontiki_transport::{JoinKey, Role};
     use kontiki_wire::{ClusterId, Revocation, Trust, Whom};
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -126,12 +154,12 @@ mod tests {
         (certificate, issued.certificate_pem, issued.key_pem)
     }
 
-    fn signing() -> (Signing, watch::Sender<Arc<Agreed>>) {
-        let authority = || Authority::new("a test's", DAY).unwrap();
-        let authorities = Authorities {
-            nodes: authority(),
-            clients: authority(),
-        };
+    fn signing() -> (TempDir, Signing, watch::Sender<Arc<Agreed>>) {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca");
+        Authorities::new(ClusterId(7)).unwrap().write(&ca).unwrap();
+        let vault = Vault::open(&ca).unwrap();
+        let authorities = vault.signing(None).unwrap();
         let (_, chain, key) = leaf(&authorities, Role::Node);
         let credentials = Credentials::from_pem(
             &chain,
@@ -141,18 +169,55 @@ mod tests {
         );
         let agreed = watch::Sender::new(Arc::default());
         let signing = Signing {
-            authorities: Some(Arc::new(authorities)),
+            vault: Some(Arc::new(vault)),
             valid_for: DAY,
             credentials: watch::Sender::new(credentials.unwrap()).subscribe(),
             agreed: agreed.subscribe(),
         };
-        (signing, agreed)
+        (folder, signing, agreed)
+    }
+
+    #[tokio::test]
+    async fn the_word_of_the_one_that_is_replaced_follows_what_the_new_one_signs() {
+        let (_folder, signing, agreed) = signing();
+        let to = signing.vault().unwrap().successors(ClusterId(7)).unwrap();
+        let old = &to.nodes.old;
+        let before = signing.authorities().unwrap();
+        let roots = before.nodes.certificate_pem().to_owned();
+        let key = JoinKey::generate().unwrap();
+        let identity = Identity::new(ClusterId(7), Role::Node, "n2").unwrap();
+        for stage in [
+            RotationStage::Trusting,
+            RotationStage::Signing,
+            RotationStage::Finished,
+        ] {
+            let rotation = Some(Rotation {
+                stage,
+                to: to.clone(),
+            });
+            agreed.send_replace(Arc::new(Agreed::new(Trust {
+                rotation,
+                ..Trust::default()
+            })));
+            let key_shown = PublicKey::from(&key);
+            let signed = signing.sign(&key_shown, &identity, Vec::new());
+            let signed = signed.await.unwrap();
+            let count = if stage == RotationStage::Signing {
+                2
+            } else {
+                1
+            };
+            assert_eq!(signed.matches("BEGIN").count(), count, "{stage:?}");
+            let shown = Credentials::from_pem(&signed, &key.pem(), &roots, "").unwrap();
+            let by_old = shown.signed_by().ok() == Some(*old);
+            assert_eq!(by_old, stage == RotationStage::Trusting, "{stage:?}");
+        }
     }
 
     #[tokio::test]
     async fn what_was_taken_back_is_not_renewed() {
-        let (signing, agreed) = signing();
-        let authorities = signing.authorities().unwrap();
+        let (_folder, signing, agreed) = signing();
+        let authorities = &signing.authorities().unwrap();
         let (shop, ..) = leaf(authorities, Role::Producer);
         let (node, ..) = leaf(authorities, Role::Node);
         let name = "shop".to_owned();
@@ -174,7 +239,7 @@ mod tests {
             }];
             let trust = Trust {
                 revoked,
-                papers: Vec::new(),
+                ..Trust::default()
             };
             agreed.send_replace(Arc::new(Agreed::new(trust)));
             let refused = signing.renew(shown).await.unwrap_err();
@@ -187,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_was_taken_back_gets_a_certificate_that_is_good() {
-        let (signing, agreed) = signing();
+        let (_folder, signing, agreed) = signing();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let at = u64::try_from(now.unwrap().as_micros()).unwrap();
         let whom = Whom::Name {
@@ -201,7 +266,7 @@ mod tests {
         }];
         let trust = Trust {
             revoked,
-            papers: Vec::new(),
+            ..Trust::default()
         };
         agreed.send_replace(Arc::new(Agreed::new(trust)));
         let key = PublicKey::from(&JoinKey::generate().unwrap());

@@ -21,7 +21,9 @@ use crate::{
     plane,
     refusal::refused,
     stranger,
+    succession::vouched,
     tls::{self, Verifier},
+    voucher::Signs,
 };
 
 /// A connection to a member of the cluster that a token is for, by somebody who has the token and no
@@ -69,8 +71,15 @@ impl Applicant {
             .await?;
         let member = admission::leaf(&connection)?;
         let chain = admission::peer_chain(&connection)?;
-        let authority = chain.last().expect("it has been judged");
-        let authority_pem = certificate::to_pem(authority);
+        let (_, rest) = chain.split_first().expect("it has been judged");
+        // The one that the token names vouches for the other, if there are two.
+        let authority_pem = match expected_in(rest, &token.authority) {
+            Some((root, None)) => certificate::to_pem(root),
+            Some((root, Some((_, named)))) => {
+                certificate::to_pem(root) + &certificate::to_pem(named)
+            }
+            None => unreachable!("it has been judged"),
+        };
         // The listener allows a stream when it has let this side in.
         let first = connection.open_bi().await?;
         let link = Link::new(
@@ -93,7 +102,8 @@ impl Applicant {
         &self.member.identity
     }
 
-    /// The certificate of the authority that the token names, as PEM.
+    /// The certificate of the authority that the token names, as PEM; before it that of the one that takes its place,
+    /// if this has signed what the member shows, and the one that the token names vouches for it.
     #[must_use]
     pub fn authority_pem(&self) -> &str {
         &self.authority_pem
@@ -143,25 +153,53 @@ impl Expected {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), String> {
-        let [authority] = rest else {
+        if !matches!(rest.len(), 1 | 3) {
             return Err(format!(
                 "it comes with {} more, and its authority's is needed and nothing else",
                 rest.len()
             ));
-        };
-        if certificate::sha256(authority) != self.authority {
-            return Err(
-                "its authority is not the one that the token names: this is another cluster, or somebody \
-                 in between"
-                    .to_owned(),
-            );
         }
-        let root = credentials::root(authority).map_err(|why| format!("its authority's {why}"))?;
+        let (authority, word) = expected_in(rest, &self.authority).ok_or(STRANGE)?;
+        let as_root = |der| credentials::root(der).map_err(|why| format!("its authority's {why}"));
+        let root = as_root(authority)?;
+        if let Some((voucher, named)) = word {
+            let named = [as_root(named)?];
+            let vouched = vouched(voucher, &named, self.cluster, Signs::Nodes);
+            let vouched = vouched.ok_or(STRANGE)?;
+            if vouched.anchor.subject_public_key_info != root.anchor.subject_public_key_info
+                || vouched.anchor.subject != root.anchor.subject
+            {
+                return Err(STRANGE.to_owned());
+            }
+        }
         Verifier::of_members(self.cluster, Arc::new([root]))
             .judge(std::slice::from_ref(leaf), now)
             .map(|_| ())
     }
 }
+
+/// What is said of who has signed a member's certificate if nothing leads to whom the token names.
+const STRANGE: &str = "its authority is not the one that the token names: this is another cluster, or somebody \
+                       in between, or the cluster's authority was replaced since the token was made, and a new \
+                       token is needed";
+
+/// Who has signed the leaf, of what came with it; and the word for it of whom the token names with the certificate of
+/// that, if it is another one.
+fn expected_in<'a>(
+    rest: &'a [CertificateDer<'a>],
+    named: &[u8; 32],
+) -> Option<(&'a CertificateDer<'a>, Option<Word<'a>>)> {
+    match rest {
+        [root] | [root, _, _] if certificate::sha256(root) == *named => Some((root, None)),
+        [root, voucher, old] if certificate::sha256(old) == *named => {
+            Some((root, Some((voucher, old))))
+        }
+        _ => None,
+    }
+}
+
+/// A voucher, and whose it is.
+type Word<'a> = (&'a CertificateDer<'a>, &'a CertificateDer<'a>);
 
 impl ServerCertVerifier for Expected {
     fn verify_server_cert(

@@ -11,7 +11,10 @@ use rcgen::{
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{Error, Identity, PublicKey, Role, certificate, certificate::TOPICS_OID};
+use crate::{
+    Error, Identity, PublicKey, Role, certificate,
+    certificate::{TOPICS_OID, VOUCHER_OID},
+};
 
 /// How far in the past a certificate begins at most, for members whose clocks are behind; a tenth of the
 /// time that it is good for if that is less.
@@ -116,8 +119,35 @@ impl Authority {
     /// SHA-256 of its certificate.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
+        certificate::sha256(&self.der())
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes());
-        certificate::sha256(&der.expect("it was read when this was made"))
+        der.expect("it was read when this was made")
+    }
+
+    /// A certificate for the name and the key of another authority, which says what it is for.
+    pub(crate) fn vouch_for(&self, to: &Self, scope: String) -> Result<Vec<u8>, Error> {
+        let other_name = || {
+            Error::Credentials(
+                "an authority is vouched for whose name is one common name and nothing else"
+                    .to_owned(),
+            )
+        };
+        let der = to.der();
+        let name = certificate::common_name(&der).ok_or_else(other_name)?;
+        let now = SystemTime::now();
+        let ends = self.not_after.min(to.not_after);
+        let valid_for = ends.duration_since(now).unwrap_or_default();
+        let mut params = params(&name, now, valid_for)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let said = CustomExtension::from_oid_content(VOUCHER_OID, scope.into_bytes());
+        params.custom_extensions = vec![said];
+        params.use_authority_key_identifier_extension = true;
+        let signed = params.signed_by(to.issuer.key(), &self.issuer);
+        Ok(signed.map_err(unmade)?.der().to_vec())
     }
 
     /// A leaf for `identity`, with a new key, the one SAN URI, and extended key usage for both sides

@@ -37,14 +37,16 @@ pub struct Certificate {
     /// To which topics its bearer is confined; to none in particular if empty.
     pub topics: Vec<TopicPattern>,
     /// The key as it stands there.
-    key: KeyInfo,
+    key: Raw,
+    /// The name of who has signed it, as it stands there.
+    issuer: Raw,
 }
 
-/// A public key as a certificate has it. Its fingerprint is what is shown of it.
+/// A part of a certificate as it stands there: nothing to show to people.
 #[derive(Clone, PartialEq, Eq)]
-struct KeyInfo(Vec<u8>);
+struct Raw(Vec<u8>);
 
-impl fmt::Debug for KeyInfo {
+impl fmt::Debug for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("_")
     }
@@ -71,8 +73,16 @@ impl Certificate {
             fingerprint: hexadecimal(&sha256(der)),
             key_fingerprint: sha256(certificate.public_key().raw),
             topics: topics(&certificate)?,
-            key: KeyInfo(certificate.public_key().raw.to_vec()),
+            key: Raw(certificate.public_key().raw.to_vec()),
+            issuer: Raw(certificate.issuer().as_raw().to_vec()),
         })
+    }
+
+    /// Whether it bears the name of this authority as that of who has signed it. Whether it is trusted is another
+    /// question.
+    #[must_use]
+    pub fn names_as_issuer(&self, authority_der: &[u8]) -> bool {
+        parse(authority_der).is_ok_and(|by| by.subject().as_raw() == self.issuer.0)
     }
 
     /// What tells its key from others, in short. Whoever is let in as a member is known by it.
@@ -92,17 +102,17 @@ impl Certificate {
 /// take a number of.
 pub(crate) const TOPICS_OID: &[u64] = &[2, 25, 5_142_868_906_013_442_541];
 
+/// By what the extension is called that says for what an authority's word for another holds. A certificate without it
+/// vouches for nobody, whoever has signed it.
+pub(crate) const VOUCHER_OID: &[u64] = &[2, 25, 8_301_597_231_409_586_172];
+
 /// To which topics a certificate confines its bearer. What cannot be read makes the certificate of no use:
 /// whoever is meant to be confined is not let loose.
 fn topics(certificate: &X509Certificate<'_>) -> Result<Vec<TopicPattern>, String> {
-    let is_topics = |oid: &Oid<'_>| {
-        oid.iter()
-            .is_some_and(|arcs| arcs.eq(TOPICS_OID.iter().copied()))
-    };
     let mut found = certificate
         .extensions()
         .iter()
-        .filter(|one| is_topics(&one.oid));
+        .filter(|one| has_oid(&one.oid, TOPICS_OID));
     let Some(extension) = found.next() else {
         return Ok(Vec::new());
     };
@@ -118,6 +128,11 @@ fn topics(certificate: &X509Certificate<'_>) -> Result<Vec<TopicPattern>, String
         true => Err(unreadable()),
         false => Ok(topics),
     }
+}
+
+/// Whether this is that one.
+pub(crate) fn has_oid(oid: &Oid<'_>, is: &[u64]) -> bool {
+    oid.iter().is_some_and(|arcs| arcs.eq(is.iter().copied()))
 }
 
 /// From when and until when a certificate of any kind is good.
@@ -158,6 +173,15 @@ pub(crate) fn has_names(der: &[u8]) -> Result<bool, String> {
         Ok(names) => Ok(names.is_some()),
         Err(_) => Err("has subject alternative names that cannot be read".to_owned()),
     }
+}
+
+/// The name of an authority, if it is a common name and nothing else.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
+    let certificate = parse(der).ok()?;
+    let subject = certificate.subject();
+    let mut names = subject.iter_common_name();
+    let name = names.next()?.as_str().ok()?;
+    (subject.iter_attributes().count() == 1).then(|| name.to_owned())
 }
 
 /// The key that a certificate is for, as it stands there.
@@ -213,7 +237,7 @@ pub(crate) fn sha256(der: &[u8]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok((rest, _)) => Err(format!("has {} bytes too many", rest.len())),

@@ -12,7 +12,11 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use crate::{Authority, Certificate, Error, Identity, Revoked, certificate, reset::ResetSecret};
+use crate::{
+    Authority, Certificate, Error, Identity, Revoked, certificate,
+    reset::ResetSecret,
+    voucher::{Signs, is_voucher},
+};
 
 /// Certificates in one PEM text: more than this is not a list of roots.
 const CERTIFICATES_MAX: usize = 64;
@@ -46,7 +50,8 @@ impl Credentials {
     /// and the roots that clients' certificates chain to (empty for a client, which accepts none).
     ///
     /// A leaf is signed by a root directly. An intermediate authority of one's own organisation is
-    /// used by giving its certificate as the root.
+    /// used by giving its certificate as the root. While one authority takes the place of another, the word
+    /// of the old one for the new one may stand behind the leaf, for those who know the old one alone.
     pub fn from_pem(
         chain_pem: &str,
         key_pem: &str,
@@ -54,14 +59,21 @@ impl Credentials {
         client_roots_pem: &str,
     ) -> Result<Self, Error> {
         let chain = certificates("the own chain", chain_pem)?;
-        let [leaf] = chain.as_slice() else {
-            return Err(Error::Credentials(format!(
+        let not_one = || {
+            Error::Credentials(format!(
                 "the own chain must be one certificate, signed by a root directly; it has {}",
                 chain.len()
-            )));
+            ))
         };
+        let (leaf, behind) = chain.split_first().ok_or_else(not_one)?;
         let own = Certificate::from_der(leaf)
             .map_err(|why| Error::Credentials(format!("the own certificate {why}")))?;
+        let signs = Signs::of(own.identity.role);
+        match behind {
+            [] => {}
+            [one] if is_voucher(one, own.identity.cluster, signs) => {}
+            _ => return Err(not_one()),
+        }
         check_validity(&own)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|error| unreadable("the own key", "private key", error))?;
@@ -159,6 +171,11 @@ impl Credentials {
             "the own certificate of {who} is not one that the nodes' roots have signed ({refused}): the \
              authority that signed it belongs among them"
         )))
+    }
+
+    /// What stands behind the own certificate: an authority's word for the one that has signed it.
+    pub(crate) fn own_voucher(&self) -> Option<&CertificateDer<'static>> {
+        self.inner.key.cert.get(1)
     }
 
     /// Whether whoever is trusted by these is by the others, and nobody else.
@@ -259,7 +276,8 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, E
     Ok(found)
 }
 
-fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
+/// Those of a PEM text.
+pub(crate) fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
     let found = certificates(what, pem)?;
     if found.is_empty() && !pem.trim().is_empty() {
         return Err(Error::Credentials(format!(
@@ -277,9 +295,7 @@ fn roots(what: &str, pem: &str) -> Result<Vec<Root>, Error> {
 }
 
 fn signed_by(root: &Root, chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
-    let [leaf] = chain else {
-        unreachable!("the own chain is one certificate");
-    };
+    let leaf = chain.first().expect("it was read when this was made");
     let algorithms = ring::default_provider().signature_verification_algorithms;
     let anchors = std::slice::from_ref(&root.anchor);
     let (now, usage) = (UnixTime::now(), webpki::KeyUsage::client_auth());

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use kontiki_wire::ClusterId;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
@@ -25,7 +26,10 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::{
     Credentials, Error, Plane, PublicKey,
+    credentials::Root,
+    succession::vouched,
     tls::{self, Verifier},
+    voucher::Signs,
 };
 
 /// What a dialer is.
@@ -91,7 +95,8 @@ pub(crate) struct Door {
     verifier: Arc<Verifier>,
     /// The own certificate.
     shown: Arc<CertifiedKey>,
-    /// The same with the root that has signed it, for those who know no more of it than its hash.
+    /// The same with the root that has signed it, for those who know no more of it than its hash; and with the word
+    /// of the one that this has taken the place of, for those who know the hash of that.
     shown_to_strangers: Arc<CertifiedKey>,
 }
 
@@ -99,7 +104,13 @@ impl Door {
     pub(crate) fn new(plane: Plane, credentials: &Credentials) -> Result<Self, Error> {
         let shown = Arc::clone(credentials.key());
         let root = credentials.own_root()?.certificate.clone();
-        let chain = shown.cert.iter().cloned().chain([root]).collect();
+        let mut chain = vec![shown.cert[0].clone(), root];
+        let own = credentials.identity().cluster;
+        if let Some(voucher) = credentials.own_voucher()
+            && let Some(old) = voucher_of(voucher, credentials.node_roots(), own)
+        {
+            chain.extend([voucher.clone(), old]);
+        }
         Ok(Self {
             plane,
             verifier: Arc::new(Verifier::of_dialers(plane, credentials)),
@@ -139,6 +150,17 @@ impl Door {
             .map_err(|error| Error::Credentials(format!("QUIC cannot be set up: {error}")))?;
         Ok((crypto, asked))
     }
+}
+
+/// The certificate of the authority whose word this is, if it is among these.
+fn voucher_of(
+    voucher: &CertificateDer<'_>,
+    believed: &[Root],
+    cluster: ClusterId,
+) -> Option<CertificateDer<'static>> {
+    let mut each = believed.chunks(1);
+    let by = each.find(|by| vouched(voucher, by, cluster, Signs::Nodes).is_some())?;
+    Some(by[0].certificate.clone())
 }
 
 /// Hears what is asked for, and shows the own certificate.

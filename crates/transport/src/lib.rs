@@ -26,9 +26,11 @@ mod revoked;
 mod seats;
 mod stranger;
 mod stream;
+mod succession;
 mod tls;
 mod token;
 mod turnstile;
+mod voucher;
 
 pub use admission::Arrivals;
 pub use applicant::Applicant;
@@ -46,4 +48,6 @@ pub use plane::{Expect, Limits, Plane};
 pub use revoked::Revoked;
 pub use stranger::{CLOSE_STRANGER, Stranger};
 pub use stream::{FRAME_TIME_MAX, FrameReader, FrameWriter};
+pub use succession::{believe, disbelieve, voucher_pem};
 pub use token::{Proof, Token};
+pub use voucher::Signs;

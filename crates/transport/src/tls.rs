@@ -25,8 +25,11 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::{
-    Certificate, Credentials, Error, Expect, Plane, Revoked, Role, credentials::Root,
+    Certificate, Credentials, Error, Expect, Plane, Revoked, Role,
+    credentials::Root,
     error::REFUSAL,
+    succession::vouched,
+    voucher::{Signs, is_voucher},
 };
 
 /// OIDs of the extended key usages, as DER.
@@ -41,6 +44,7 @@ pub(crate) struct Verifier {
     roots: Arc<[Root]>,
     usage: KeyUsage,
     cluster: ClusterId,
+    signs: Signs,
     roles: &'static [Role],
     name: Option<String>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -53,10 +57,11 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// For the certificates of those who dial.
     pub(crate) fn of_dialers(plane: Plane, credentials: &Credentials) -> Self {
-        let (roots, roles): (_, &'static [Role]) = match plane {
-            Plane::Peers => (credentials.node_roots(), &[Role::Node]),
+        let (roots, signs, roles): (_, _, &'static [Role]) = match plane {
+            Plane::Peers => (credentials.node_roots(), Signs::Nodes, &[Role::Node]),
             Plane::Clients => (
                 credentials.client_roots(),
+                Signs::Clients,
                 &[Role::Producer, Role::Consumer, Role::Operator],
             ),
         };
@@ -65,6 +70,7 @@ impl Verifier {
             // Not the library's `client_auth()`: that one takes a certificate without any usage too.
             usage: KeyUsage::required(CLIENT_AUTH),
             cluster: credentials.identity().cluster,
+            signs,
             roles,
             name: None,
             algorithms: algorithms(),
@@ -91,6 +97,7 @@ impl Verifier {
             roots,
             usage: KeyUsage::required(SERVER_AUTH),
             cluster,
+            signs: Signs::Nodes,
             roles: &[Role::Node],
             name: None,
             algorithms: algorithms(),
@@ -123,29 +130,54 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Certificate, String> {
         let (leaf, rest) = chain.split_first().ok_or("there is none")?;
-        if !rest.is_empty() {
-            return Err(format!(
-                "it comes with {} more, a leaf is signed by a root directly",
-                rest.len()
-            ));
-        }
+        let voucher = match rest {
+            [] => None,
+            [one] if is_voucher(one, self.cluster, self.signs) => Some(one),
+            rest => {
+                return Err(format!(
+                    "it comes with {} more, a leaf is signed by a root directly",
+                    rest.len()
+                ));
+            }
+        };
         if leaf.len() > LEAF_BYTES_MAX {
             return Err(format!(
                 "it has {} bytes, the limit is {LEAF_BYTES_MAX}",
                 leaf.len()
             ));
         }
-        self.check_chain(leaf, now)?;
+        self.check_chain(leaf, voucher, now)?;
         let certificate = Certificate::from_der(leaf).map_err(|why| format!("it {why}"))?;
         self.check_identity(&certificate)?;
         self.check_revoked(&certificate)?;
         Ok(certificate)
     }
 
-    fn check_chain(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
+    /// Whether a root has signed it, or an authority that a root vouches for.
+    fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        voucher: Option<&CertificateDer<'_>>,
+        now: UnixTime,
+    ) -> Result<(), String> {
+        let direct = self.check_signed_by(leaf, &self.roots, now);
+        let (Err(_), Some(voucher)) = (&direct, voucher) else {
+            return direct;
+        };
+        match vouched(voucher, &self.roots, self.cluster, self.signs) {
+            Some(root) => self.check_signed_by(leaf, &[root], now),
+            None => direct,
+        }
+    }
+
+    fn check_signed_by(
+        &self,
+        leaf: &CertificateDer<'_>,
+        roots: &[Root],
+        now: UnixTime,
+    ) -> Result<(), String> {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        let anchors: Vec<TrustAnchor<'_>> = self
-            .roots
+        let anchors: Vec<TrustAnchor<'_>> = roots
             .iter()
             .filter(|root| root.not_before <= at && at <= root.not_after)
             .map(|root| root.anchor.clone())

@@ -8,7 +8,7 @@ use crate::{
     limits::CHECKPOINT_BYTES_MAX,
     member::{MemberInfo, MemberRef, Standing},
     token::{Token, TokenId, TokenSpec},
-    trust::{Papers, Trust, Whom},
+    trust::{Papers, Rotate, Trust, Whom},
     version::Versions,
 };
 
@@ -149,6 +149,8 @@ pub enum ClusterCommand {
         /// Whether nothing has been heard of it, or nothing taken by it, for long.
         stuck: bool,
     },
+    /// Go on with the replacing of authorities.
+    Rotate(Rotate),
 }
 
 /// A member to be admitted.

@@ -8,15 +8,16 @@ use crate::{
     frame::{Frame, FrameKind, encode_frame},
     ids::{ClusterId, GroupId, Offset, TopicName},
     limits::{
-        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PEM_BYTES_MAX, RECOVERIES_MAX,
-        REQUEST_BYTES_MAX, SENTENCES_MAX, TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX, WALK_DAMAGE_MAX,
+        CONTROL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, OUTDATED_MAX, PEM_BYTES_MAX,
+        RECOVERIES_MAX, REQUEST_BYTES_MAX, SENTENCES_MAX, TEXT_BYTES_MAX, TOKENS_MAX, TOPICS_MAX,
+        WALK_DAMAGE_MAX,
     },
     malformed::Malformed,
     member::{MemberInfo, Standing},
     refusal::Refusal,
     scan::within,
     token::{TokenId, TokenInfo, TokenSpec},
-    trust::{Trust, Whom},
+    trust::{Handover, Rotate, Successors, Trust, Turnover, Whom},
 };
 
 /// What a topic is asked to be.
@@ -137,6 +138,13 @@ pub enum Request {
     /// Another certificate for the key and the name that this connection has shown; any member that signs
     /// answers.
     Renew,
+    /// Make the authorities that are to take the place of those that sign, or say which were made: whoever has
+    /// the keys of those answers, and the keys of the new ones stay there, too. Nothing is agreed on by it.
+    MakeSuccessors,
+    /// Go on with the replacing of authorities.
+    Rotate(Rotate),
+    /// The clients that are connected to this member and show what an authority has signed that is being replaced.
+    Outdated,
 }
 
 /// The answer to a request.
@@ -153,12 +161,14 @@ pub enum Response {
         topics: Vec<TopicInfo>,
         /// Whether topics are made on first use.
         auto_create: bool,
+        /// Which authority of the members takes the place of another, or did, if one has.
+        turnover: Option<Turnover>,
     },
     /// To `Topic` and `EditTopic`, and to `CreateTopic` when it was made.
     Topic(TopicInfo),
     /// To `CreateTopic` when it was there already.
     Exists(TopicInfo),
-    /// To `DeleteTopic`, `TransferLeader`, `RevokeToken` and `SetBalance`.
+    /// To `DeleteTopic`, `TransferLeader`, `RevokeToken`, `SetBalance`, `Revoke` and `Rotate`.
     Done,
     /// To `Status`.
     Status(MemberStatus),
@@ -187,9 +197,14 @@ pub enum Response {
     Renewed {
         /// The certificate, as PEM.
         certificate: String,
-        /// The authorities of the members, as PEM.
-        node_roots: String,
+        /// The authority of the members that takes the place of another, if the new one signs: whoever believes the
+        /// old one sees by itself whether to believe it.
+        handover: Option<Handover>,
     },
+    /// To `MakeSuccessors`.
+    Successors(Box<Successors>),
+    /// To `Outdated`: each as `role/name`.
+    Outdated(Vec<String>),
 }
 
 impl Request {
@@ -219,6 +234,7 @@ impl Request {
             }
             Self::CreateToken(spec) => spec.check(),
             Self::Revoke(whom) => whom.check(),
+            Self::Rotate(rotate) => rotate.check(),
             _ => Ok(()),
         }
     }
@@ -294,11 +310,18 @@ impl Response {
             Self::Trust(trust) => trust.check()?,
             Self::Renewed {
                 certificate,
-                node_roots,
+                handover,
             } => {
-                for pem in [certificate, node_roots] {
-                    let bytes = pem.len() as u64;
-                    within("the length of a certificate", bytes, PEM_BYTES_MAX)?;
+                let bytes = certificate.len() as u64;
+                within("the length of a certificate", bytes, PEM_BYTES_MAX)?;
+                handover.as_ref().map_or(Ok(()), Handover::check)?;
+            }
+            Self::Successors(successors) => successors.check()?,
+            Self::Outdated(clients) => {
+                within("the number of clients", clients.len() as u64, OUTDATED_MAX)?;
+                for client in clients {
+                    let bytes = client.len() as u64;
+                    within("the length of a name", bytes, TEXT_BYTES_MAX)?;
                 }
             }
             Self::Done
@@ -475,6 +498,7 @@ mod tests {
             members: Vec::new(),
             topics: vec![topic; count],
             auto_create: false,
+            turnover: None,
         }
     }
 

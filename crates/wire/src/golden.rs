@@ -37,7 +37,9 @@ use crate::{
     role::Role,
     stream::{ClientStream, From, StreamEnd, Subscribe, Until},
     token::{Spent, Token, TokenId, TokenInfo, TokenSpec},
-    trust::{Papers, Revocation, Trust, Whom},
+    trust::{
+        Handover, Papers, Revocation, Rotate, Rotation, RotationStage, Successors, Trust, Whom,
+    },
     version::Versions,
 };
 
@@ -352,6 +354,9 @@ fn requests() -> Vec<Sample> {
         "trust" Request::Trust => Request::Trust;
         "revoke" Request::Revoke(_) => Request::Revoke(Whom::Serial("40ab".to_owned()));
         "renew" Request::Renew => Request::Renew;
+        "make-successors" Request::MakeSuccessors => Request::MakeSuccessors;
+        "outdated" Request::Outdated => Request::Outdated;
+        "rotate" Request::Rotate(_) => Request::Rotate(Rotate::Finish { force: true });
     }
 }
 
@@ -491,6 +496,7 @@ fn responses() -> Vec<Sample> {
             members: vec![member()],
             topics: vec![topic_info()],
             auto_create: true,
+            turnover: trust().turnover(),
         };
         "topic" Response::Topic(_) => Response::Topic(topic_info());
         "exists" Response::Exists(_) => Response::Exists(topic_info());
@@ -511,8 +517,10 @@ fn responses() -> Vec<Sample> {
         "trust" Response::Trust(_) => Response::Trust(trust());
         "renewed" Response::Renewed { .. } => Response::Renewed {
             certificate: "leaf".to_owned(),
-            node_roots: "nodes".to_owned(),
+            handover: Some(handover(0xc0)),
         };
+        "outdated" Response::Outdated(_) => Response::Outdated(vec!["producer/shop".to_owned()]);
+        "successors" Response::Successors(_) => Response::Successors(Box::new(successors()));
     }
 }
 
@@ -910,6 +918,9 @@ fn commands() -> Vec<Sample> {
             member: 3,
             stuck: true,
         };
+        "rotate" ClusterCommand::Rotate(_) => {
+            ClusterCommand::Rotate(Rotate::Begin(Box::new(successors())))
+        };
     }
 }
 
@@ -940,6 +951,26 @@ fn trust() -> Trust {
             revocation(Whom::Key(0xabcd)),
         ],
         papers: vec![papers()],
+        rotation: Some(Rotation {
+            stage: RotationStage::Signing,
+            to: successors(),
+        }),
+    }
+}
+
+fn handover(old: u8) -> Handover {
+    Handover {
+        old: [old; 32],
+        new: [old + 2; 32],
+        authority: b"authority".to_vec(),
+        voucher: b"voucher".to_vec(),
+    }
+}
+
+fn successors() -> Successors {
+    Successors {
+        nodes: handover(0xc0),
+        clients: handover(0xc1),
     }
 }
 

@@ -77,9 +77,6 @@ pub struct Welcome {
     pub cluster: ClusterId,
     /// The certificate for the key of the connection, as PEM.
     pub certificate: String,
-    /// Who signs members' certificates, as PEM: beside the one that the token names there may be another that
-    /// takes its place.
-    pub node_roots: String,
     /// Who signs clients' certificates, as PEM; for members only.
     pub client_roots: String,
     /// The members there are.
@@ -173,7 +170,7 @@ impl Joined {
 
 impl Welcome {
     fn check(&self) -> Result<(), Malformed> {
-        for pem in [&self.certificate, &self.node_roots, &self.client_roots] {
+        for pem in [&self.certificate, &self.client_roots] {
             within(
                 "the length of a certificate",
                 pem.len() as u64,

@@ -68,5 +68,8 @@ pub use renewal::{Renew, Renewed};
 pub use role::Role;
 pub use stream::{ClientStream, From, StreamEnd, Subscribe, Until};
 pub use token::{Spent, Token, TokenId, TokenInfo, TokenSpec};
-pub use trust::{Papers, Revocation, Trust, Whom};
+pub use trust::{
+    Handover, Papers, Revocation, Rotate, Rotation, RotationStage, Successors, Trust, Turnover,
+    Whom,
+};
 pub use version::Versions;

@@ -98,6 +98,10 @@ pub const REVOKED_SECONDS: u64 = 10 * 365 * 24 * 3600;
 pub const SERIAL_BYTES_MAX: usize = 20;
 /// Authorities that a member says it trusts.
 pub const PAPERS_ROOTS_MAX: usize = 16;
+/// Bytes of an authority's certificate, or of another one's word for it: four of them are asked for at once.
+pub const AUTHORITY_BYTES_MAX: usize = 2 << 10;
+/// Clients that one member names of those that show what a replaced authority has signed.
+pub const OUTDATED_MAX: usize = 256;
 /// Sentences in one list of a status.
 pub const SENTENCES_MAX: usize = 64;
 
@@ -110,10 +114,11 @@ const _: () = assert!(
 );
 const _: () = assert!(CONTROL_BYTES_MAX <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= CONTROL_BYTES_MAX);
+const _: () = assert!(4 * AUTHORITY_BYTES_MAX + 1024 <= REQUEST_BYTES_MAX);
 // Names and addresses that are as long as they may be, and the rest of what is asked and answered.
 const _: () = assert!(NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 160 <= JOIN_BYTES_MAX);
 const _: () = assert!(
-    3 * PEM_BYTES_MAX + (2 * MEMBERS_MAX + 1) * (NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 64)
+    2 * PEM_BYTES_MAX + (2 * MEMBERS_MAX + 1) * (NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + 64)
         <= WELCOME_BYTES_MAX
 );
 // A delivery's head takes 12 bytes and 20 more for each batch.

@@ -1,10 +1,11 @@
-//! What the cluster agrees on about certificates: which are good no more, and what its members show.
+//! What the cluster agrees on about certificates: which are good no more, what its members show, and which
+//! authorities take the place of others.
 
 use crate::{
     codec::{Decode, Encode},
     limits::{
-        MEMBERS_MAX, NAME_BYTES_MAX, PAPERS_ROOTS_MAX, REVOKED_MAX, SERIAL_BYTES_MAX,
-        TEXT_BYTES_MAX,
+        AUTHORITY_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PAPERS_ROOTS_MAX, REVOKED_MAX,
+        SERIAL_BYTES_MAX, TEXT_BYTES_MAX,
     },
     malformed::Malformed,
     role::Role,
@@ -18,6 +19,8 @@ pub struct Trust {
     pub revoked: Vec<Revocation>,
     /// What members show, by ascending number; of one that has said nothing yet there is nothing.
     pub papers: Vec<Papers>,
+    /// The authorities that take the place of others, or did the last time that any were replaced.
+    pub rotation: Option<Rotation>,
 }
 
 /// Certificates that are good no more, although they have not expired.
@@ -68,7 +71,91 @@ pub struct Papers {
     pub trouble: Option<String>,
 }
 
+/// Authorities that take the place of others, while the cluster serves. A stage is entered once, and by an
+/// operator's word.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Rotation {
+    /// How far it is.
+    pub stage: RotationStage,
+    /// The new ones.
+    pub to: Successors,
+}
+
+/// How far the replacing of authorities is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum RotationStage {
+    /// Members believe the new ones beside the old, and the old ones sign.
+    Trusting,
+    /// The new ones sign, and both are believed.
+    Signing,
+    /// The old ones are believed no more.
+    Finished,
+    /// The new ones are believed no more: they were given up before they had signed anything.
+    Abandoned,
+}
+
+/// One authority that takes the place of another.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Handover {
+    /// SHA-256 of the old one's certificate.
+    pub old: [u8; 32],
+    /// SHA-256 of the new one's certificate.
+    pub new: [u8; 32],
+    /// The new one's certificate, which it has signed itself.
+    pub authority: Vec<u8>,
+    /// The old one's word for it: a certificate for the name and the key of the new one, which the old one has
+    /// signed. Whoever believes the old one needs nobody else's word.
+    pub voucher: Vec<u8>,
+}
+
+/// The authorities to come, each with the word of the one that it replaces.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Successors {
+    /// Who signs members' certificates.
+    pub nodes: Handover,
+    /// Who signs clients' certificates.
+    pub clients: Handover,
+}
+
+/// What an operator asks to be done about the replacing of authorities.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Rotate {
+    /// Believe these beside those that they are to replace.
+    Begin(Box<Successors>),
+    /// Have the new ones sign, as soon as all members believe them.
+    Sign,
+    /// Believe the old ones no more, as soon as all members show certificates of the new ones.
+    Finish {
+        /// Whether to do so though members show old ones still, which are shut out then.
+        force: bool,
+    },
+    /// Give the new ones up, as long as they have signed nothing.
+    Abandon,
+}
+
+/// What every client is told about authorities that take the place of others, once the new ones sign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Turnover {
+    /// SHA-256 of the authority of the members that is replaced.
+    pub old: [u8; 32],
+    /// SHA-256 of the one that takes its place.
+    pub new: [u8; 32],
+    /// Whether the old one is believed no more.
+    pub finished: bool,
+}
+
 impl Trust {
+    /// What clients are told of the replacing of authorities.
+    #[must_use]
+    pub fn turnover(&self) -> Option<Turnover> {
+        let rotation = self.rotation.as_ref()?;
+        rotation.is_signing().then_some(Turnover {
+            old: rotation.to.nodes.old,
+            new: rotation.to.nodes.new,
+            finished: rotation.stage == RotationStage::Finished,
+        })
+    }
+
     /// What a member shows.
     #[must_use]
     pub fn papers_of(&self, member: u64) -> Option<&Papers> {
@@ -86,7 +173,57 @@ impl Trust {
         let papers = self.papers.len() as u64;
         within("the number of members", papers, MEMBERS_MAX)?;
         self.revoked.iter().try_for_each(|one| one.whom.check())?;
-        self.papers.iter().try_for_each(Papers::check)
+        self.papers.iter().try_for_each(Papers::check)?;
+        let rotation = self.rotation.as_ref();
+        rotation.map_or(Ok(()), |rotation| rotation.to.check())
+    }
+}
+
+impl Rotation {
+    /// Whether the new ones sign.
+    #[must_use]
+    pub fn is_signing(&self) -> bool {
+        matches!(self.stage, RotationStage::Signing | RotationStage::Finished)
+    }
+
+    /// Whether it is neither finished nor given up.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.stage, RotationStage::Trusting | RotationStage::Signing)
+    }
+}
+
+impl Handover {
+    /// Refuses what no authority is.
+    pub fn check(&self) -> Result<(), Malformed> {
+        for certificate in [&self.authority, &self.voucher] {
+            let bytes = certificate.len() as u64;
+            within("the length of a certificate", bytes, AUTHORITY_BYTES_MAX)?;
+        }
+        match self.old == self.new {
+            true => Err(Malformed::Inconsistent {
+                what: "an authority does not take its own place",
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Successors {
+    /// Refuses what no authority is.
+    pub fn check(&self) -> Result<(), Malformed> {
+        self.nodes.check()?;
+        self.clients.check()
+    }
+}
+
+impl Rotate {
+    /// Refuses what no authority is.
+    pub fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Self::Begin(successors) => successors.check(),
+            Self::Sign | Self::Finish { .. } | Self::Abandon => Ok(()),
+        }
     }
 }
 
@@ -158,5 +295,23 @@ mod tests {
         refused(|papers| papers.serial.clear());
         refused(|papers| papers.trusts = vec![[0; 32]; PAPERS_ROOTS_MAX + 1]);
         refused(|papers| papers.trouble = Some("t".repeat(TEXT_BYTES_MAX + 1)));
+    }
+    #[test]
+    fn an_authority_takes_the_place_of_another_and_is_no_longer_than_one_can_be() {
+        let handover = |old, bytes| Handover {
+            old: [old; 32],
+            new: [1; 32],
+            authority: vec![0; bytes],
+            voucher: vec![0; bytes],
+        };
+        assert_eq!(handover(0, AUTHORITY_BYTES_MAX).check(), Ok(()));
+        assert!(handover(1, 1).check().is_err());
+        let long = handover(0, AUTHORITY_BYTES_MAX + 1);
+        assert!(long.check().is_err());
+        let begin = Rotate::Begin(Box::new(Successors {
+            nodes: handover(0, 1),
+            clients: long,
+        }));
+        assert!(begin.check().is_err());
     }
 }

@@ -12,11 +12,12 @@ use kontiki_raft::{
 use kontiki_wire::{
     Acknowledged, Admission, Answer, AppendRefused, Batch, BatchBuilder, ClientStream,
     ClusterCommand, ClusterId, ClusterState, Deliver, DeliveredBatch, Epoch, Frame, From, GroupId,
-    GroupMessage, Header, MemberInfo, MemberRef, Offset, Papers, PeerFrame, PeerHello, PeerLane,
-    Produced, ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response, Revocation,
-    Role, Spent, Standing, StreamEnd, Subscribe, Token, TokenId, TokenSpec, Topic, TopicInfo,
-    TopicName, TopicSettings, TopicState, Trust, Until, Versions, Walked, WalkedDamage, Whom,
-    decode, decode_peer, encode, encode_peer, entry_checksum,
+    GroupMessage, Handover, Header, MemberInfo, MemberRef, Offset, Papers, PeerFrame, PeerHello,
+    PeerLane, Produced, ProducerId, ProducerState, Record, Recovery, Refusal, Request, Response,
+    Revocation, Role, Rotate, Rotation, RotationStage, Spent, Standing, StreamEnd, Subscribe,
+    Successors, Token, TokenId, TokenSpec, Topic, TopicInfo, TopicName, TopicSettings, TopicState,
+    Trust, Until, Versions, Walked, WalkedDamage, Whom, decode, decode_peer, encode, encode_peer,
+    entry_checksum,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -239,8 +240,50 @@ fn papers() -> impl Strategy<Value = Papers> {
 fn trust() -> impl Strategy<Value = Trust> {
     let revocation = (whom(), any::<(u64, u64)>());
     let revocation = revocation.prop_map(|(whom, (at, until))| Revocation { whom, at, until });
-    (vec(revocation, 0..3), vec(papers(), 0..3))
-        .prop_map(|(revoked, papers)| Trust { revoked, papers })
+    (
+        vec(revocation, 0..3),
+        vec(papers(), 0..3),
+        option::of(rotation()),
+    )
+        .prop_map(|(revoked, papers, rotation)| Trust {
+            revoked,
+            papers,
+            rotation,
+        })
+}
+
+fn handover() -> impl Strategy<Value = Handover> {
+    let certificate = || vec(any::<u8>(), 0..64);
+    let old = any::<[u8; 32]>();
+    (old, certificate(), certificate()).prop_map(|(old, authority, voucher)| Handover {
+        old,
+        new: old.map(|byte| !byte),
+        authority,
+        voucher,
+    })
+}
+
+fn successors() -> impl Strategy<Value = Successors> {
+    (handover(), handover()).prop_map(|(nodes, clients)| Successors { nodes, clients })
+}
+
+fn rotation() -> impl Strategy<Value = Rotation> {
+    let stage = select(vec![
+        RotationStage::Trusting,
+        RotationStage::Signing,
+        RotationStage::Finished,
+        RotationStage::Abandoned,
+    ]);
+    (stage, successors()).prop_map(|(stage, to)| Rotation { stage, to })
+}
+
+fn rotate() -> impl Strategy<Value = Rotate> {
+    prop_oneof![
+        successors().prop_map(|successors| Rotate::Begin(Box::new(successors))),
+        Just(Rotate::Sign),
+        any::<bool>().prop_map(|force| Rotate::Finish { force }),
+        Just(Rotate::Abandon),
+    ]
 }
 
 fn command() -> impl Strategy<Value = ClusterCommand> {
@@ -301,6 +344,7 @@ fn command() -> impl Strategy<Value = ClusterCommand> {
                 stuck,
             }
         }),
+        rotate().prop_map(ClusterCommand::Rotate),
     ]
 }
 
@@ -351,6 +395,9 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Trust),
         Just(Request::Renew),
         whom().prop_map(Request::Revoke),
+        Just(Request::MakeSuccessors),
+        Just(Request::Outdated),
+        rotate().prop_map(Request::Rotate),
     ]
 }
 
@@ -360,14 +407,16 @@ fn response() -> impl Strategy<Value = Response> {
         vec(member(), 0..4),
         vec(topic_info(), 0..4),
         any::<bool>(),
+        trust(),
     );
     prop_oneof![
         metadata.prop_map(
-            |(cluster, members, topics, auto_create)| Response::Metadata {
+            |(cluster, members, topics, auto_create, trust)| Response::Metadata {
                 cluster: ClusterId(cluster),
                 members,
                 topics,
-                auto_create
+                auto_create,
+                turnover: trust.turnover(),
             }
         ),
         topic_info().prop_map(Response::Topic),
@@ -381,10 +430,12 @@ fn response() -> impl Strategy<Value = Response> {
         vec(token().prop_map(|token| token.info()), 0..3).prop_map(Response::Tokens),
         member().prop_map(Response::Admitted),
         trust().prop_map(Response::Trust),
-        (text(), text()).prop_map(|(certificate, node_roots)| Response::Renewed {
+        (text(), option::of(handover())).prop_map(|(certificate, handover)| Response::Renewed {
             certificate,
-            node_roots
+            handover
         }),
+        successors().prop_map(|successors| Response::Successors(Box::new(successors))),
+        vec(text(), 0..3).prop_map(Response::Outdated),
     ]
 }
 

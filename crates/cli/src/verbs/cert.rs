@@ -1,5 +1,7 @@
 //! `kontiki cert`: what certificates say, how they are renewed, and how they are taken back.
 
+mod rotation;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,7 +10,7 @@ use std::{
 
 use kontiki_client::{Client, Context, Papers, Whom, joining::join};
 use kontiki_server::{MemberFile, own};
-use kontiki_transport::{Certificate, Role, Token};
+use kontiki_transport::{Certificate, Role, Token, authority_fingerprint, authority_fingerprints};
 use kontiki_wire::{Seat, Versions};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
@@ -64,6 +66,15 @@ A member's is taken back with `kontiki member remove`.")]
         #[arg(value_name = "NAME|SERIAL", value_parser = parse_whom)]
         whom: Whom,
     },
+    /// Replace the authorities that sign certificates, while the cluster serves
+    #[command(subcommand, name = "rotate-ca")]
+    #[command(after_help = "In this order:
+  kontiki cert rotate-ca begin       # new authorities are made, and believed beside the old ones
+  kontiki cert rotate-ca sign        # they sign: members renew at once, contexts with their next command
+  kontiki cert rotate-ca finish      # the old ones are believed no more
+  kontiki cert rotate-ca status      # at any time: how far it is, and what is next
+The keys of the new authorities are made where those of the old ones lie, and do not leave that folder.")]
+    RotateCa(rotation::Step),
 }
 
 /// Whose certificate to renew
@@ -90,6 +101,7 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
         Verb::Show { file, .. } => show(file, invocation)?,
         Verb::Renew(args) => renew(args, invocation).await?,
         Verb::Revoke { whom } => revoke(whom, invocation).await?,
+        Verb::RotateCa(step) => return rotation::run(step, invocation).await,
     }
     Ok(Exit::Done)
 }
@@ -295,14 +307,20 @@ async fn of_context_by_authority(
     invocation: &Invocation,
 ) -> Result<(PathBuf, SystemTime), Failure> {
     let context = Context::load(invocation.context_file()?)?;
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| renewal::unwritten("read", path, &error))
+    let renewed = own::renew_client(ca, &renewal::read(&context.certificate)?)?;
+    let (roots, theirs) = (renewal::read(&context.ca)?, renewed.node_root_pem);
+    let unusable = |error: kontiki_transport::Error| Failure::new(error.to_string());
+    let by = authority_fingerprint(&theirs).map_err(unusable)?;
+    let believed = authority_fingerprints(&roots).map_err(unusable)?;
+    // Whoever has the keys says who signs members' certificates.
+    let roots = match believed.contains(&by) {
+        true => roots,
+        false => theirs + &roots,
     };
-    let renewed = own::renew_client(ca, &read(&context.certificate)?)?;
-    let begins = Certificate::from_pem(&renewed).map(|renewed| renewed.not_before);
-    let begins = begins.map_err(|error| Failure::new(error.to_string()))?;
-    sleep(begins.duration_since(SystemTime::now()).unwrap_or_default()).await;
-    renewal::put(&context, &renewed)?;
+    let begins = Certificate::from_pem(&renewed.certificate_pem).map_err(unusable)?;
+    let begins = begins.not_before.duration_since(SystemTime::now());
+    sleep(begins.unwrap_or_default()).await;
+    renewal::put(&context, &renewed.certificate_pem, &roots)?;
     let shown = renewal::shown_by(&context).map(|shown| shown.not_after);
     Ok((context.certificate, shown.unwrap_or(SystemTime::UNIX_EPOCH)))
 }

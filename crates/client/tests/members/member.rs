@@ -104,6 +104,7 @@ impl Member {
                     .filter_map(|name| state.info(name, &self.name))
                     .collect(),
                 auto_create: state.auto_create,
+                turnover: None,
             },
             Request::Topic { name } => match state.info(&name, &self.name) {
                 Some(info) => Response::Topic(info),

@@ -7,7 +7,7 @@ use kontiki_raft::NodeRef;
 use kontiki_wire::{MemberInfo, Topic};
 use serde::Serialize;
 
-use crate::{authorities, config::Config, member::MemberFile};
+use crate::{authorities::Authorities, config::Config, member::MemberFile};
 
 /// What a member has left. It serialises as one object.
 #[derive(Clone, Debug, Serialize)]
@@ -186,13 +186,7 @@ fn consequences(config: &Config, left: &Remains) -> Vec<String> {
          were not used yet admit nobody"
             .to_owned(),
     );
-    if config.ca.is_none()
-        && !config
-            .dir
-            .join(authorities::FOLDER)
-            .join("node-ca.key")
-            .exists()
-    {
+    if Authorities::folder(&config.dir, config.ca.as_deref()).is_none() {
         said.push(format!(
             "this member does not sign, and nobody can join before one does: put the folder with the \
              authorities where `dir` under `[ca]` in {} says, and restart it",

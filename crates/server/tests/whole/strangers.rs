@@ -255,7 +255,6 @@ async fn newcomer_opens_links_to_who_came_after_it() {
     let welcome = Welcome {
         cluster: birth.cluster,
         certificate: sign("n2", &key),
-        node_roots: ca("node-ca.pem"),
         client_roots: ca("client-ca.pem"),
         members: vec![birth.members[0].clone(), second.clone()],
         birth: Some(Birth {

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use kontiki_transport::{
     Applicant, Authority, CLOSE_CROWDED, CLOSE_STRANGER, Endpoint, Error, Expect, JoinKey, Limits,
-    Plane, PublicKey, Role, Stranger, Token, authority_fingerprint,
+    Plane, PublicKey, Role, Signs, Stranger, Token, authority_fingerprint,
 };
 use kontiki_wire::{ClusterId, Frame, FrameKind, encode_frame};
 use rcgen::ExtendedKeyUsagePurpose;
+use rustls_pki_types::CertificateDer;
 
 use crate::{
     cluster::{CLUSTER, Cluster, DAY, loopback, soon},
@@ -202,6 +203,13 @@ async fn nobody_is_taken_for_what_another_protocol_is_for() {
     }
 }
 
+/// An authority's word for some other one.
+fn voucher(by: &Authority) -> CertificateDer<'static> {
+    let next = Authority::new("the next", DAY).expect("an authority");
+    let handover = by.hand_over(&next, CLUSTER, Signs::Nodes);
+    handover.expect("its word").voucher.into()
+}
+
 #[tokio::test]
 async fn an_applicant_tells_an_impostor_nothing() {
     let cluster = Cluster::new();
@@ -239,6 +247,24 @@ async fn an_applicant_tells_an_impostor_nothing() {
             "two roots",
             "its authority's is needed",
             with_root(with_root(nodes.sign(&good), &nodes), &others),
+        ),
+        (
+            "another authority, and the right one's word for a third",
+            "another cluster, or somebody",
+            {
+                let mut papers = with_root(others.sign(&good), &others);
+                papers.chain.push(voucher(&cluster.nodes));
+                with_root(papers, &nodes)
+            },
+        ),
+        (
+            "another authority, and its own word for itself",
+            "another cluster, or somebody",
+            {
+                let mut papers = with_root(others.sign(&good), &others);
+                papers.chain.push(voucher(&other));
+                with_root(papers, &nodes)
+            },
         ),
         ("itself as its root", "another cluster", {
             let papers = self_signed(&good);

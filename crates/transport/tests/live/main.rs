@@ -9,4 +9,5 @@ mod raw;
 mod restart;
 mod revoked;
 mod streams;
+mod succession;
 mod time;

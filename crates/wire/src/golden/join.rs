@@ -53,7 +53,6 @@ fn answers() -> Vec<Sample> {
         "welcome" Joined::Welcome(_) => Joined::Welcome(Box::new(Welcome {
             cluster: ClusterId(7),
             certificate: "leaf".to_owned(),
-            node_roots: "nodes".to_owned(),
             client_roots: "clients".to_owned(),
             members: vec![member()],
             birth: Some(Birth {

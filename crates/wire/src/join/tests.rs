@@ -45,7 +45,6 @@ fn welcome() -> Welcome {
     Welcome {
         cluster: ClusterId(1),
         certificate: "c".repeat(PEM_BYTES_MAX),
-        node_roots: "c".repeat(PEM_BYTES_MAX),
         client_roots: "c".repeat(PEM_BYTES_MAX),
         members: vec![member(ADDRESS_BYTES_MAX); MEMBERS_MAX],
         birth: Some(Birth {

@@ -1,0 +1,282 @@
+//! Authorities that take the place of others: made where the keys of those lie, and used when the cluster has agreed
+//! on it. No key leaves the folder.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use kontiki_transport::{Credentials, Signs};
+use kontiki_wire::{ClusterId, Rotation, RotationStage, Successors};
+
+use crate::{
+    authorities::{Authorities, drop_next},
+    error::StartError,
+};
+
+/// Makes the authorities that are to take the place of those in a folder, beside them; or says which were made
+/// before. They sign nothing yet.
+pub fn successors(ca: &Path, cluster: ClusterId) -> Result<Successors, StartError> {
+    Vault::open(ca)?.successors(cluster)
+}
+
+/// Has the authorities in a folder follow what the cluster has agreed on: those that it has made sign from now on,
+/// or are given up. Says whether those that sign now are in it.
+pub fn follow(ca: &Path, rotation: &Rotation) -> Result<bool, StartError> {
+    let vault = Vault::open(ca)?;
+    vault.follow(rotation)?;
+    Ok(vault.signing(Some(rotation)).is_some())
+}
+
+/// The authorities in one folder: those that sign, and those that are to.
+pub(crate) struct Vault {
+    folder: PathBuf,
+    held: RwLock<Held>,
+    /// Held by the one that writes to the disk, for as long as that takes.
+    writing: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Held {
+    current: Arc<Authorities>,
+    next: Option<Arc<Authorities>>,
+}
+
+impl Vault {
+    pub(crate) fn open(folder: &Path) -> Result<Self, StartError> {
+        let held = Held {
+            current: Arc::new(Authorities::load(folder)?),
+            next: Authorities::load_next(folder)?.map(Arc::new),
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            held: RwLock::new(held),
+            writing: Mutex::default(),
+        })
+    }
+
+    /// The one that a member signs with: in the folder that its configuration names, or in its own `ca`, if
+    /// there are keys in that. `None` if it signs nothing.
+    pub(crate) fn of_member(
+        dir: &Path,
+        configured: Option<&Path>,
+        credentials: &Credentials,
+    ) -> Result<Option<Self>, StartError> {
+        let Some(folder) = Authorities::folder(dir, configured) else {
+            return Ok(None);
+        };
+        let vault = Self::open(&folder)?;
+        let current = vault.held().current;
+        if !credentials.trusts(&current.nodes, &current.clients) {
+            return Err(StartError::Certificate {
+                path: folder,
+                what: format!(
+                    "these authorities are not among those that {} names, so nobody would take what \
+                     they sign",
+                    dir.join("certs").display()
+                ),
+            });
+        }
+        Ok(Some(vault))
+    }
+
+    /// Those that sign, as far as the cluster has agreed on it; `None` if they are not here.
+    pub(crate) fn signing(&self, rotation: Option<&Rotation>) -> Option<Arc<Authorities>> {
+        let Held { current, next } = self.held();
+        let Some(rotation) = rotation.filter(|rotation| rotation.is_signing()) else {
+            return Some(current);
+        };
+        let both = [Some(&current), next.as_ref()];
+        let are_new = |one: &&Arc<Authorities>| is_to(one, rotation);
+        let new = both.into_iter().flatten().find(are_new).cloned();
+        // Others may have been put there by hand since.
+        let others = rotation.stage == RotationStage::Finished
+            && current.nodes.fingerprint() != rotation.to.nodes.old;
+        new.or_else(|| others.then_some(current))
+    }
+
+    /// Those that are to take the place of those that sign, which are made if there are none. It writes to the disk.
+    pub(crate) fn successors(&self, cluster: ClusterId) -> Result<Successors, StartError> {
+        let unmade = |what: String| StartError::Certificate {
+            path: self.folder.clone(),
+            what,
+        };
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Held { current, next } = self.held();
+        let next = match next {
+            Some(next) => next,
+            None => {
+                let mark = getrandom::u32().map_err(StartError::Randomness)?;
+                let next = Authorities::another(cluster, mark);
+                let next = next.map_err(|error| unmade(error.to_string()))?;
+                let kept = next.put_beside(&self.folder);
+                kept.map_err(|error| unmade(error.to_string()))?;
+                Arc::new(next)
+            }
+        };
+        let of = |by: &kontiki_transport::Authority, to, signs| {
+            let handover = by.hand_over(to, cluster, signs);
+            handover.map_err(|error| unmade(error.to_string()))
+        };
+        let successors = Successors {
+            nodes: of(&current.nodes, &next.nodes, Signs::Nodes)?,
+            clients: of(&current.clients, &next.clients, Signs::Clients)?,
+        };
+        self.hold(Held {
+            current,
+            next: Some(next),
+        });
+        Ok(successors)
+    }
+
+    /// Has the folder follow what was agreed on. It writes to the disk.
+    pub(crate) fn follow(&self, rotation: &Rotation) -> Result<(), StartError> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Held { current, next } = self.held();
+        let Some(next) = next.filter(|next| is_to(next, rotation)) else {
+            return Ok(());
+        };
+        let done = match rotation.stage {
+            RotationStage::Trusting => return Ok(()),
+            RotationStage::Signing | RotationStage::Finished => next.promote(&self.folder),
+            RotationStage::Abandoned => drop_next(&self.folder),
+        };
+        done.map_err(|error| StartError::Certificate {
+            path: self.folder.clone(),
+            what: error.to_string(),
+        })?;
+        let current = match rotation.is_signing() {
+            true => next,
+            false => current,
+        };
+        self.hold(Held {
+            current,
+            next: None,
+        });
+        Ok(())
+    }
+
+    fn hold(&self, held: Held) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    fn held(&self) -> Held {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+}
+
+/// Whether these are those that take the place of others.
+fn is_to(authorities: &Authorities, rotation: &Rotation) -> bool {
+    authorities.nodes.fingerprint() == rotation.to.nodes.new
+        && authorities.clients.fingerprint() == rotation.to.clients.new
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    /// A folder with the authorities of a new cluster.
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca");
+        Authorities::new(CLUSTER).unwrap().write(&ca).unwrap();
+        (dir, ca)
+    }
+
+    fn at(stage: RotationStage, to: &Successors) -> Rotation {
+        let to = to.clone();
+        Rotation { stage, to }
+    }
+
+    fn signs(vault: &Vault, rotation: Option<&Rotation>) -> Option<[u8; 32]> {
+        let signing = vault.signing(rotation)?;
+        Some(signing.nodes.fingerprint())
+    }
+
+    #[test]
+    fn those_that_are_made_sign_when_it_is_agreed_on_and_after_every_start() {
+        let (_dir, ca) = folder();
+        let vault = Vault::open(&ca).unwrap();
+        let to = vault.successors(CLUSTER).unwrap();
+        assert_eq!(vault.successors(CLUSTER).unwrap().nodes.new, to.nodes.new);
+        let (old, new) = (Some(to.nodes.old), Some(to.nodes.new));
+        let trusting = at(RotationStage::Trusting, &to);
+        vault.follow(&trusting).unwrap();
+        assert_eq!(signs(&vault, Some(&trusting)), old);
+        assert_eq!(
+            Authorities::load(&ca).unwrap().nodes.fingerprint(),
+            to.nodes.old
+        );
+        let signing = at(RotationStage::Signing, &to);
+        // Agreed on, and not followed yet.
+        assert_eq!(signs(&vault, Some(&signing)), new);
+        assert_eq!(signs(&Vault::open(&ca).unwrap(), Some(&signing)), new);
+        for _ in 0..2 {
+            vault.follow(&signing).unwrap();
+            assert_eq!(signs(&vault, Some(&signing)), new);
+            let again = Vault::open(&ca).unwrap();
+            assert_eq!(signs(&again, None), new);
+            assert_eq!(
+                Authorities::load(&ca).unwrap().nodes.fingerprint(),
+                to.nodes.new
+            );
+        }
+        // The next ones are vouched for by these.
+        let next = vault.successors(CLUSTER).unwrap();
+        assert_eq!(next.nodes.old, to.nodes.new);
+        assert_ne!(next.nodes.new, to.nodes.new);
+    }
+
+    #[test]
+    fn who_has_only_the_old_ones_signs_no_more() {
+        let (_dir, ca) = folder();
+        let (_elsewhere, copy) = folder();
+        for file in [
+            "node-ca.pem",
+            "node-ca.key",
+            "client-ca.pem",
+            "client-ca.key",
+        ] {
+            fs::copy(ca.join(file), copy.join(file)).unwrap();
+        }
+        let to = successors(&ca, CLUSTER).unwrap();
+        let other = Vault::open(&copy).unwrap();
+        assert!(signs(&other, Some(&at(RotationStage::Trusting, &to))).is_some());
+        for stage in [RotationStage::Signing, RotationStage::Finished] {
+            assert_eq!(signs(&other, Some(&at(stage, &to))), None);
+            assert!(!follow(&copy, &at(stage, &to)).unwrap());
+            assert!(follow(&ca, &at(stage, &to)).unwrap());
+        }
+    }
+
+    #[test]
+    fn those_that_were_given_up_are_not_offered_again() {
+        let (_dir, ca) = folder();
+        let to = successors(&ca, CLUSTER).unwrap();
+        follow(&ca, &at(RotationStage::Abandoned, &to)).unwrap();
+        let others = successors(&ca, CLUSTER).unwrap();
+        assert_eq!(others.nodes.old, to.nodes.old);
+        assert_ne!(others.nodes.new, to.nodes.new);
+        // What is not this folder's is left alone.
+        follow(&ca, &at(RotationStage::Abandoned, &to)).unwrap();
+        assert_eq!(
+            successors(&ca, CLUSTER).unwrap().nodes.new,
+            others.nodes.new
+        );
+    }
+
+    #[test]
+    fn a_file_that_names_no_folder_is_named() {
+        let (_dir, ca) = folder();
+        for wrong in ["", "../x", "0123"] {
+            fs::write(ca.join("current"), wrong).unwrap();
+            let refused = Vault::open(&ca).err().unwrap().to_string();
+            assert!(refused.contains("current: it names no folder"), "{refused}");
+        }
+    }
+}
