@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long one member's answer is waited for before the next is asked as well.
-const HEDGE_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(100);
 /// How long a member may take for what it answers from memory; one that takes longer is taken for
 /// dead, and its connection set aside.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_millis(600);

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    asking::{ANSWER_TIME_MAX, PROBES, ask, ask_hedged, probe, unexpected},
+    asking::{ANSWER_TIME_MAX, HEDGE_AFTER, PROBES, ask, ask_hedged, probe, unexpected},
     backoff::{Backoff, shuffle},
     connections::{Member, NoAnswer, dial},
     dialler::Dialler,
@@ -351,13 +351,14 @@ impl Routing {
         let request = Request::Topic {
             name: topic.clone(),
         };
-        let deadline = deadline.min(Instant::now() + ANSWER_TIME_MAX);
         let mut asked = JoinSet::new();
         for keeper in self.find_all(&info.replicas, deadline).await {
             let request = request.clone();
             asked.spawn(async move { ask(&keeper, &request, deadline).await });
         }
-        while let Some(answer) = asked.join_next().await {
+        // The next round comes soon: one that is silent holds nobody up.
+        let until = deadline.min(Instant::now() + HEDGE_AFTER);
+        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
             if let Ok(Ok(Response::Topic(info))) = answer
                 && info.leader.is_some()
             {

@@ -1,6 +1,9 @@
 //! Appending when all goes well: order, pipelining, room, flushing, closing, cancelling.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use kontiki_client::{AppendError, ProducerConfig};
 use kontiki_wire::Offset;
@@ -308,4 +311,32 @@ async fn leader_is_found_by_who_knows_only_members_that_do_not_keep_the_topic() 
         .unwrap();
     let appended = soon(producer.append(record("b"))).await.unwrap();
     assert_eq!(appended.offset, Offset(1));
+}
+
+#[tokio::test]
+async fn keeper_that_is_silent_holds_up_nobody_who_looks_for_the_leader() {
+    let stage = Stage::start(4);
+    stage.shared.with(|state| {
+        state.mute.push("n3".to_owned());
+        let topic = state.topic("t");
+        topic.leader = None;
+        topic.keepers = Some(vec!["n2".to_owned(), "n3".to_owned()]);
+    });
+    let client = stage.client().await;
+    let producer = client.topic("t").unwrap().producer();
+    let asked = || stage.shared.with(|state| state.asked);
+    let appending = tokio::spawn(async move { producer.append(record("a")).await });
+    // It looks again and again, though one of two who could know does not answer.
+    let before = asked();
+    let begun = Instant::now();
+    stage.shared.until(|state| state.asked >= before + 12).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    stage
+        .shared
+        .with(|state| state.topic("t").leader = Some("n2".to_owned()));
+    soon(appending).await.unwrap().unwrap();
 }
