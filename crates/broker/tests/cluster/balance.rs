@@ -84,10 +84,11 @@ fn a_newcomer_gets_its_share_while_one_is_away_and_another_pauses_now_and_then()
             let council = world.leader(GroupId::CLUSTER).unwrap();
             let pauser = if council == 3 { 2 } else { 3 };
             let pair = (council.min(pauser), council.max(pauser));
+            // Long enough for it to be missed at a look, of which there is one a second.
             world.cut.insert(pair);
-            world.run(1_000_000);
+            world.run(1_400_000);
             world.cut.remove(&pair);
-            world.run(4_000_000);
+            world.run(3_600_000);
             pauses += 1;
         }
     }
