@@ -157,6 +157,8 @@ pub(crate) const RENEWALS_IN_A_BURST: u32 = 100;
 /// A client that asks again so soon gets the certificate that it was given, or sooner where they are good for less
 /// than thirty times as long.
 pub(crate) const RENEWAL_KEPT: Duration = Duration::from_secs(600);
+/// A client of whose renewal nothing came does not try again so soon, though the cluster has agreed on something.
+pub(crate) const RENEWAL_LOST: Duration = Duration::from_secs(10);
 /// Clients' certificates that are kept for that.
 pub(crate) const RENEWALS_KEPT_MAX: usize = 1024;
 /// How long the cluster may take to agree that a member has applied everything.

@@ -10,7 +10,8 @@ use std::{
 use kontiki_transport::{Certificate, Pace};
 
 use crate::limits::{
-    RENEWAL_KEPT, RENEWAL_TURN_MAX, RENEWALS_IN_A_BURST, RENEWALS_KEPT_MAX, RENEWALS_PER_SECOND,
+    RENEWAL_KEPT, RENEWAL_LOST, RENEWAL_TURN_MAX, RENEWALS_IN_A_BURST, RENEWALS_KEPT_MAX,
+    RENEWALS_PER_SECOND,
 };
 
 /// It.
@@ -24,12 +25,12 @@ pub(crate) struct Renewals {
 
 /// What a key was given.
 struct Given {
-    at: Instant,
+    until: Instant,
     /// For this it was.
     shown: Certificate,
     /// The authority that signs.
     by: String,
-    /// None while it is being made, or where nothing came of it.
+    /// None while it is being made, and for a while where nothing came of it.
     certificate: Option<String>,
 }
 
@@ -60,9 +61,14 @@ impl Renewals {
         }
     }
 
-    /// Whoever shows this asks for another of this authority.
-    pub(crate) async fn turn(&self, shown: &Certificate, by: &str) -> Turn<'_> {
-        if let Err(given) = self.take_place(shown, by, Instant::now()) {
+    /// Whoever shows this asks for another of this authority. What it was given is to be good still.
+    pub(crate) async fn turn(
+        &self,
+        shown: &Certificate,
+        by: &str,
+        is_good: impl Fn(&str) -> bool,
+    ) -> Turn<'_> {
+        if let Err(given) = self.take_place(shown, by, is_good, Instant::now()) {
             return given.map_or(Turn::Busy, Turn::Again);
         }
         let place = Place {
@@ -81,27 +87,31 @@ impl Renewals {
         &self,
         shown: &Certificate,
         by: &str,
+        is_good: impl Fn(&str) -> bool,
         now: Instant,
     ) -> Result<(), Option<String>> {
         let mut given = self.lock();
-        given.retain(|_, given| now.duration_since(given.at) < self.kept);
+        given.retain(|_, given| now < given.until);
         if let Some(given) = given.get(&shown.key_fingerprint) {
             let before = (
                 &given.shown.identity,
                 &given.shown.topics,
                 given.by.as_str(),
             );
-            if given.certificate.is_none() || before == (&shown.identity, &shown.topics, by) {
-                return Err(given.certificate.clone());
+            let is_like = before == (&shown.identity, &shown.topics, by);
+            match &given.certificate {
+                None => return Err(None),
+                Some(kept) if is_like && is_good(kept) => return Err(Some(kept.clone())),
+                Some(_) => {}
             }
         }
         if given.len() >= RENEWALS_KEPT_MAX {
-            let oldest = given.iter().min_by_key(|(_, given)| given.at);
+            let oldest = given.iter().min_by_key(|(_, given)| given.until);
             let oldest = oldest.map(|(key, _)| *key);
             given.remove(&oldest.expect("there are as many as there can be"));
         }
         let taken = Given {
-            at: now,
+            until: now + self.kept,
             shown: shown.clone(),
             by: by.to_owned(),
             certificate: None,
@@ -116,14 +126,19 @@ impl Renewals {
 }
 
 impl Place<'_> {
-    /// The cluster has agreed on something for it: whatever comes of it, it is not made another so soon.
+    /// The cluster is asked to agree on something for it: where nothing comes of that, also because the client
+    /// hangs up, it is not made one again at once.
     pub(crate) fn spend(&mut self) {
         self.is_spent = true;
     }
 
+    /// The cluster has not agreed.
+    pub(crate) fn free(mut self) {
+        self.is_spent = false;
+    }
+
     /// It is given this.
-    pub(crate) fn give(mut self, certificate: &str) {
-        self.spend();
+    pub(crate) fn give(self, certificate: &str) {
         if let Some(given) = self.renewals.lock().get_mut(&self.key) {
             given.certificate = Some(certificate.to_owned());
         }
@@ -132,8 +147,16 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.is_spent {
-            self.renewals.lock().remove(&self.key);
+        let mut all = self.renewals.lock();
+        match all.get_mut(&self.key) {
+            Some(given) if given.certificate.is_some() => {}
+            Some(given) if self.is_spent => {
+                let lost = Instant::now() + RENEWAL_LOST;
+                given.until = given.until.min(lost);
+            }
+            _ => {
+                all.remove(&self.key);
+            }
         }
     }
 }
@@ -168,7 +191,7 @@ mod tests {
         let renewals = Renewals::new(YEAR);
         let asks = async |key: &JoinKey, by: &str| {
             let shown = shown(&clients, key);
-            renewals.turn(&shown, by).await
+            renewals.turn(&shown, by, |kept| kept != "revoked").await
         };
         // Nothing comes of it, and nothing was agreed on: it may try again.
         drop(place(asks(&one, "a").await));
@@ -183,10 +206,24 @@ mod tests {
         // Other authorities are to sign from now on.
         place(asks(&one, "b").await).give("the second");
         assert!(matches!(asks(&one, "b").await, Turn::Again(pem) if pem == "the second"));
-        // The cluster has agreed on something, and nothing comes of it.
+        // The cluster does not agree, and then it may have while the client hangs up.
         second.spend();
-        drop(second);
+        second.free();
+        let mut third = place(asks(&other, "a").await);
+        third.spend();
+        drop(third);
         assert!(matches!(asks(&other, "a").await, Turn::Busy));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_is_not_given_again() {
+        let clients = Authority::new("clients", YEAR).unwrap();
+        let shown = shown(&clients, &JoinKey::generate().unwrap());
+        let renewals = Renewals::new(YEAR);
+        let asks = async || renewals.turn(&shown, "a", |kept| kept != "revoked").await;
+        place(asks().await).give("revoked");
+        place(asks().await).give("another");
+        assert!(matches!(asks().await, Turn::Again(pem) if pem == "another"));
     }
 
     #[test]
@@ -194,21 +231,22 @@ mod tests {
         let clients = Authority::new("clients", YEAR).unwrap();
         let shown = shown(&clients, &JoinKey::generate().unwrap());
         let now = Instant::now();
+        let take = |of: &Renewals, shown: &Certificate, at| of.take_place(shown, "a", |_| true, at);
         let mut renewals = Renewals::new(YEAR);
-        assert_eq!(renewals.take_place(&shown, "a", now), Ok(()));
+        assert_eq!(take(&renewals, &shown, now), Ok(()));
         let soon = now + RENEWAL_KEPT / 2;
-        assert_eq!(renewals.take_place(&shown, "a", soon), Err(None));
-        assert_eq!(renewals.take_place(&shown, "a", now + RENEWAL_KEPT), Ok(()));
+        assert_eq!(take(&renewals, &shown, soon), Err(None));
+        assert_eq!(take(&renewals, &shown, now + RENEWAL_KEPT), Ok(()));
         // One that is good for a minute is followed by another within seconds.
         renewals = Renewals::new(Duration::from_secs(60));
-        assert_eq!(renewals.take_place(&shown, "a", now), Ok(()));
+        assert_eq!(take(&renewals, &shown, now), Ok(()));
         let soon = now + Duration::from_secs(3);
-        assert_eq!(renewals.take_place(&shown, "a", soon), Ok(()));
+        assert_eq!(take(&renewals, &shown, soon), Ok(()));
         renewals = Renewals::new(YEAR);
         for number in 0..2 * RENEWALS_KEPT_MAX {
             let mut other = shown.clone();
             other.key_fingerprint[..8].copy_from_slice(&number.to_le_bytes());
-            assert_eq!(renewals.take_place(&other, "a", now), Ok(()));
+            assert_eq!(take(&renewals, &other, now), Ok(()));
         }
         assert_eq!(renewals.lock().len(), RENEWALS_KEPT_MAX);
     }

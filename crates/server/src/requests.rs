@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::BytesMut;
 use kontiki_raft::Index;
-use kontiki_transport::{FrameReader, FrameWriter, Revoked, Role};
+use kontiki_transport::{Certificate, FrameReader, FrameWriter, Revoked, Role};
 use kontiki_wire::{
     Offset, Refusal, Request, Response, Revocation, Rotation, TopicName, Whom, limits::OUTDATED_MAX,
 };
@@ -121,14 +121,21 @@ async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> 
     let (signing, shown) = (&service.signing, &bearer.certificate);
     let authorities = signing.authorities()?;
     let by = authorities.clients.certificate_pem();
-    let certificate = match service.renewals.turn(shown, by).await {
+    let is_good = |kept: &str| {
+        let kept = Certificate::from_pem(kept);
+        kept.is_ok_and(|kept| signing.check(&kept).is_ok())
+    };
+    let certificate = match service.renewals.turn(shown, by, is_good).await {
         Turn::Again(certificate) => {
             signing.check(shown)?;
             certificate
         }
         Turn::New(mut place) => {
-            service.confirm().await?;
             place.spend();
+            if let Err(refusal) = service.confirm().await {
+                place.free();
+                return Err(refusal);
+            }
             let certificate = signing.renew(shown).await?;
             place.give(&certificate);
             certificate
