@@ -73,8 +73,9 @@ impl Paced {
     }
 }
 
-/// The connection that serves each lane of each peer: a newer one takes the place of an older.
-type Serving = Arc<Mutex<HashMap<(NodeId, PeerLane), Connection>>>;
+/// The connection that serves each lane of each peer, and one that it took the place of and that ends by itself, when
+/// all that it carries is heard.
+type Serving = Arc<Mutex<HashMap<(NodeId, PeerLane), (Connection, Option<Connection>)>>>;
 
 impl Arrivals {
     /// Accepts until the endpoint is closed.
@@ -227,11 +228,7 @@ impl Arrivals {
     ) -> String {
         let is_bulk = hello.lane == PeerLane::Bulk;
         if !is_bulk {
-            let key = (hello.from.id, hello.lane);
-            let before = serving.lock().expect(SOUND).insert(key, connection.clone());
-            if let Some(before) = before {
-                before.close(REPLACED, "a newer link took its place");
-            }
+            take_over(serving, hello, connection);
             self.callers.heard(hello);
         }
         debug!(peer = %connection.identity(), lane = ?hello.lane, "a peer's link is open");
@@ -340,6 +337,24 @@ impl Arrivals {
             }
         }
     }
+}
+
+/// Has a connection serve a lane from now on: others end, but for the one that it renews.
+fn take_over(serving: &Serving, hello: &PeerHello, connection: &Connection) {
+    let key = (hello.from.id, hello.lane);
+    let mut serving = serving.lock().expect(SOUND);
+    let (before, leaving) = match serving.remove(&key) {
+        Some((before, leaving)) => (Some(before), leaving),
+        None => (None, None),
+    };
+    let (renewed, ended) = match hello.renews {
+        true => (before, None),
+        false => (None, before),
+    };
+    for ended in [ended, leaving].into_iter().flatten() {
+        ended.close(REPLACED, "a newer link took its place");
+    }
+    serving.insert(key, (connection.clone(), renewed));
 }
 
 /// Whether a build that can do these may speak here. The cluster may be at a later version than this member has

@@ -175,6 +175,8 @@ pub(crate) const SAID_MAX: usize = 64;
 pub(crate) const LINK_RENEWED_AT: u32 = 6;
 /// The shortest time until it is dialled anew again.
 pub(crate) const LINK_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a link that another has taken the place of may take until all that it carries is heard.
+pub(crate) const LINK_FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Strangers who are attended to at a time: as many as the clients' plane has places for.
 pub(crate) const STRANGERS_MAX: usize = 32;
 /// Requests to join with a token that are agreed on in a second.

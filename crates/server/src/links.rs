@@ -21,7 +21,7 @@ use kontiki_wire::{
     Missing, PeerHello, PeerLane, Relay, Stock, Versions,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -32,8 +32,8 @@ use crate::{
     dialling::dial,
     fetching::Way,
     limits::{
-        DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FRESH, LINK_RENEWAL_PAUSE,
-        LINK_RENEWED_AT, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST,
+        DIAL_MAX, FIND_LOOK, FIND_LOOKS_MAX, FINDS_MAX, LINK_FAREWELL_MAX, LINK_FRESH,
+        LINK_RENEWAL_PAUSE, LINK_RENEWED_AT, LOG_READS_MAX, REDIAL_FIRST, REDIAL_LONGEST,
     },
     member::node_ref,
     outbox::Outbox,
@@ -399,16 +399,19 @@ impl Link {
     }
 
     /// Writes what waits until the connection is lost; says why it was. A certificate that is renewed on
-    /// either side, or ends soon, is dialled with anew before the old connection is let go.
+    /// either side, or ends soon, is dialled with anew before the old connection is let go, and what that one
+    /// carries arrives: nobody is told that the link was another.
     async fn serve(&self, mut dialled: Dialled) -> Error {
         self.outbox.open();
         self.up.send_modify(|up| *up += 1);
+        let mut leaving = JoinSet::new();
         let lost = loop {
             match self.write(&mut dialled).await {
                 Ended::Lost(error) => break error,
                 Ended::Renewed(renewed) => {
                     let before = mem::replace(&mut dialled, *renewed);
-                    before.connection.close(0, "a certificate was renewed");
+                    while leaving.try_join_next().is_some() {}
+                    leaving.spawn(before.leave());
                     debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
                 }
             }
@@ -428,12 +431,17 @@ impl Link {
             shown,
             ..
         } = dialled;
+        let (renews, mut next) = oneshot::channel();
         let write = async {
             let mut pieces = Vec::new();
             loop {
-                self.outbox.take(&mut pieces).await;
+                tokio::select! {
+                    // Between two frames.
+                    Ok(renewed) = &mut next => return Ended::Renewed(Box::new(renewed)),
+                    () = self.outbox.take(&mut pieces) => {}
+                }
                 if let Err(error) = writer.write_all(&mut pieces).await {
-                    return error;
+                    return Ended::Lost(error);
                 }
                 pieces.clear();
             }
@@ -447,11 +455,16 @@ impl Link {
                 }
             }
         };
+        let renewed = async {
+            let renewed = self.renewed(connection, (credentials, shown)).await;
+            // It is taken as soon as what is being written is.
+            let _ = renews.send(renewed);
+            sleep(LINK_RENEWAL_PAUSE).await;
+            Error::TimedOut("writing to a link that was renewed")
+        };
         tokio::select! {
-            // Before the loss of this one, which the peer closes for the new one.
-            biased;
-            renewed = self.renewed(connection, (credentials, shown)) => Ended::Renewed(Box::new(renewed)),
-            error = write => Ended::Lost(error),
+            ended = write => ended,
+            error = renewed => Ended::Lost(error),
             error = connection.closed() => Ended::Lost(error),
             error = replaced => Ended::Lost(error),
         }
@@ -487,6 +500,15 @@ struct Dialled {
     credentials: watch::Receiver<Credentials>,
     /// The serial number of what it showed when it dialled, or before.
     shown: String,
+}
+
+impl Dialled {
+    /// Another has taken its place: it ends when the peer has heard all that it carries.
+    async fn leave(mut self) {
+        self.writer.finish();
+        let _ = timeout(LINK_FAREWELL_MAX, self.connection.closed()).await;
+        self.connection.close(0, "a certificate was renewed");
+    }
 }
 
 /// Why writing to a link ends.

@@ -5,8 +5,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use kontiki_raft::{Incarnation, Index};
+use kontiki_raft::{Incarnation, Index, LogId, Term};
 use kontiki_transport::{Authority, Identity, Plane, Role};
+use kontiki_wire::{Frame, decode_peer};
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -201,11 +202,65 @@ async fn a_link_carries_what_waits_while_it_is_dialled_anew() {
     wire.cut.store(false, Ordering::Relaxed);
     let (_connection, (_writer, mut renewed), renews) = taken(&peer).await;
     assert!(renews);
-    // Until it is heard of, the one before is good.
-    while let Ok(Some(_)) = reader.next(1 << 10).await {}
+    assert!(matches!(reader.next(1 << 10).await, Ok(None)));
     push(&tried, 4);
     heard(&mut renewed, 4).await;
     assert!(!tried.ups.has_changed().unwrap(), "it was never down");
+}
+
+/// Queues a message that tells itself from others.
+fn push_message(tried: &Tried, number: u64) {
+    let body = Body::Vote {
+        last: LogId::ORIGIN,
+        transfer: false,
+    };
+    let message = Message {
+        term: Term(1),
+        body,
+    };
+    let group = GroupId(number);
+    tried.outbox.push(vec![GroupMessage { group, message }]);
+}
+
+fn numbers(frame: &Frame) -> Vec<u64> {
+    let messages = decode_peer(frame).unwrap().messages;
+    messages.iter().map(|message| message.group.0).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_lost_of_what_a_link_carries_when_another_takes_its_place() {
+    let nodes = Authority::new("nodes", 2 * HOUR).unwrap();
+    let (me, peer) = (endpoint(&nodes, "n1"), endpoint(&nodes, "n2"));
+    let mut tried = link(&me, &peer.local_address().to_string());
+    let (connection, (_writer, mut reader), _) = taken(&peer).await;
+    tried.ups.wait_for(|up| *up == 1).await.unwrap();
+    me.set_credentials(&credentials(&nodes, "n1")).unwrap();
+    let mut pushed = 0;
+    let mut push_some = || {
+        for _ in 0..20 {
+            push_message(&tried, pushed);
+            pushed += 1;
+        }
+    };
+    // The peer is busy: it reads nothing until it has the next.
+    let mut next = pin!(taken(&peer));
+    let (_connection, (_writer, mut renewed), _) = loop {
+        tokio::select! {
+            taken = &mut next => break taken,
+            () = sleep(Duration::from_millis(1)) => push_some(),
+        }
+    };
+    push_some();
+    let mut heard = Vec::new();
+    while let Some(frame) = reader.next(1 << 20).await.unwrap() {
+        heard.extend(numbers(&frame));
+    }
+    connection.close(0, "the peer ended the link");
+    while heard.len() < pushed as usize {
+        let frame = renewed.next(1 << 20).await.unwrap().unwrap();
+        heard.extend(numbers(&frame));
+    }
+    assert!(heard.into_iter().eq(0..pushed));
 }
 
 #[tokio::test]
