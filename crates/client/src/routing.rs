@@ -353,18 +353,27 @@ impl Routing {
         };
         let mut asked = JoinSet::new();
         for keeper in self.find_all(&info.replicas, deadline).await {
-            let request = request.clone();
-            asked.spawn(async move { ask(&keeper, &request, deadline).await });
+            let (request, route) = (request.clone(), self.route(topic));
+            asked.spawn(async move {
+                match ask(&keeper, &request, deadline).await {
+                    Ok(Response::Topic(info)) => {
+                        // Whoever waited may look again by now, and finds it there.
+                        let mut known = lock(&route.leader);
+                        *known = known.take().or_else(|| info.leader.clone());
+                        info.leader
+                    }
+                    _ => None,
+                }
+            });
         }
         // The next round comes soon: one that is silent holds nobody up.
         let until = deadline.min(Instant::now() + HEDGE_AFTER);
         while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
-            if let Ok(Ok(Response::Topic(info))) = answer
-                && info.leader.is_some()
-            {
-                return Ok(info.leader);
+            if let Ok(Some(leader)) = answer {
+                return Ok(Some(leader));
             }
         }
+        asked.detach_all();
         Ok(None)
     }
 

@@ -340,3 +340,17 @@ async fn keeper_that_is_silent_holds_up_nobody_who_looks_for_the_leader() {
         .with(|state| state.topic("t").leader = Some("n2".to_owned()));
     soon(appending).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn leader_is_found_where_every_answer_takes_longer_than_is_waited_for_at_a_time() {
+    let stage = Stage::start(4);
+    let client = stage.client().await;
+    stage.shared.with(|state| {
+        state.delay = Duration::from_millis(200);
+        let topic = state.topic("t");
+        topic.leader = Some("n3".to_owned());
+        topic.keepers = Some(vec!["n2".to_owned(), "n3".to_owned()]);
+    });
+    let producer = client.topic("t").unwrap().producer();
+    soon(producer.append(record("a"))).await.unwrap();
+}

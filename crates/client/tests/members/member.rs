@@ -42,8 +42,9 @@ struct Member {
 }
 
 impl Member {
-    /// Says nothing while it is mute.
+    /// Says nothing while it is mute, and takes its time.
     async fn speak(&self) {
+        sleep(self.shared.with(|state| state.delay)).await;
         let silent = |state: &State| state.mute.contains(&self.name);
         self.shared.until(|state| !silent(state)).await;
     }

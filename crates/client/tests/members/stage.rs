@@ -93,6 +93,8 @@ pub(crate) struct State {
     pub(crate) held: bool,
     /// Members that say nothing at all.
     pub(crate) mute: Vec<String>,
+    /// How long every member takes to answer.
+    pub(crate) delay: Duration,
     /// Members of which every stream is refused so.
     pub(crate) refusing: BTreeMap<String, Refusal>,
     pub(crate) readers: BTreeMap<String, Reader>,
@@ -257,6 +259,7 @@ impl Stage {
             script: VecDeque::new(),
             held: false,
             mute: Vec::new(),
+            delay: Duration::ZERO,
             refusing: BTreeMap::new(),
             readers: BTreeMap::new(),
             claims: BTreeMap::new(),
