@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kontiki_client::{Client, Record, TopicName};
+use kontiki_client::{Client, Context, Record, TopicName};
 use kontiki_transport::{authority_fingerprint, authority_fingerprints};
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use crate::cluster::{Cluster, kontiki};
 
@@ -107,6 +108,13 @@ async fn authorities_are_replaced_under_load_and_no_append_fails() {
     let ca = cluster.dir.path().join("cluster/ca");
     let text = format!("[ca]\ndir = {:?}\n", ca.display().to_string());
     fs::write(cluster.members[0].data.join("kontiki.toml"), text).expect("written");
+    // Another one signs, too, and either has what it makes for itself.
+    let copy = cluster.members[1].data.join("ca");
+    fs::create_dir(&copy).expect("a folder");
+    for file in fs::read_dir(&ca).expect("a folder") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), copy.join(file.file_name())).expect("copied");
+    }
     for at in 0..3 {
         cluster.serve(at);
     }
@@ -164,7 +172,11 @@ async fn authorities_are_replaced_under_load_and_no_append_fails() {
 fn rotate(user: &User<'_>, old: &[u8; 32]) {
     let tokens = [(); 3].map(|()| user.token());
     user.login("timely", &tokens[0]);
-    user.login("late", &user.token());
+    let late = user.does(None, &["login", &user.token(), "--name", "late", "--json"]);
+    let late: Value = serde_json::from_str(&late).expect("JSON");
+    let late = Context::load(late["context"].as_str().expect("a path")).expect("a context");
+    let late = Handle::current().block_on(Client::connect(late));
+    let late = late.expect("a client connects");
     user.refused(
         None,
         &["cert", "rotate-ca", "finish"],
@@ -190,7 +202,9 @@ fn rotate(user: &User<'_>, old: &[u8; 32]) {
         assert_eq!(user.believed(context).len(), 2, "{context}");
     }
 
-    user.does(None, &["cert", "rotate-ca", "finish"]);
+    let named = (1, "have not renewed: producer/late");
+    user.refused(None, &["cert", "rotate-ca", "finish"], named);
+    user.does(None, &["cert", "rotate-ca", "finish", "--cut-off"]);
     for member in &user.cluster.members {
         for file in ["certs/node-ca.pem", "certs/client-ca.pem"] {
             let believed = fingerprints(&member.data.join(file));
@@ -206,6 +220,7 @@ fn rotate(user: &User<'_>, old: &[u8; 32]) {
         let believed = user.believed(context);
         assert!(believed.len() == 1 && believed[0] != *old, "{context}");
     }
+    drop(late);
     let words = ["topic", "list", "--timeout", "5s"];
     user.refused(
         Some("late"),

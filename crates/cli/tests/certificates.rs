@@ -530,6 +530,9 @@ fn authorities_that_no_member_has_are_replaced_where_they_are_kept() {
     assert_eq!(stage("none")["next"], "kontiki cert rotate-ca begin");
     rotate(&["begin"]).ends(1, &["has the keys of the authorities", "begin --ca DIR"]);
     rotate(&["begin", "--ca", "c/nothing"]).ends(1, &["c/nothing"]);
+    let words = ["init", "--data", "x", "--member", "n1@127.0.0.1:7400"];
+    shell.run(&words).ends(0, &[]);
+    rotate(&["begin", "--ca", "x/ca"]).ends(1, &["vouched for by none", "sign in this cluster"]);
     rotate(&["abandon"]).ends(1, &["rotate-ca begin"]);
     rotate(&["sign", "--force"]).ends(2, &[]);
     stage("none");
@@ -547,10 +550,18 @@ fn authorities_that_no_member_has_are_replaced_where_they_are_kept() {
     rotate(&["begin", "--ca", "c/ca"]).ends(0, &[]);
     assert_ne!(stage("trusting")["nodes"], begun["nodes"]);
 
-    rotate(&["sign", "--ca", "c/ca"]).ends(0, &["kontiki cert renew --data DIR --ca c/ca"]);
+    // Keys that nobody has any more sign nothing.
+    rotate(&["sign", "--ca", "x/ca"]).ends(1, &["are not found"]);
+    rotate(&["sign"]).ends(1, &["are not found"]);
+    stage("trusting");
+    let sign = ["sign", "--ca", "c/ca"];
+    rotate(&sign).ends(0, &["kontiki cert renew --data DIR --ca c/ca"]);
+    // Nobody shows what they have signed yet.
+    rotate(&["abandon", "--ca", "c/ca"]).ends(0, &[]);
+    rotate(&["begin", "--ca", "c/ca"]).ends(0, &[]);
+    rotate(&sign).ends(0, &[]);
     let signing = stage("signing");
     assert_eq!(signing["waiting_for"], serde_json::json!(["n1", "n2"]));
-    rotate(&["abandon"]).ends(1, &["have signed already"]);
     rotate(&["finish"]).ends(1, &["would be shut out", "cert renew --ca DIR"]);
     let renew = ["-c", "c/context.toml", "cert", "renew", "--ca", "c/ca"];
     shell.run(&renew).ends(0, &[]);
@@ -562,6 +573,7 @@ fn authorities_that_no_member_has_are_replaced_where_they_are_kept() {
     until("both show what the new one has signed", || {
         stage("signing")["waiting_for"] == serde_json::json!([])
     });
+    rotate(&["abandon"]).ends(1, &["n1, n2 show what the new authorities have signed"]);
     rotate(&["finish"]).ends(0, &[]);
     let done = stage("finished");
     assert_eq!(done["members"][0]["believes_old"], false, "{done}");

@@ -75,6 +75,14 @@ impl Authorities {
         next.map(|next| Self::read(&next)).transpose()
     }
 
+    /// The ones whose nodes' authority has this fingerprint, if they lie in the folder or beside others in it.
+    pub(crate) fn find(folder: &Path, fingerprint: &[u8; 32]) -> Option<Self> {
+        let places = [folder.join(name_of(fingerprint)), folder.to_owned()];
+        let found = places.iter().filter_map(|place| Self::read(place).ok());
+        let mut found = found.filter(|one| one.nodes.fingerprint() == *fingerprint);
+        found.next()
+    }
+
     fn read(folder: &Path) -> Result<Self, StartError> {
         Ok(Self {
             nodes: load(folder, "node-ca")?,
@@ -84,7 +92,7 @@ impl Authorities {
 
     /// Puts these beside those that sign, as those that are to take their place.
     pub(crate) fn put_beside(&self, folder: &Path) -> Result<(), BirthError> {
-        let name = self.folder_name();
+        let name = name_of(&self.nodes.fingerprint());
         self.write(&folder.join(&name))?;
         for path in [&folder.join(&name), folder] {
             sync(path).map_err(|source| failed(path, source))?;
@@ -92,18 +100,15 @@ impl Authorities {
         write_durably(folder, NEXT, name.as_bytes()).map_err(|source| failed(folder, source))
     }
 
-    /// Has these sign from now on, which lie in the folder beside those that did.
+    /// Has these sign from now on, which lie in the folder.
     pub(crate) fn promote(&self, folder: &Path) -> Result<(), BirthError> {
-        let name = self.folder_name();
-        write_durably(folder, CURRENT, name.as_bytes()).map_err(|source| failed(folder, source))?;
-        drop_next(folder)
-    }
-
-    /// The folder in which these lie beside others.
-    fn folder_name(&self) -> String {
-        let fingerprint = self.nodes.fingerprint();
-        let first = fingerprint.iter().take(NAME_DIGITS / 2);
-        first.map(|byte| format!("{byte:02x}")).collect()
+        let name = name_of(&self.nodes.fingerprint());
+        match folder.join(&name).is_dir() {
+            true => write_durably(folder, CURRENT, name.as_bytes())
+                .map_err(|source| failed(folder, source)),
+            // They are the first that there were.
+            false => drop_file(folder, CURRENT),
+        }
     }
 
     /// Writes them into a folder that does not exist yet.
@@ -124,7 +129,17 @@ impl Authorities {
 
 /// Forgets who was to take the place of those that sign.
 pub(crate) fn drop_next(folder: &Path) -> Result<(), BirthError> {
-    let path = folder.join(NEXT);
+    drop_file(folder, NEXT)
+}
+
+/// The folder in which authorities lie beside others.
+fn name_of(fingerprint: &[u8; 32]) -> String {
+    let first = fingerprint.iter().take(NAME_DIGITS / 2);
+    first.map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn drop_file(folder: &Path, name: &str) -> Result<(), BirthError> {
+    let path = folder.join(name);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
         _ => sync(folder).map_err(|source| failed(folder, source)),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use kontiki_transport::Certificate;
+use kontiki_transport::{Certificate, Identity};
 
 /// Those of one member. Cheap to clone.
 #[derive(Clone, Default)]
@@ -33,10 +33,15 @@ impl Present {
         }
     }
 
-    /// The names of those that show what another than this authority has signed.
-    pub(crate) fn not_signed_by(&self, authority_der: &[u8]) -> BTreeSet<String> {
+    /// The names of those that show what another than this authority has signed, but for this one.
+    pub(crate) fn not_signed_by(
+        &self,
+        authority_der: &[u8],
+        but_for: &Identity,
+    ) -> BTreeSet<String> {
         let clients = self.lock();
         let others = clients.values();
+        let others = others.filter(|one| one.identity != *but_for);
         let others = others.filter(|one| !one.names_as_issuer(authority_der));
         let name = |one: &Arc<Certificate>| format!("{}/{}", one.identity.role, one.identity.name);
         others.map(name).collect()
@@ -57,7 +62,7 @@ impl Drop for Stay {
 mod tests {
     use std::time::Duration;
 
-    use kontiki_transport::{Authority, Identity, Role, Signs};
+    use kontiki_transport::{Authority, Role, Signs};
     use kontiki_wire::ClusterId;
 
     use super::*;
@@ -77,8 +82,14 @@ mod tests {
         };
         let _timely = enter(&new, "timely");
         let late = [enter(&old, "late"), enter(&old, "late")];
-        let named = || present.not_signed_by(&handover.authority).into_iter();
+        let identity = |name| Identity::new(ClusterId(7), Role::Producer, name).unwrap();
+        let but_for = |name| {
+            let named = present.not_signed_by(&handover.authority, &identity(name));
+            named.into_iter()
+        };
+        let named = || but_for("timely");
         assert_eq!(named().collect::<Vec<_>>(), ["producer/late"]);
+        assert_eq!(but_for("late").count(), 0);
         drop(late);
         assert_eq!(named().count(), 0);
     }

@@ -90,7 +90,7 @@ async fn answer(service: &Service, bearer: &Bearer, request: Request) -> Respons
         Request::MakeSuccessors => make_successors(service, bearer)
             .await
             .unwrap_or_else(Response::Refused),
-        Request::Outdated => Response::Outdated(outdated(service)),
+        Request::Outdated => Response::Outdated(outdated(service, bearer)),
         Request::Metadata | Request::Topics => {
             let mut response = service.ask(request).await;
             if let Response::Metadata { topics, .. } = &mut response {
@@ -120,6 +120,12 @@ const MICROS_OF_LATER: u64 = 253_370_764_800_000_000;
 async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> {
     let (signing, shown) = (&service.signing, &bearer.certificate);
     let authorities = signing.authorities()?;
+    // Before anything is signed: who gets what the old one has signed does not believe that it has renewed. Others may
+    // have been put there by hand since any were replaced.
+    let new = authorities.nodes.fingerprint();
+    let rotation = signing.rotation().filter(Rotation::is_signing);
+    let handover = rotation.map(|rotation| rotation.to.nodes);
+    let handover = handover.filter(|handover| handover.new == new);
     let by = authorities.clients.certificate_pem();
     let is_good = |kept: &str| {
         let kept = Certificate::from_pem(kept);
@@ -142,22 +148,21 @@ async fn renew(service: &Service, bearer: &Bearer) -> Result<Response, Refusal> 
         }
         Turn::Busy => return Err(Refusal::Busy),
     };
-    // Others may have been put there by hand since any were replaced.
-    let by = signing.authorities()?.nodes.fingerprint();
-    let handover = signing.rotation().filter(Rotation::is_signing);
-    let handover = handover.map(|rotation| rotation.to.nodes);
     Ok(Response::Renewed {
         certificate,
-        handover: handover.filter(|handover| handover.new == by),
+        handover,
     })
 }
 
-/// The clients that are connected here and would be cut off with the authorities that are being replaced.
-fn outdated(service: &Service) -> Vec<String> {
+/// The clients that are connected here and would be cut off with the authorities that are being replaced; the one that
+/// asks knows of itself.
+fn outdated(service: &Service, bearer: &Bearer) -> Vec<String> {
     let rotation = service.signing.rotation().filter(Rotation::is_under_way);
     let clients = rotation.map(|rotation| {
         let new = &rotation.to.clients.authority;
-        service.present.not_signed_by(new)
+        service
+            .present
+            .not_signed_by(new, &bearer.certificate.identity)
     });
     clients.into_iter().flatten().take(OUTDATED_MAX).collect()
 }
@@ -169,7 +174,12 @@ async fn make_successors(service: &Service, bearer: &Bearer) -> Result<Response,
     let vault = Arc::clone(signing.vault()?);
     signing.authorities()?;
     if let Some(known) = signing.rotation().filter(Rotation::is_under_way) {
-        return Ok(Response::Successors(Box::new(known.to)));
+        return match vault.has(&known) {
+            true => Ok(Response::Successors(Box::new(known.to))),
+            false => Err(Refusal::Unavailable {
+                why: "this member does not have the authorities that are to sign".to_owned(),
+            }),
+        };
     }
     let cluster = bearer.certificate.identity.cluster;
     let made = spawn_blocking(move || vault.successors(cluster)).await;

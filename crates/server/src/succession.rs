@@ -8,10 +8,11 @@ use std::{
 
 use kontiki_transport::{Credentials, Signs};
 use kontiki_wire::{ClusterId, Rotation, RotationStage, Successors};
+use tracing::warn;
 
 use crate::{
     authorities::{Authorities, drop_next},
-    error::StartError,
+    error::{BirthError, StartError},
 };
 
 /// Makes the authorities that are to take the place of those in a folder, beside them; or says which were made
@@ -26,6 +27,11 @@ pub fn follow(ca: &Path, rotation: &Rotation) -> Result<bool, StartError> {
     let vault = Vault::open(ca)?;
     vault.follow(rotation)?;
     Ok(vault.signing(Some(rotation)).is_some())
+}
+
+/// Whether those that take the place of others are in a folder.
+pub fn has(ca: &Path, rotation: &Rotation) -> Result<bool, StartError> {
+    Ok(Vault::open(ca)?.has(rotation))
 }
 
 /// The authorities in one folder: those that sign, and those that are to.
@@ -68,14 +74,13 @@ impl Vault {
         let vault = Self::open(&folder)?;
         let current = vault.held().current;
         if !credentials.trusts(&current.nodes, &current.clients) {
-            return Err(StartError::Certificate {
-                path: folder,
-                what: format!(
-                    "these authorities are not among those that {} names, so nobody would take what \
-                     they sign",
-                    dir.join("certs").display()
-                ),
-            });
+            // Others may have been replaced by those that are in another member's folder alone.
+            warn!(
+                folder = %folder.display(),
+                "the authorities there are not among those that this member believes, and sign nothing: copy the \
+                 folder of a member that signs, and restart this one"
+            );
+            return Ok(None);
         }
         Ok(Some(vault))
     }
@@ -83,16 +88,26 @@ impl Vault {
     /// Those that sign, as far as the cluster has agreed on it; `None` if they are not here.
     pub(crate) fn signing(&self, rotation: Option<&Rotation>) -> Option<Arc<Authorities>> {
         let Held { current, next } = self.held();
-        let Some(rotation) = rotation.filter(|rotation| rotation.is_signing()) else {
+        let Some(rotation) = rotation else {
             return Some(current);
         };
         let both = [Some(&current), next.as_ref()];
-        let are_new = |one: &&Arc<Authorities>| is_to(one, rotation);
-        let new = both.into_iter().flatten().find(are_new).cloned();
+        let wanted = wanted(rotation);
+        let are_wanted = |one: &&Arc<Authorities>| one.nodes.fingerprint() == *wanted;
+        let found = both.into_iter().flatten().find(are_wanted).cloned();
         // Others may have been put there by hand since.
-        let others = rotation.stage == RotationStage::Finished
-            && current.nodes.fingerprint() != rotation.to.nodes.old;
-        new.or_else(|| others.then_some(current))
+        let to = &rotation.to.nodes;
+        let others =
+            !rotation.is_under_way() && ![to.old, to.new].contains(&current.nodes.fingerprint());
+        found.or_else(|| others.then_some(current))
+    }
+
+    /// Whether those that take the place of others are here.
+    pub(crate) fn has(&self, rotation: &Rotation) -> bool {
+        let Held { current, next } = self.held();
+        let mut held = [Some(current), next].into_iter().flatten();
+        held.any(|one| is_to(&one, rotation))
+            || Authorities::find(&self.folder, &rotation.to.nodes.new).is_some()
     }
 
     /// Those that are to take the place of those that sign, which are made if there are none. It writes to the disk.
@@ -133,26 +148,39 @@ impl Vault {
     pub(crate) fn follow(&self, rotation: &Rotation) -> Result<(), StartError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Held { current, next } = self.held();
-        let Some(next) = next.filter(|next| is_to(next, rotation)) else {
-            return Ok(());
+        let kept = |done: Result<(), BirthError>| {
+            done.map_err(|error| StartError::Certificate {
+                path: self.folder.clone(),
+                what: error.to_string(),
+            })
         };
-        let done = match rotation.stage {
-            RotationStage::Trusting => return Ok(()),
-            RotationStage::Signing | RotationStage::Finished => next.promote(&self.folder),
-            RotationStage::Abandoned => drop_next(&self.folder),
+        let wanted = wanted(rotation);
+        let is_wanted = |one: &Authorities| one.nodes.fingerprint() == *wanted;
+        let current = match is_wanted(&current) {
+            true => current,
+            false => {
+                let held = next.clone().filter(|next| is_wanted(next));
+                let found = || Authorities::find(&self.folder, wanted).map(Arc::new);
+                match held.or_else(found) {
+                    Some(found) => {
+                        kept(found.promote(&self.folder))?;
+                        found
+                    }
+                    None => current,
+                }
+            }
         };
-        done.map_err(|error| StartError::Certificate {
-            path: self.folder.clone(),
-            what: error.to_string(),
-        })?;
-        let current = match rotation.is_signing() {
-            true => next,
-            false => current,
+        // Those that sign now, or are given up, are to take nobody's place any more.
+        let is_over =
+            |next: &Authorities| rotation.stage != RotationStage::Trusting && is_to(next, rotation);
+        let next = match next {
+            Some(next) if is_over(&next) => {
+                kept(drop_next(&self.folder))?;
+                None
+            }
+            next => next,
         };
-        self.hold(Held {
-            current,
-            next: None,
-        });
+        self.hold(Held { current, next });
         Ok(())
     }
 
@@ -163,6 +191,14 @@ impl Vault {
     fn held(&self) -> Held {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.clone()
+    }
+}
+
+/// Which authority of the members signs at this stage.
+fn wanted(rotation: &Rotation) -> &[u8; 32] {
+    match rotation.is_signing() {
+        true => &rotation.to.nodes.new,
+        false => &rotation.to.nodes.old,
     }
 }
 
@@ -230,6 +266,37 @@ mod tests {
         let next = vault.successors(CLUSTER).unwrap();
         assert_eq!(next.nodes.old, to.nodes.new);
         assert_ne!(next.nodes.new, to.nodes.new);
+    }
+
+    #[test]
+    fn those_that_sign_are_found_whatever_the_files_name_and_given_up_again() {
+        let (_dir, ca) = folder();
+        let to = successors(&ca, CLUSTER).unwrap();
+        // Somebody else has made others in the same folder since.
+        fs::remove_file(ca.join("next")).unwrap();
+        let others = successors(&ca, CLUSTER).unwrap();
+        assert_ne!(others.nodes.new, to.nodes.new);
+        let signing = at(RotationStage::Signing, &to);
+        assert!(has(&ca, &signing).unwrap());
+        assert!(follow(&ca, &signing).unwrap());
+        let vault = Vault::open(&ca).unwrap();
+        assert_eq!(signs(&vault, Some(&signing)), Some(to.nodes.new));
+        let abandoned = at(RotationStage::Abandoned, &to);
+        assert_eq!(signs(&vault, Some(&abandoned)), None, "not followed yet");
+        vault.follow(&abandoned).unwrap();
+        assert_eq!(signs(&vault, Some(&abandoned)), Some(to.nodes.old));
+        assert_eq!(signs(&Vault::open(&ca).unwrap(), None), Some(to.nodes.old));
+        // Keys that are gone are not found.
+        let name: String = to
+            .nodes
+            .new
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        fs::remove_dir_all(ca.join(name)).unwrap();
+        assert!(!has(&ca, &signing).unwrap());
+        assert!(!follow(&ca, &signing).unwrap());
     }
 
     #[test]

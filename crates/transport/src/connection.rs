@@ -26,7 +26,7 @@ const CLOCK_READ_EVERY: Duration = Duration::from_secs(30);
 pub(crate) enum Anew {
     /// Everything.
     All,
-    /// Whether it was taken back: the roots are those by which it was judged before.
+    /// Whether it was taken back: the roots by which it was judged before are still among them.
     Revocation,
 }
 
@@ -186,7 +186,8 @@ impl Guard {
                     if current.trust_like(&self.judged_by) {
                         continue;
                     }
-                    let anew = match current.roots_like(&self.judged_by) {
+                    // One that is added makes nobody's certificate a bad one.
+                    let anew = match current.roots_include(&self.judged_by) {
                         true => Anew::Revocation,
                         false => Anew::All,
                     };

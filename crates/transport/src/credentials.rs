@@ -193,6 +193,15 @@ impl Credentials {
             && these.client_roots == others.client_roots
     }
 
+    /// Whether whoever has signed what the others let in has signed what this lets in.
+    pub(crate) fn roots_include(&self, others: &Self) -> bool {
+        let (these, others) = (&self.inner, &others.inner);
+        let all = |these: &[Root], others: &[Root]| others.iter().all(|one| these.contains(one));
+        these.own.identity.cluster == others.own.identity.cluster
+            && all(&these.node_roots, &others.node_roots)
+            && all(&these.client_roots, &others.client_roots)
+    }
+
     /// The authorities of the nodes that are trusted, as PEM.
     #[must_use]
     pub fn node_roots_pem(&self) -> String {

@@ -90,7 +90,7 @@ pub enum RotationStage {
     Signing,
     /// The old ones are believed no more.
     Finished,
-    /// The new ones are believed no more: they were given up before they had signed anything.
+    /// The new ones are believed no more: they were given up before a member showed anything that they had signed.
     Abandoned,
 }
 
@@ -129,7 +129,7 @@ pub enum Rotate {
         /// Whether to do so though members show old ones still, which are shut out then.
         force: bool,
     },
-    /// Give the new ones up, as long as they have signed nothing.
+    /// Give the new ones up, as long as no member shows what they have signed.
     Abandon,
 }
 

@@ -10,6 +10,7 @@ use kontiki_client::{
     Client, Context, Handover, MemberInfo, Papers, Rotate, Rotation, RotationStage, Trust,
 };
 use kontiki_server::succession;
+use kontiki_transport::{Signs, believe};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -46,8 +47,12 @@ pub(crate) enum Step {
         /// Do so though members show certificates of the old ones still: these are shut out
         #[arg(long)]
         force: bool,
+
+        /// Do so though clients are connected that show certificates of the old ones: they are cut off
+        #[arg(long)]
+        cut_off: bool,
     },
-    /// Give up what was begun, as long as the new authorities have signed nothing
+    /// Give up what was begun, as long as no member shows what the new authorities have signed
     Abandon {
         /// The folder in which `begin --ca` has made them
         #[arg(long, value_name = "DIR")]
@@ -64,7 +69,7 @@ pub(crate) async fn run(step: Step, invocation: &Invocation) -> Result<Exit, Fai
     let stage = match step {
         Step::Begin { ca } => Some(begin(&client, &context, ca.as_deref()).await?),
         Step::Sign { ca } => sign(&client, &context, ca.as_deref(), invocation).await?,
-        Step::Finish { force } => Some(finish(&client, &context, force, invocation).await?),
+        Step::Finish { force, cut_off } => Some(finish(&client, &context, (force, cut_off)).await?),
         Step::Abandon { ca } => Some(abandon(&client, ca.as_deref()).await?),
         Step::Status => None,
     };
@@ -99,8 +104,39 @@ async fn begin(
             )
         })?,
     };
+    // What nobody would believe is not agreed on.
+    let roots = renewal::read(&context.ca)?;
+    believe(&roots, &successors.nodes, context.cluster_id, Signs::Nodes).map_err(|error| {
+        Failure::new(error.to_string())
+            .advise("name the folder with the authorities that sign in this cluster now")
+    })?;
     admin.rotate(Rotate::Begin(Box::new(successors))).await?;
     Ok(RotationStage::Trusting)
+}
+
+/// Refuses to have authorities sign whose keys nobody has any more: nobody would sign anything.
+async fn are_at_hand(client: &Client, ca: Option<&Path>) -> Result<(), Failure> {
+    let rotation = look_trust(client).await?.rotation;
+    let Some(rotation) = rotation.filter(|one| one.stage == RotationStage::Trusting) else {
+        return Ok(());
+    };
+    let found = match ca {
+        Some(folder) => succession::has(folder, &rotation)?,
+        None => {
+            let made = client.admin().make_successors().await;
+            made.is_ok_and(|made| made.nodes.new == rotation.to.nodes.new)
+        }
+    };
+    match found {
+        true => Ok(()),
+        false => Err(Failure::new(
+            "the keys of the new authorities are not found: if they sign, nobody is given a certificate any more",
+        )
+        .advise(
+            "start the member that made them, or name their folder (`sign --ca DIR`); if they are lost, \
+             `kontiki cert rotate-ca abandon` and begin again",
+        )),
+    }
 }
 
 /// The stage that is waited for, unless members are to be given their certificates by hand.
@@ -110,6 +146,7 @@ async fn sign(
     ca: Option<&Path>,
     invocation: &Invocation,
 ) -> Result<Option<RotationStage>, Failure> {
+    are_at_hand(client, ca).await?;
     client.admin().rotate(Rotate::Sign).await?;
     match ca {
         Some(folder) => {
@@ -136,25 +173,29 @@ async fn sign(
 async fn finish(
     client: &Client,
     context: &Context,
-    force: bool,
-    invocation: &Invocation,
+    (force, cut_off): (bool, bool),
 ) -> Result<RotationStage, Failure> {
     let turnover = look_trust(client).await?.turnover();
-    if renewal::is_behind(context, turnover.filter(|turnover| !turnover.finished)) {
+    let turnover = turnover.filter(|turnover| !turnover.finished);
+    if renewal::is_behind(context, turnover) {
         return Err(Failure::new(
             "this context shows what the old authority has signed, and would be shut out",
         )
         .advise("`kontiki cert renew`, or `kontiki cert renew --ca DIR` where no member signs"));
     }
     let late = client.admin().outdated_clients().await;
-    client.admin().rotate(Rotate::Finish { force }).await?;
-    if !late.is_empty() {
+    if turnover.is_some() && !late.is_empty() && !cut_off {
         let late: Vec<String> = late.into_iter().collect();
-        invocation.output.note(format_args!(
-            "cut off now, and to log in anew unless their context has been renewed: {}",
+        return Err(Failure::new(format!(
+            "clients are connected that have not renewed: {}",
             late.join(", ")
+        ))
+        .advise(
+            "`kontiki -c CONTEXT cert renew` renews a context; `--cut-off` ends their connections: whose context has \
+             been renewed goes on with it, and the others log in anew",
         ));
     }
+    client.admin().rotate(Rotate::Finish { force }).await?;
     Ok(RotationStage::Finished)
 }
 
@@ -287,7 +328,7 @@ impl Stage {
             Self::Trusting => "the new authorities are believed beside the old ones, which sign",
             Self::Signing => "the new authorities sign, and the old ones are still believed",
             Self::Finished => "the old authorities are believed no more",
-            Self::Abandoned => "it was given up: the new authorities are believed no more",
+            Self::Abandoned => "it was given up: members believe the new authorities no more",
         }
     }
 
@@ -364,6 +405,17 @@ impl Shown {
         if !self.waiting_for.is_empty() {
             lines.push(format!("waiting for {}", self.waiting_for.join(", ")));
         }
+        let out = self
+            .members
+            .iter()
+            .filter(|one| one.is_shut_out(self.stage));
+        let out: Vec<&str> = out.map(|one| one.name.as_str()).collect();
+        if !out.is_empty() {
+            lines.push(format!(
+                "shut out, with what the old authority has signed: {}",
+                out.join(", ")
+            ));
+        }
         if !self.outdated_clients.is_empty() {
             let clients: Vec<&str> = self.outdated_clients.iter().map(String::as_str).collect();
             lines.push(format!(
@@ -411,12 +463,17 @@ impl MemberShown {
         }
     }
 
+    fn is_shut_out(&self, stage: Stage) -> bool {
+        stage == Stage::Finished && self.shows != Some("new")
+    }
+
     fn has_followed(&self, stage: Stage) -> bool {
         match stage {
             Stage::None => true,
             Stage::Trusting => self.believes_new,
             Stage::Signing => self.shows == Some("new"),
-            Stage::Finished => !self.believes_old,
+            // Who shows what is believed no more is shut out, and not waited for.
+            Stage::Finished => !self.believes_old || self.is_shut_out(stage),
             Stage::Abandoned => !self.believes_new,
         }
     }
