@@ -122,12 +122,12 @@ pub fn verify_dir(
     let whole = has(MEMBER_FILE) || has("data");
     let mut findings = Vec::new();
     if !whole && !bare {
-        let Some(key) = key_of_join(dir) else {
+        let Some(key) = lone_key(dir) else {
             return Err(VerifyError::NotAMember(dir.to_owned()));
         };
-        findings.push(interrupted(key));
+        findings.push(without_member(dir, key));
         let mut report = report(dir, None, Verified::default(), findings);
-        report.joining = true;
+        report.joining = report.sound;
         return Ok(report);
     }
     let (member, data) = if whole {
@@ -144,26 +144,32 @@ pub fn verify_dir(
     Ok(report(dir, member, verified, findings))
 }
 
-/// The key with which somebody asked to be let in who has kept no answer.
-fn key_of_join(dir: &Path) -> Option<PathBuf> {
+/// The key of somebody who asked to be let in, or was a member.
+fn lone_key(dir: &Path) -> Option<PathBuf> {
     let keys = ["certs/node.key", "certs/node.key.new"];
     keys.map(|key| dir.join(key))
         .into_iter()
         .find(|key| key.exists())
 }
 
-fn interrupted(key: PathBuf) -> Found {
+/// Who has asked and kept no answer has a key and nothing else. A certificate comes with the answer, and the
+/// member's file right after it.
+fn without_member(dir: &Path, key: PathBuf) -> Found {
+    if ["certs/node.pem", "ca"]
+        .into_iter()
+        .any(|name| dir.join(name).exists())
+    {
+        let what = "it and the data are missing: they were lost, or what made the folder was cut off at its very \
+                    end";
+        return beside(dir.join(MEMBER_FILE), what.to_owned(), Outlook::Refused, 0);
+    }
+    let what = "a join was interrupted here: there is no member yet";
     Found {
         damage: false,
         next_start: "the same `kontiki join` goes on with this key when it is run again; to give it up, remove the \
                      folder"
             .to_owned(),
-        ..beside(
-            key,
-            "a join was interrupted here: there is no member yet".to_owned(),
-            Outlook::Ignored,
-            0,
-        )
+        ..beside(key, what.to_owned(), Outlook::Ignored, 0)
     }
 }
 

@@ -3,12 +3,16 @@
 use std::{fs, os::unix::fs::FileExt, path::PathBuf};
 
 use kontiki_client::ReplicaVerified;
+use kontiki_server::{
+    birth::{birth_alone, birth_cluster, key_to_join},
+    verify::verify_dir,
+};
 use kontiki_transport::Role;
 use kontiki_wire::{GroupId, Refusal, Request, Response, Walked, entry_checksum};
 
 use crate::{
     client::client,
-    cluster::{Cluster, until},
+    cluster::{Cluster, specs, until},
     damage::files,
 };
 
@@ -237,4 +241,26 @@ async fn whatever_is_asked_of_a_walk_has_an_answer() {
     let what = "a consumer may not verify a member's log".to_owned();
     let refused = Response::Refused(Refusal::NotPermitted { what });
     assert_eq!(consumer.request(walk(1, 1, 1)).await, refused);
+}
+
+#[test]
+fn who_has_asked_to_join_has_lost_nothing_and_who_was_a_member_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let joining = dir.path().join("joining");
+    key_to_join(&joining).unwrap();
+    let report = verify_dir(&joining, |_, _| {}).unwrap();
+    assert!(report.sound && report.joining, "{report:?}");
+    assert!(report.findings[0].what.contains("a join was interrupted"));
+
+    let alone = dir.path().join("alone");
+    birth_alone(&alone, &specs(1)[0], false).unwrap();
+    let birth = birth_cluster(&dir.path().join("cluster"), &specs(1), false).unwrap();
+    for member in [&alone, &birth.member_dirs[0]] {
+        fs::remove_file(member.join("member.toml")).unwrap();
+        let report = verify_dir(member, |_, _| {}).unwrap();
+        assert!(!report.sound && !report.joining, "{report:?}");
+        assert!(report.findings[0].what.contains("they were lost"));
+    }
+    let nobody = verify_dir(dir.path(), |_, _| {}).unwrap_err().to_string();
+    assert!(nobody.contains("neither a member's directory"), "{nobody}");
 }
