@@ -139,7 +139,9 @@ impl World {
             }
             Kind::MemberReplaced if self.can_spare_one(active.len()) => {
                 let known = chance.pick(&active).clone();
-                if self.awaits(&known.name) {
+                let mut injuries = self.injuries.values();
+                let stays = injuries.any(|injury| injury.has_stood_down(&known.name));
+                if self.awaits(&known.name) || stays {
                     // Of two who come by one name, the second would wait for ever.
                     return None;
                 }

@@ -37,6 +37,11 @@ impl Injury {
         self.is_death = true;
     }
 
+    /// Whether this member is to stand up again when the fault is over.
+    pub(crate) fn has_stood_down(&self, name: &str) -> bool {
+        self.stood_down.as_deref() == Some(name)
+    }
+
     /// Whether a member is as good as dead.
     pub(crate) fn holds_down(&self) -> bool {
         self.is_death
@@ -531,7 +536,8 @@ impl World {
             self.members[member].clock.drift(self.now, 0);
             self.wake_driver(member);
         }
-        if let Some(member) = injury.stood_down {
+        // Whoever is told to stay after all leaves its name to nobody.
+        if let Some(member) = injury.stood_down.filter(|name| !self.awaits(name)) {
             self.order_standing(member, Standing::Active);
         }
         if injury.unbalanced {
