@@ -1,6 +1,7 @@
 //! Renews the certificate of a context, in its files.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -86,13 +87,14 @@ pub(crate) fn forget_replaced(
     };
     let roots = read(&context.ca)?;
     let all = authority_fingerprints(&roots).map_err(|error| unfit(&error.to_string()))?;
-    // It is one member's word: it does not take the new one away. The latest stands first: what is behind the old one
-    // was replaced before.
-    let at = all.iter().position(|one| *one == turnover.old);
-    let Some(at) = at.filter(|_| all.first() == Some(&turnover.new)) else {
+    // It is one member's word: it does not take the new one away. No member shows what any other has signed.
+    if all.first() != Some(&turnover.new) || !all.contains(&turnover.old) {
         return Ok(());
-    };
-    let left = all[at..]
+    }
+    let left = all[1..].iter();
+    let left = left.filter(|one| **one != turnover.new);
+    let left = left.copied().collect::<BTreeSet<_>>();
+    let left = left
         .iter()
         .try_fold(roots, |left, gone| disbelieve(&left, gone));
     let left = left.map_err(|error| unfit(&error.to_string()))?;

@@ -273,8 +273,16 @@ impl Keeper {
 
     /// Whether the authority that has signed the own certificate is being replaced, and another signs.
     fn is_outdated(&self, credentials: &Credentials) -> bool {
-        let rotation = self.signing.rotation().filter(Rotation::is_signing);
-        rotation.is_some_and(|rotation| credentials.signed_by().ok() == Some(rotation.to.nodes.old))
+        let gone = self
+            .signing
+            .rotation()
+            .and_then(|rotation| match rotation.stage {
+                RotationStage::Trusting => None,
+                RotationStage::Signing | RotationStage::Finished => Some(rotation.to.nodes.old),
+                // It may have renewed before it was given up, and nobody had heard of it.
+                RotationStage::Abandoned => Some(rotation.to.nodes.new),
+            });
+        gone.is_some() && credentials.signed_by().ok() == gone
     }
 
     /// Believes whom the cluster has agreed to, and signs with whom it has.

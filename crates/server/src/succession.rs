@@ -72,15 +72,23 @@ impl Vault {
             return Ok(None);
         };
         let vault = Self::open(&folder)?;
-        let current = vault.held().current;
-        if !credentials.trusts(&current.nodes, &current.clients) {
-            // Others may have been replaced by those that are in another member's folder alone.
-            warn!(
-                folder = %folder.display(),
-                "the authorities there are not among those that this member believes, and sign nothing: copy the \
-                 folder of a member that signs, and restart this one"
-            );
-            return Ok(None);
+        let Held { current, next } = vault.held();
+        let is_believed = |one: &Authorities| credentials.trusts(&one.nodes, &one.clients);
+        if !is_believed(&current) {
+            // Whatever its files name, those that are believed sign.
+            let shown = credentials.signed_by().into_iter();
+            let each = shown.chain(credentials.trusted());
+            let mut found = each.filter_map(|one| Authorities::find(&folder, &one));
+            let Some(current) = found.find(is_believed).map(Arc::new) else {
+                // Others may have been replaced by those that are in another member's folder alone.
+                warn!(
+                    folder = %folder.display(),
+                    "the authorities there are not among those that this member believes, and sign nothing: copy \
+                     the folder of a member that signs, and restart this one"
+                );
+                return Ok(None);
+            };
+            vault.hold(Held { current, next });
         }
         Ok(Some(vault))
     }
@@ -154,21 +162,24 @@ impl Vault {
                 what: error.to_string(),
             })
         };
+        let (at, to) = (current.nodes.fingerprint(), &rotation.to.nodes);
+        // A member that has just started may be behind what was agreed on: it takes no step but from the one before.
+        let moves = match rotation.stage {
+            RotationStage::Trusting => false,
+            RotationStage::Signing | RotationStage::Finished => at == to.old,
+            RotationStage::Abandoned => at == to.new,
+        };
         let wanted = wanted(rotation);
-        let is_wanted = |one: &Authorities| one.nodes.fingerprint() == *wanted;
-        let current = match is_wanted(&current) {
-            true => current,
-            false => {
-                let held = next.clone().filter(|next| is_wanted(next));
-                let found = || Authorities::find(&self.folder, wanted).map(Arc::new);
-                match held.or_else(found) {
-                    Some(found) => {
-                        kept(found.promote(&self.folder))?;
-                        found
-                    }
-                    None => current,
-                }
+        let held = next
+            .clone()
+            .filter(|next| next.nodes.fingerprint() == *wanted);
+        let found = || Authorities::find(&self.folder, wanted).map(Arc::new);
+        let current = match moves.then(|| held.or_else(found)).flatten() {
+            Some(found) => {
+                kept(found.promote(&self.folder))?;
+                found
             }
+            None => current,
         };
         // Those that sign now, or are given up, are to take nobody's place any more.
         let is_over =
@@ -210,7 +221,9 @@ fn is_to(authorities: &Authorities, rotation: &Rotation) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
+
+    use kontiki_transport::{Identity, Role};
 
     use super::*;
 
@@ -297,6 +310,42 @@ mod tests {
         fs::remove_dir_all(ca.join(name)).unwrap();
         assert!(!has(&ca, &signing).unwrap());
         assert!(!follow(&ca, &signing).unwrap());
+    }
+
+    #[test]
+    fn who_has_just_started_goes_back_to_none_that_were_replaced() {
+        let (dir, ca) = folder();
+        let first = successors(&ca, CLUSTER).unwrap();
+        follow(&ca, &at(RotationStage::Signing, &first)).unwrap();
+        let second = successors(&ca, CLUSTER).unwrap();
+        follow(&ca, &at(RotationStage::Finished, &second)).unwrap();
+        let vault = Vault::open(&ca).unwrap();
+        for (stage, to) in [
+            (RotationStage::Trusting, &second),
+            (RotationStage::Signing, &first),
+            (RotationStage::Finished, &first),
+            (RotationStage::Abandoned, &first),
+        ] {
+            vault.follow(&at(stage, to)).unwrap();
+            for vault in [&vault, &Vault::open(&ca).unwrap()] {
+                assert_eq!(signs(vault, None), Some(second.nodes.new), "{stage:?}");
+            }
+        }
+        // Nor for good, if the file that names them is lost.
+        fs::remove_file(ca.join("current")).unwrap();
+        let authorities = Authorities::find(&ca, &second.nodes.new).unwrap();
+        let name = Identity::new(CLUSTER, Role::Node, "n1").unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        let issued = authorities.nodes.issue(&name, day).unwrap();
+        let credentials = Credentials::from_pem(
+            &issued.certificate_pem,
+            &issued.key_pem,
+            authorities.nodes.certificate_pem(),
+            authorities.clients.certificate_pem(),
+        );
+        let vault = Vault::of_member(dir.path(), None, &credentials.unwrap());
+        let vault = vault.unwrap().unwrap();
+        assert_eq!(signs(&vault, None), Some(second.nodes.new));
     }
 
     #[test]

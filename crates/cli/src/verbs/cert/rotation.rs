@@ -464,7 +464,7 @@ impl MemberShown {
     }
 
     fn is_shut_out(&self, stage: Stage) -> bool {
-        stage == Stage::Finished && self.shows != Some("new")
+        stage == Stage::Finished && self.shows == Some("old")
     }
 
     fn has_followed(&self, stage: Stage) -> bool {
