@@ -74,6 +74,10 @@ pub struct Limits {
     /// Bytes a second at which logs are copied to newcomers however busy producers keep this member. More, up to
     /// what disk and network give, while they do not.
     pub catch_up_bytes_per_second: u64,
+    /// Microseconds for which the member looks for the next thing to do before it sleeps, where it has found one
+    /// sooner nearly every time and appends come one by one. Zero spares the processor, and appends wait until it
+    /// is woken.
+    pub awake_micros: u64,
 }
 
 /// How large files are, and how much of them the system may keep in memory. Smaller files suit a small
@@ -116,6 +120,7 @@ impl Default for Limits {
             connections_per_identity: limits::CONNECTIONS_PER_IDENTITY,
             bytes_in_flight: limits::BYTES_IN_FLIGHT,
             catch_up_bytes_per_second: limits::CATCH_UP_BYTES_PER_SECOND,
+            awake_micros: limits::AWAKE_MICROS,
         }
     }
 }
@@ -179,6 +184,12 @@ impl Config {
                 "`limits.catch_up_bytes_per_second` must be from {} to {}",
                 limits::CATCH_UP_BYTES.start(),
                 limits::CATCH_UP_BYTES.end()
+            ));
+        }
+        if limits.awake_micros > limits::AWAKE_MICROS_HIGHEST {
+            return Err(format!(
+                "`limits.awake_micros` must be from 0 to {}",
+                limits::AWAKE_MICROS_HIGHEST
             ));
         }
         for (key, bytes) in [
@@ -304,6 +315,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "limits.connections_per_identity",
             "limits.bytes_in_flight",
             "limits.catch_up_bytes_per_second",
+            "limits.awake_micros",
         ],
     ),
     (
@@ -338,7 +350,7 @@ mod tests {
             "listen = '0.0.0.0:1'\nlisten_peers = '[::]:2'\nadvertise = 'a:3'\nadvertise_peers = 'b:4'\n\
              [log]\nlevel = 'debug'\nformat = 'json'\n\
              [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
-             catch_up_bytes_per_second = 9000000\n\
+             catch_up_bytes_per_second = 9000000\nawake_micros = 0\n\
              [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\ncached_bytes_max = 0\n\
              [ca]\ndir = 'keys'\n",
         )
@@ -353,6 +365,7 @@ mod tests {
         assert_eq!(config.limits.connections_per_identity, 3);
         assert_eq!(config.limits.bytes_in_flight, 8 << 20);
         assert_eq!(config.limits.catch_up_bytes_per_second, 9_000_000);
+        assert_eq!(config.limits.awake_micros, 0);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
         assert_eq!(config.storage.cached_bytes_max, 0);
@@ -386,6 +399,7 @@ mod tests {
             ("[limits]\nconnections_per_identity = 0", "at least 1"),
             ("[limits]\nbytes_in_flight = 1", "one batch"),
             ("[limits]\ncatch_up_bytes_per_second = 1", "from 4194304"),
+            ("[limits]\nawake_micros = 1001", "from 0 to 1000"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),
             (
                 "[storage]\ncached_bytes_max = 9223372036854775807",

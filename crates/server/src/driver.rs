@@ -1,7 +1,7 @@
 //! The one task that decides: it takes inputs, runs a turn of the broker, and has the effects done. It
 //! decides nothing itself and waits for nothing but inputs and deadlines.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, thread, time::Instant};
 
 use bytes::Bytes;
 use kontiki_broker::{Broker, Effect, Input, Members, Writes};
@@ -18,6 +18,7 @@ use tracing::{error, info, trace, warn};
 use crate::{
     agreed::Agreed,
     answers::Answers,
+    awake::Awake,
     clock::Clock,
     error::ServerError,
     fetching::Fetches,
@@ -40,6 +41,15 @@ pub(crate) struct Driver {
     pub(crate) members: watch::Sender<Arc<Members>>,
     pub(crate) agreed: watch::Sender<Arc<Agreed>>,
     pub(crate) inputs: Inputs,
+    pub(crate) awake: Awake,
+    pub(crate) writes: OnTheirWay,
+}
+
+/// Writes between here and the disk, by their numbers.
+#[derive(Default)]
+pub(crate) struct OnTheirWay {
+    given: u64,
+    durable: u64,
 }
 
 /// Where inputs come from. Each kind has a queue of its own and a share of every turn, so that no flood
@@ -137,6 +147,30 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Wake {
+        let begun = Instant::now();
+        let writes = self.writes.given.saturating_sub(self.writes.durable);
+        let awake_until = begun + self.awake.before_sleeping(writes);
+        let wake = {
+            let mut sleep = pin!(self.sleep());
+            loop {
+                if Instant::now() >= awake_until {
+                    break sleep.await;
+                }
+                tokio::select! {
+                    biased;
+                    wake = &mut sleep => break wake,
+                    // First the other tasks, which send what this turn has said..
+                    () = yield_now() => {}
+                }
+                // .. and then the other processes that want this processor.
+                thread::yield_now();
+            }
+        };
+        self.awake.waited(begun.elapsed());
+        wake
+    }
+
+    async fn sleep(&mut self) -> Wake {
         let deadline = self.broker.next_deadline().map(|at| self.clock.instant(at));
         let deadline = async {
             match deadline {
@@ -176,7 +210,10 @@ impl Driver {
 
     fn take_event(&mut self, event: Event, into: &mut Vec<Input>) -> Result<(), ServerError> {
         match event {
-            Event::Persisted { upto } => into.push(Input::Persisted { upto }),
+            Event::Persisted { upto } => {
+                self.writes.durable = upto;
+                into.push(Input::Persisted { upto });
+            }
             // Nothing that was not durable has been promised: to end at once breaks no promise.
             Event::Damaged {
                 group,
@@ -211,7 +248,10 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) -> Result<(), ServerError> {
         match effect {
-            Effect::Persist(writes) => self.storage.persist(writes),
+            Effect::Persist(writes) => {
+                self.writes.given = writes.seq;
+                self.storage.persist(writes);
+            }
             Effect::Send { to, lane, messages } => self.links.send(to, lane, messages),
             Effect::SendLog { group, send } => {
                 if let Some(log) = self.storage.log(group) {

@@ -74,6 +74,7 @@ mod agreed;
 mod answers;
 mod arrivals;
 mod authorities;
+mod awake;
 mod belief;
 pub mod birth;
 mod boot;

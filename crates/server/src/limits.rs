@@ -65,6 +65,12 @@ pub(crate) const PEER_INPUTS_MAX: usize = 128;
 /// Inputs of each kind that one turn takes.
 pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
 
+/// Microseconds for which the driver stays awake for its next input, unless configured: with members near each other
+/// each input of an append, and the next append of one that waits for its answer, comes sooner.
+pub(crate) const AWAKE_MICROS: u64 = 300;
+/// The most that may be configured for it.
+pub(crate) const AWAKE_MICROS_HIGHEST: u64 = 1_000;
+
 /// Bytes of entries in a write for which latency counts, not throughput: it waits until the appends of the
 /// same turn have left.
 pub(crate) const SMALL_WRITE_BYTES_MAX: usize = 16 << 10;

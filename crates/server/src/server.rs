@@ -16,11 +16,12 @@ use crate::{
     agreed::Agreed,
     answers::Answers,
     arrivals::{Arrivals, Paced},
+    awake::Awake,
     boot::{Booted, boot},
     budget::Budget,
     catch_up::CatchUp,
     config::Config,
-    driver::{Driver, Inputs, Order},
+    driver::{Driver, Inputs, OnTheirWay, Order},
     error::{ServerError, StartError},
     fetching::Fetches,
     handover::{hand_over, status},
@@ -164,6 +165,8 @@ impl Server {
                 clients: from_clients,
                 orders: from_owner,
             },
+            awake: Awake::new(config.limits.awake_micros),
+            writes: OnTheirWay::default(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(arrivals.run(peers.clone()));
