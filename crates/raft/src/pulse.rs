@@ -1,6 +1,6 @@
 //! The leader's pulse: one counter of beats, whose answers serve check-quorum and reads.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use crate::{
     ids::{Index, Micros, ReadId},
@@ -36,12 +36,14 @@ impl Beats {
         }
     }
 
-    /// The next one leaves now.
+    /// The next one leaves now. One that only reads want puts off none that is due: with those comes what is
+    /// to be done in time, as to ask again for what had no answer.
     pub(crate) fn send(&mut self, now: Micros, interval: Micros) {
         self.last += 1;
         self.sent.push_back((self.last, now));
-        self.due = false;
-        self.next_at = now.after(interval);
+        if mem::take(&mut self.due) {
+            self.next_at = now.after(interval);
+        }
     }
 
     /// See [`crate::Raft::forget_time`].
