@@ -72,6 +72,9 @@ pub struct Broker {
     /// Groups that the log on the disk places here beyond the state on the disk, each with the last entry that
     /// does.
     pub(crate) returning: BTreeMap<GroupId, Index>,
+    /// Where the cluster's own log ended on the disk at the start: an earlier life may have applied what is
+    /// no later.
+    pub(crate) found: Index,
     /// Groups that the disk knows and the cluster's state does not yet.
     pub(crate) parked: BTreeMap<GroupId, GroupBoot>,
     /// Groups whose files the log on the disk lets this node remove beyond the state on the disk, each
@@ -149,6 +152,7 @@ impl Broker {
             fetching: BTreeMap::new(),
             going: BTreeSet::new(),
             returning: placed_on(settings.me.id, &own.boot.tail),
+            found: own.boot.last,
             parked: BTreeMap::new(),
             doomed: let_go_by(&own.boot.tail),
             leaving: VecDeque::new(),

@@ -34,8 +34,9 @@ const ASK_ON: Micros = Micros(5_000_000);
 #[derive(Clone, Debug)]
 pub(crate) struct Fetching {
     stage: Stage,
-    /// Whether it may have forgotten what it promised in the group.
-    forgot: bool,
+    /// Whether it may have forgotten what it promised in the group. Nothing else here knows once the
+    /// cluster's own group counts again, which it may do long before the log is here.
+    pub(crate) forgot: bool,
     /// What peers have said.
     stocks: BTreeMap<NodeRef, u64>,
     /// Who has failed in this pass.
@@ -89,10 +90,16 @@ impl Broker {
     }
 
     /// Asks who has the log of a group.
+    ///
+    /// While it is fetched, the disk has nothing of the group, and does not say either that promises were
+    /// forgotten in it. So what an entry that was on the disk at the start places here may have been fetched
+    /// by an earlier life that had forgotten, and this one goes on from there. If nothing was, that keeps
+    /// nobody from anything: who was not there at the birth of a group counts in it only with its log.
     pub(crate) fn begin_fetching(&mut self, now: Now, topic: &Topic) {
+        let again = self.cluster.applied().index <= self.found;
         let fetching = Fetching {
             stage: Stage::Asking(now.monotonic),
-            forgot: self.birth(topic.group, now).boot.forgot,
+            forgot: self.birth(topic.group, now).boot.forgot || again,
             stocks: BTreeMap::new(),
             failed: BTreeSet::new(),
             passes: 0,
@@ -275,9 +282,10 @@ impl Broker {
 
     /// There is little to fetch, or nobody gives it: the leader sends what there is.
     fn begin_without(&mut self, now: Now, id: GroupId) {
-        self.fetching.remove(&id);
+        let fetching = self.fetching.remove(&id);
         self.outbox.fetch(Effect::Forgo(id));
-        let boot = self.birth(id, now);
+        let mut boot = self.birth(id, now);
+        boot.boot.forgot |= fetching.is_some_and(|fetching| fetching.forgot);
         self.check(|broker| broker.resume(now, boot, None));
     }
 
@@ -302,13 +310,11 @@ impl Broker {
         true
     }
 
-    /// It is not to be kept any more; true if it was being fetched. Whoever waited for that has its turn.
-    pub(crate) fn stop_fetching(&mut self, now: Now, id: GroupId) -> bool {
-        let was = self.fetching.remove(&id).is_some();
-        if was {
-            self.fetch_next(now);
-        }
-        was
+    /// It is fetched no more: how far it had come, if it was. Whoever waited for that has its turn.
+    pub(crate) fn stop_fetching(&mut self, now: Now, id: GroupId) -> Option<Fetching> {
+        let was = self.fetching.remove(&id)?;
+        self.fetch_next(now);
+        Some(was)
     }
 
     /// How far it has come, if the group is being fetched.

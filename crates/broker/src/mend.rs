@@ -78,27 +78,29 @@ impl Broker {
             mending.pursuit.miss(missing);
             return self.go_on(now, id);
         }
-        let (hard, resume) = match self.groups.remove(&id) {
+        let (hard, forgot, resume) = match self.groups.remove(&id) {
             Some(group) => {
                 self.check(|broker| broker.release(id));
-                (group.hard(), Some(group.suspend(&mut self.outbox)))
+                (group.hard(), false, Some(group.suspend(&mut self.outbox)))
             }
-            // What was just fetched is damaged already.
-            None if self.stop_fetching(now, id) => (Hard::default(), None),
-            None => {
-                if let Some(boot) = self.parked.get_mut(&id) {
-                    join(&mut boot.missing, missing);
-                    boot.damage = what;
+            None => match self.stop_fetching(now, id) {
+                // What was just fetched is damaged already.
+                Some(fetching) => (Hard::default(), fetching.forgot, None),
+                None => {
+                    if let Some(boot) = self.parked.get_mut(&id) {
+                        join(&mut boot.missing, missing);
+                        boot.damage = what;
+                    }
+                    return;
                 }
-                return;
-            }
+            },
         };
         let lost = Lost {
             group: id,
             missing,
             damage: what,
             hard,
-            forgot: false,
+            forgot,
         };
         self.begin_mending(now, lost, resume);
         self.outbox.topic_closed(id);

@@ -25,6 +25,9 @@ impl Broker {
                 idle.push((*id, boot.boot.hard));
             }
         }
+        for fetching in self.fetching.values_mut() {
+            fetching.forgot = true;
+        }
         for (id, hard) in idle.into_iter().filter(|(_, hard)| !hard.recovering) {
             let persist = Persist {
                 // No Raft waits for it.

@@ -161,7 +161,7 @@ impl Broker {
     /// This node does not keep a group from the entry at `at` on. Its files stay until that entry is
     /// durable here: if they went sooner, a crash could leave nothing that tells why the log is gone.
     fn let_go(&mut self, now: Now, at: Index, id: GroupId, why: Refusal) -> Result<(), String> {
-        let fetched = self.stop_fetching(now, id);
+        let fetched = self.stop_fetching(now, id).is_some();
         if fetched || self.mending.remove(&id).is_some() || self.parked.remove(&id).is_some() {
             self.timers.forget(id);
             self.leaving.push_back((at, id));
@@ -330,6 +330,7 @@ impl Broker {
         let resume = resume.unwrap_or_else(|| Resume::cluster(at.index));
         self.doomed = let_go_by(&boot.boot.tail);
         self.returning = placed_on(self.settings.me.id, &boot.boot.tail);
+        self.found = self.found.max(boot.boot.last);
         self.take_up_at(boot, at, resume, now)?;
         for topic in self.cluster.state().topics.clone() {
             if self.keeps(&topic) && !self.has(topic.group) {

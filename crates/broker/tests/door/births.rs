@@ -1,7 +1,7 @@
 //! How groups are born, found again, and removed.
 
 use bytes::Bytes;
-use kontiki_broker::{Effect, Input, Members};
+use kontiki_broker::{Effect, GroupBoot, Input, Members};
 use kontiki_raft::{Body, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
     ClusterCommand, GroupId, GroupMessage, Inquiry, Member, Offset, Stock, TopicState,
@@ -195,9 +195,14 @@ fn disk_that_does_not_fit_together_is_not_started_from() {
 
 /// A member that is given two topics of which others have much, and the cluster's log so far.
 fn fetcher() -> (Hand, Vec<kontiki_raft::Entry>) {
+    fetcher_of(boot(0, Vec::new()))
+}
+
+/// The same from what its disk has of the cluster's own group.
+fn fetcher_of(own: GroupBoot) -> (Hand, Vec<kontiki_raft::Entry>) {
     let mut settings = settings(3);
     settings.fetch_bytes_min = 1;
-    let mut hand = Hand::new(settings, vec![boot(0, Vec::new())]).unwrap();
+    let mut hand = Hand::new(settings, vec![own]).unwrap();
     let place = |group| ClusterCommand::Place {
         group: GroupId(group),
         replicas: vec![2, 3, 1],
@@ -216,6 +221,10 @@ fn fetcher() -> (Hand, Vec<kontiki_raft::Entry>) {
 }
 
 fn stock(from: u64, group: u64) -> Input {
+    stock_of(from, group, 1 << 30)
+}
+
+fn stock_of(from: u64, group: u64, bytes: u64) -> Input {
     Input::Stock {
         from: node(from),
         stock: Stock {
@@ -224,9 +233,90 @@ fn stock(from: u64, group: u64) -> Input {
                 first: Index(1),
             },
             last: Index(9),
-            bytes: 1 << 30,
+            bytes,
         },
     }
+}
+
+/// What the leader of the cluster's own group says.
+fn led(body: Body) -> Input {
+    Input::Peer {
+        from: node(2),
+        messages: vec![GroupMessage {
+            group: GroupId::CLUSTER,
+            message: Message {
+                term: Term(1),
+                body,
+            },
+        }],
+    }
+}
+
+/// The cluster's own group counts again.
+fn comes_home(hand: &mut Hand, mut story: Vec<kontiki_raft::Entry>) {
+    hand.now += 100_000;
+    let (beat, commit, index) = (1, Index(5), Index(6));
+    hand.give(led(Body::Beat { beat, commit }));
+    let life = hand.seen.iter().find_map(|effect| match effect {
+        Effect::Send { messages, .. } => match messages[0].message.body {
+            Body::Rejoin { life } => Some(life),
+            _ => None,
+        },
+        _ => None,
+    });
+    let life = life.expect("it asks how to come back");
+    hand.give(led(Body::RejoinAt { life, index }));
+    story.push(entry(6, Kind::Noop, Bytes::new()));
+    hand.give(appended(0, 6, story));
+    assert!(!hand.on_disk(GroupId::CLUSTER).boot.hard.recovering);
+}
+
+/// Whether the group begins as one that may have forgotten what it promised, when nobody has enough of it
+/// for a fetch to be worth it.
+fn forgot(hand: &mut Hand, group: u64) -> bool {
+    assert!(!hand.written.contains_key(&GroupId(group)), "it has begun");
+    let effects = hand.give_all(vec![stock_of(2, group, 0), stock_of(3, group, 0)]);
+    assert!(
+        effects.contains(&Effect::Forgo(GroupId(group))),
+        "{effects:?}"
+    );
+    let noop = entry(1, Kind::Noop, Bytes::new());
+    hand.give(appended(group, 1, vec![noop]));
+    hand.on_disk(GroupId(group)).boot.hard.recovering
+}
+
+#[test]
+fn who_is_given_a_topic_for_the_first_time_has_forgotten_nothing_in_it() {
+    let (mut hand, _) = fetcher();
+    assert!(!forgot(&mut hand, 1));
+}
+
+#[test]
+fn who_forgot_does_not_count_in_what_it_looked_for_at_others_until_that_group_lets_it() {
+    let mut own = boot(0, Vec::new());
+    own.boot.forgot = true;
+    let (mut hand, story) = fetcher_of(own);
+    comes_home(&mut hand, story);
+    assert!(forgot(&mut hand, 1));
+}
+
+#[test]
+fn what_is_looked_for_at_others_is_forgotten_too_when_one_group_finds_that_it_forgot() {
+    let (mut hand, story) = fetcher();
+    let (term, index) = (Term(1), Index(9));
+    hand.give(led(Body::Vouched {
+        had: LogId { term, index },
+    }));
+    assert!(hand.on_disk(GroupId::CLUSTER).boot.hard.recovering);
+    comes_home(&mut hand, story);
+    assert!(forgot(&mut hand, 1));
+}
+
+#[test]
+fn who_looked_for_a_group_at_others_when_its_process_ended_may_have_forgotten_in_it() {
+    let (hand, _) = fetcher();
+    let (mut hand, _) = fetcher_of(hand.on_disk(GroupId::CLUSTER));
+    assert!(forgot(&mut hand, 1));
 }
 
 #[test]
