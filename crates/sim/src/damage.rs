@@ -64,9 +64,31 @@ impl Atlas {
             return None;
         }
         let at = chance.below(segments.len());
-        let path = segments[at].clone();
+        if !self.takes(member, &segments, at)? {
+            return None;
+        }
+        let path = &segments[at];
+        let bodies = path.with_extension("bodies");
+        // Those that the journal has as well are damaged with it.
+        let has_bodies = disk.links(&bodies).is_ok_and(|links| links == 1);
+        match has_bodies && chance.permille(500) {
+            true => spoil(
+                disk,
+                &bodies,
+                std::slice::from_ref(path),
+                usize::MAX,
+                chance,
+            ),
+            false => spoil(disk, path, &segments, usize::MAX, chance),
+        }
+    }
+
+    /// Whether a segment of a member may be damaged, because it is whole everywhere else: then it is taken for
+    /// damaged from now on.
+    fn takes(&mut self, member: usize, segments: &[PathBuf], at: usize) -> Option<bool> {
+        let path = &segments[at];
         let dir = path.parent()?.to_owned();
-        let first = number(&path)?;
+        let first = number(path)?;
         let next = segments
             .get(at + 1)
             .filter(|next| next.parent() == Some(&*dir));
@@ -75,16 +97,38 @@ impl Atlas {
             *other == dir && *whose != member && first < *to && *from < end
         };
         if self.segments.iter().any(meets) {
-            return None;
+            return Some(false);
         }
         self.segments.push((dir, first, end, member));
-        spoil(disk, &path, &segments, usize::MAX, chance)
+        Some(true)
+    }
+
+    /// Damages the journal of a member that is down, and with it the segments that have their bodies in it, if
+    /// those are whole everywhere else.
+    pub(crate) fn damage_journal(
+        &mut self,
+        member: usize,
+        disk: &SimDisk,
+        chance: &mut Chance,
+    ) -> Option<String> {
+        let paths: Vec<PathBuf> = disk.files().into_iter().map(|(path, _)| path).collect();
+        let segments = paths
+            .iter()
+            .filter(|path| path.extension().is_some_and(|end| end == "segment"));
+        let segments: Vec<PathBuf> = segments.cloned().collect();
+        for (at, path) in segments.iter().enumerate() {
+            let links = disk.links(&path.with_extension("bodies"));
+            if links.is_ok_and(|links| links > 1) && !self.takes(member, &segments, at)? {
+                return None;
+            }
+        }
+        damage_journal(disk, chance)
     }
 }
 
 /// Damages the journal of a member that is down. What its last write brought is spared, which tells of
 /// what was synced before: without such a witness damage looks like a torn write, and has to.
-pub(crate) fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
+fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
     let files = disk.files().into_iter().map(|(path, _)| path);
     let journals: Vec<_> = files
         .filter(|path| path.extension().is_some_and(|end| end == "journal"))

@@ -339,7 +339,7 @@ impl World {
         let member = &mut self.members[number];
         let what = match kind {
             Kind::SegmentDamaged => self.atlas.damage_segment(number, &member.disk, chance),
-            Kind::JournalDamaged => damage::damage_journal(&member.disk, chance),
+            Kind::JournalDamaged => self.atlas.damage_journal(number, &member.disk, chance),
             _ => {
                 member.disk = damage::wipe(chance);
                 member.has_lost_all = true;

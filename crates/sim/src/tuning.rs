@@ -45,10 +45,17 @@ impl Tuning {
         if chance.permille(300) {
             raft.reads_max = chance.between(1, 8) as usize;
         }
+        let journal_file_bytes = chance.between(32 << 10, 256 << 10);
         Self {
             storage: kontiki_storage::Settings {
-                journal_file_bytes: chance.between(32 << 10, 256 << 10),
+                journal_file_bytes,
                 segment_bytes: chance.between(16 << 10, 256 << 10),
+                // No draw of its own: stories that were found before stay what they were.
+                apart_bytes_min: if journal_file_bytes.is_multiple_of(4) {
+                    4 << 10
+                } else {
+                    0
+                },
                 begun: false,
                 lost: None,
                 cached_bytes_max: 64 << 10,

@@ -45,7 +45,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, how: Open) -> Result<Box<dyn File>, Error>;
     /// Renames a file, replacing the target. Durable after [`Disk::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> Result<(), Error>;
-    /// Removes a file. Durable after [`Disk::sync_dir`].
+    /// Gives a file one more name, which no other file has. Durable after [`Disk::sync_dir`]. False, and nothing
+    /// is done, if this disk's files have but one.
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error>;
+    /// How many names a file has.
+    fn links(&self, path: &Path) -> Result<u64, Error>;
+    /// Removes a file's name, and the file with its last one. Durable after [`Disk::sync_dir`].
     fn remove(&self, path: &Path) -> Result<(), Error>;
     /// Removes a directory and everything in it. No error if it does not exist.
     fn remove_dir(&self, dir: &Path) -> Result<(), Error>;

@@ -43,11 +43,13 @@ struct Held {
     count: u32,
 }
 
-/// A journal file that holds entries of the group, and the last of them.
+/// A journal file that holds entries of the group, the last of them, and about how many bytes they have: those
+/// that were cut count as well.
 #[derive(Clone, Copy, Debug)]
-struct Home {
-    file: u32,
-    last: u64,
+pub(crate) struct Home {
+    pub(crate) file: u32,
+    pub(crate) last: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A group's log as its readers and the two threads share it.
@@ -78,6 +80,8 @@ pub(crate) struct Inner {
     waiting_bytes: u64,
     /// Whether the settler has been told of them.
     waiting_told: bool,
+    /// How many of them are worth telling.
+    tell_at: u64,
     /// The latest write of this process.
     last_seq: Option<u64>,
     /// Oldest first.
@@ -159,6 +163,7 @@ impl Group {
             kept,
             waiting_bytes: 0,
             waiting_told: false,
+            tell_at: WORTH_WRITING_BYTES,
             last_seq: None,
             homes: VecDeque::new(),
             base,
@@ -282,7 +287,7 @@ impl Inner {
             self.next_offset += u64::from(place.count);
         }
         self.waiting_bytes += bytes;
-        let tell = !self.waiting_told && self.waiting_bytes >= WORTH_WRITING_BYTES;
+        let tell = !self.waiting_told && self.waiting_bytes >= self.tell_at;
         self.waiting_told |= tell;
         Placing { bytes, tell }
     }

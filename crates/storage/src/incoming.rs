@@ -392,6 +392,12 @@ impl Disk for Beside {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.disk.rename(&Self::place(from), &Self::place(to))
     }
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
+        self.disk.link(&Self::place(from), &Self::place(to))
+    }
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        self.disk.links(&Self::place(path))
+    }
     fn remove(&self, path: &Path) -> Result<(), Error> {
         self.disk.remove(&Self::place(path))
     }

@@ -9,6 +9,7 @@
 //! | the journal | `journal/NNNNNNNNNN.journal` | `journal`, one thread |
 //! | what is left of a damaged journal | `journal/NNNNNNNNNN.damaged` | moved there at a start, until no group is recovering |
 //! | a group's segments | `groups/<id>/<first index>.segment` | `segment`, one thread |
+//! | what the journal wrote of a segment that has no bodies of its own: the journal's own file by another name | `groups/<id>/<first index>.bodies` | `segment::apart`, one thread |
 //! | their sparse indexes | `groups/<id>/<first index>.index` | `segment`, one thread |
 //! | a segment while it is written anew | `groups/<id>/<first index>.mending` | `segment::rewrite` |
 //! | what is fetched of a group that is not here yet | `groups/<id>.incoming/`, as in `groups/<id>/` | `incoming`, until it is whole and renamed |
@@ -16,7 +17,7 @@
 //! | small state | `state/` | fjall, through `state` |
 //! | state that would not open | `state.unreadable-<n>/` | moved there at a start |
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kontiki_raft::Index;
 use kontiki_wire::GroupId;
@@ -34,6 +35,7 @@ pub(crate) const STATE_DIR: &str = "state";
 const JOURNAL_SUFFIX: &str = ".journal";
 const DAMAGED_SUFFIX: &str = ".damaged";
 const SEGMENT_SUFFIX: &str = ".segment";
+const BODIES_SUFFIX: &str = ".bodies";
 const INDEX_SUFFIX: &str = ".index";
 const MENDING_SUFFIX: &str = ".mending";
 const FETCHED_SUFFIX: &str = ".fetched";
@@ -92,12 +94,21 @@ pub(crate) mod journal {
 /// the file ends with: length of the footer (4), magic (4), CRC-32C of the footer (4), CRC-32C of the
 /// 12 bytes before (4).
 ///
+/// A segment whose bodies lie apart is sealed when it is written, and every byte of it is counted as if the
+/// bodies were in it. Its file has a header of 64 bytes (magic (4), version (2), zeros (2), group, first index
+/// (8 each), zeros (36), CRC-32C of the 60 bytes before (4)), the segment's header, for each frame a record, and the
+/// footer. Record, 88 bytes: the byte of the segment where the frame begins, the byte of the file with the
+/// bodies where its body begins (8 each), what a frame has before its body (64), CRC-32C of the 80 bytes
+/// before (4), zeros (4).
+///
 /// Index: header (magic (4), version (2), zeros (2), group, first index (8 each), zeros (4), CRC-32C
 /// (4)), then marks of 56 bytes: index, term, offset, time, position (8 each), digest of the frames
 /// before (4), kind (1), zeros (7), CRC-32C (4).
 pub(crate) mod segment {
     /// "KTKS", of a segment's header.
     pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"KTKS");
+    /// "KTKA", of a segment whose bodies lie apart.
+    pub(crate) const APART_MAGIC: u32 = u32::from_le_bytes(*b"KTKA");
     /// "KTKE", of an entry's frame.
     pub(crate) const ENTRY_MAGIC: u32 = u32::from_le_bytes(*b"KTKE");
     /// "KTKF", of a footer.
@@ -112,6 +123,10 @@ pub(crate) mod segment {
     pub(crate) const HEADER_BYTES: usize = 64;
     /// Bytes of a frame before its body.
     pub(crate) const ENTRY_BYTES: usize = 64;
+    /// Bytes of the header of a segment whose bodies lie apart.
+    pub(crate) const APART_HEADER_BYTES: usize = 64;
+    /// Bytes of a record of one.
+    pub(crate) const RECORD_BYTES: usize = 88;
     /// Bytes that a sealed segment ends with.
     pub(crate) const TRAILER_BYTES: usize = 16;
     /// Bytes of an index's header.
@@ -194,6 +209,23 @@ pub(crate) fn group_of_dir(name: &str) -> Option<GroupId> {
 /// `groups/<id>/<first index>.segment`.
 pub(crate) fn segment_path(group: GroupId, first: Index) -> PathBuf {
     group_dir(group).join(format!("{first:020}{SEGMENT_SUFFIX}"))
+}
+
+/// `groups/<id>/<first index>.bodies`.
+pub(crate) fn bodies_path(group: GroupId, first: Index) -> PathBuf {
+    group_dir(group).join(format!("{first:020}{BODIES_SUFFIX}"))
+}
+
+/// Where the bodies of the segment at this path are if they lie apart; `None` if it is no segment's path.
+pub(crate) fn bodies_of(segment: &Path) -> Option<PathBuf> {
+    let name = segment.file_name()?.to_str()?;
+    let first = name.strip_suffix(SEGMENT_SUFFIX)?;
+    Some(segment.with_file_name(format!("{first}{BODIES_SUFFIX}")))
+}
+
+/// The first index in the name of a file with a segment's bodies, or `None` for any other name.
+pub(crate) fn bodies_first(name: &str) -> Option<Index> {
+    digits(name.strip_suffix(BODIES_SUFFIX)?, 20).map(Index)
 }
 
 /// `groups/<id>/<first index>.index`.

@@ -14,7 +14,10 @@ use std::{
 use kontiki_raft::Index;
 use kontiki_wire::GroupId;
 
-use crate::{Error, Event, Settings, command::Task, disk::Disk, group::Group, segment::IndexCache};
+use crate::{
+    Error, Event, Settings, command::Task, disk::Disk, group::Group, journal::Position,
+    segment::IndexCache,
+};
 
 /// Called from storage's threads.
 pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
@@ -36,6 +39,8 @@ pub(crate) struct Node {
     /// Writes before this one are durable in the journal.
     durable_end: AtomicU64,
     poisoned: AtomicBool,
+    /// The journal file that is written, and how far.
+    journal: Mutex<Position>,
     /// Bytes of bodies that were handed over and are not durable yet.
     pub(crate) queued_bytes: AtomicU64,
     /// Bytes of bodies that were handed over.
@@ -79,6 +84,7 @@ impl Node {
             tasks,
             durable_end: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
+            journal: Mutex::default(),
             queued_bytes: AtomicU64::new(0),
             given_bytes: AtomicU64::new(0),
             unsettled: Mutex::default(),
@@ -212,6 +218,21 @@ impl Node {
     /// So much more waits for segments.
     pub(crate) fn add_unsettled(&self, bytes: u64) {
         self.lock_unsettled().bytes += bytes;
+    }
+
+    /// The journal is written up to here.
+    pub(crate) fn journal_reached(&self, end: Position) {
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// How far the journal was written when that was last said.
+    pub(crate) fn journal_end(&self) -> Position {
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much waits for segments.
+    pub(crate) fn unsettled_bytes(&self) -> u64 {
+        self.lock_unsettled().bytes
     }
 
     /// So much less does.

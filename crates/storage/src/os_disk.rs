@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice},
     num::NonZeroU64,
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -151,6 +151,23 @@ impl Disk for OsDisk {
         fs::rename(&from, to).map_err(|e| failed("cannot rename", &from, e))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        match fs::hard_link(&from, &to) {
+            Ok(()) => Ok(true),
+            Err(e) if has_no_links(&e) => Ok(false),
+            Err(e) => Err(failed("cannot link", &to, e)),
+        }
+    }
+
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        let path = self.root.join(path);
+        let metadata = fs::metadata(&path);
+        Ok(metadata
+            .map_err(|e| failed("cannot look at", &path, e))?
+            .nlink())
+    }
+
     fn remove(&self, path: &Path) -> Result<(), Error> {
         let path = self.root.join(path);
         fs::remove_file(&path).map_err(|e| failed("cannot remove", &path, e))
@@ -175,6 +192,15 @@ impl Disk for OsDisk {
         // The standard library seeds its hash maps from the system's entropy.
         RandomState::new().hash_one(0_u8)
     }
+}
+
+/// Whether a second name was refused because of the file system, and not because of what is on it.
+fn has_no_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(
+        error.kind(),
+        CrossesDevices | PermissionDenied | TooManyLinks | Unsupported
+    )
 }
 
 impl OsFile {

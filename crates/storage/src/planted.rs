@@ -30,6 +30,8 @@ pub enum Planted {
     VoteLostAtTurn,
     /// A journal file is used again as soon as the next one is begun.
     JournalFreedEarly,
+    /// A journal file is used again though a segment has its bodies in it.
+    BodiesOverwritten,
     /// Frames that an earlier use left in a journal file are taken for this one's.
     StaleFramesReplayed,
     /// All of a log is taken for committed at a start.

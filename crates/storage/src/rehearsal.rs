@@ -220,6 +220,23 @@ impl Disk for Over {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
+        let mut names = self.names();
+        let Some(sheet) = self.find(&mut names, from)? else {
+            return Err(self.missing(from));
+        };
+        names.files.insert(to.to_owned(), Some(sheet));
+        Ok(true)
+    }
+
+    /// Those below: nothing else is changed because of them.
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        match self.names().file_below(path) {
+            Some(below) => self.disk.links(&below),
+            None => Ok(1),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<(), Error> {
         let mut names = self.names();
         if self.find(&mut names, path)?.is_none() {

@@ -1,5 +1,6 @@
 //! Segments: each group's committed entries, in files of their own that only ever grow.
 
+mod apart;
 mod broken;
 mod configs;
 mod extent;
@@ -12,6 +13,7 @@ mod rewrite;
 mod salvage;
 mod write;
 
+pub(crate) use apart::{Apart, open as open_to_read, set_apart};
 pub(crate) use broken::{Broken, Range, examine};
 pub(crate) use extent::{Extent, add_to_digest};
 pub(crate) use frame::{EntryHeader, Footer, SegmentHeader};

@@ -8,11 +8,11 @@ use kontiki_raft::Index;
 
 use crate::{
     Error,
-    disk::{File, Open},
+    disk::File,
     group::Group,
     layout,
     node::Node,
-    segment::{Extent, Target},
+    segment::{self, Extent, Target},
 };
 
 /// Bytes of a read that looks for where to begin.
@@ -104,10 +104,7 @@ impl Shipment {
                 }
             };
         }
-        let file = disk.open(
-            &layout::segment_path(self.group.id, extent.first),
-            Open::Read,
-        )?;
+        let file = segment::open_to_read(disk, &layout::segment_path(self.group.id, extent.first))?;
         Ok(Some(Opened { file, extent, at }))
     }
 }

@@ -551,6 +551,30 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
+        let mut inner = self.lock();
+        inner.call("cannot link", to)?;
+        let id = inner
+            .find(from)
+            .ok_or_else(|| missing("cannot link", from))?;
+        let (above, name) = split(to);
+        let dir = inner.dir("cannot link", above)?;
+        if dir.seen.contains_key(&name) {
+            return Err(failed("cannot link", to, io::ErrorKind::AlreadyExists));
+        }
+        dir.change(Change::Link(name, id));
+        Ok(true)
+    }
+
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        let inner = self.lock();
+        let id = inner
+            .find(path)
+            .ok_or_else(|| missing("cannot look at", path))?;
+        let names = inner.paths().into_iter();
+        Ok(names.filter(|(_, named)| *named == id).count() as u64)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), Error> {
         let mut inner = self.lock();
         inner.call("cannot remove", path)?;

@@ -272,7 +272,7 @@ impl Writer {
         }
         if let Some(last) = persist.append.last() {
             standing.last = last.id.index;
-            inner.settle_home(self.journal.number(), last.id.index.0);
+            inner.settle_home(self.journal.number(), last.id.index.0, body_bytes(write));
         }
         drop(inner);
         self.draft.persist(write.group, persist);
@@ -371,6 +371,7 @@ impl Writer {
     fn commit(&mut self, taken: &mut Taken) -> Result<(), Error> {
         self.flush();
         self.journal.write()?;
+        self.node.journal_reached(self.journal.position());
         if taken.sync || self.before.is_some() {
             self.sync()?;
             self.witness = Witness::Missing;

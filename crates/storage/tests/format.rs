@@ -76,6 +76,24 @@ fn directory() -> ByHand {
     by_hand
 }
 
+/// One with segments whose bodies lie apart.
+fn apart() -> ByHand {
+    let settings = Settings {
+        journal_file_bytes: 8 << 10,
+        apart_bytes_min: 0,
+        ..settings()
+    };
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings);
+    for index in 1..=8_u64 {
+        let mut body = vec![0; 2_200];
+        body[..8].copy_from_slice(&index.to_be_bytes());
+        by_hand.write(GROUP, vec![entry(index, 1, &body)]);
+        by_hand.place(GROUP, index);
+        by_hand.hands.work();
+    }
+    by_hand
+}
+
 /// Every file with its bytes, sixteen to a line; lines of zeros are left out.
 fn dump(disk: &SimDisk) -> String {
     let mut text = String::new();
@@ -127,17 +145,24 @@ fn load(text: &str) -> SimDisk {
     disk
 }
 
-/// The directory as it was written in the days of a version of the journal.
-fn golden(version: u32) -> String {
+/// A directory as it was written in the days of a version of the journal.
+fn golden(name: &str) -> String {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    let path = format!("{golden}/directory-{version}.txt");
-    fs::read_to_string(path).unwrap_or_default()
+    fs::read_to_string(format!("{golden}/{name}.txt")).unwrap_or_default()
 }
 
 #[test]
 fn bytes_on_disk_are_those_of_the_format() {
     let now = dump(&directory().disk);
-    assert!(now == golden(2), "the format has changed; it is now\n{now}");
+    assert!(
+        now == golden("directory-2"),
+        "the format has changed; it is now\n{now}"
+    );
+    let now = dump(&apart().disk);
+    assert!(
+        now == golden("apart-2"),
+        "the format has changed; it is now\n{now}"
+    );
 }
 
 #[test]
@@ -152,7 +177,7 @@ fn directory_of_today_opens() {
 
 fn opens(version: u32) {
     let by_hand = directory();
-    let (next, recovered) = ByHand::new(load(&golden(version)), settings());
+    let (next, recovered) = ByHand::new(load(&golden(&format!("directory-{version}"))), settings());
     assert_eq!(recovered.damage, Vec::<String>::new());
     let mut expected = by_hand.model.now().clone();
     expected.remove(&GroupId(5));
@@ -164,4 +189,12 @@ fn opens(version: u32) {
             .map(|(at, _)| at.index),
         Some(Index(3))
     );
+}
+
+#[test]
+fn directory_with_bodies_apart_opens() {
+    let by_hand = apart();
+    let (next, recovered) = ByHand::new(load(&golden("apart-2")), settings());
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    assert_eq!(next.found(&recovered), *by_hand.model.now());
 }

@@ -28,6 +28,7 @@ fn settings() -> Settings {
         journal_file_bytes: 16 << 10,
         segment_bytes: 3 << 10,
         hot_bytes_max: 0,
+        apart_bytes_min: u64::MAX,
         cached_bytes_max: 0,
         ..Settings::default()
     }

@@ -61,11 +61,13 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// Steps with groups of which the first is drawn so many times as often as both others.
+fn step(often: u32, bytes: usize) -> impl Strategy<Value = Step> {
+    let any_group = move || prop_oneof![often => Just(0_u64), 1 => 1..3_u64];
     prop_oneof![
-        8 => (0..3_u64, 0..4_u64, 0..900_usize, prop::option::weighted(0.2, 0..5_u64), any::<bool>())
+        8 => (any_group(), 0..4_u64, 0..bytes, prop::option::weighted(0.2, 0..5_u64), any::<bool>())
             .prop_map(|(group, count, bytes, truncate, elect)| Step::Append { group, count, bytes, truncate, elect }),
-        4 => (0..3_u64, 0..3_u64).prop_map(|(group, back)| Step::Place { group, back }),
+        4 => (any_group(), 0..3_u64).prop_map(|(group, back)| Step::Place { group, back }),
         1 => (0..3_u64, 0..9_u64).prop_map(|(group, back)| Step::Checkpoint { group, back }),
         6 => Just(Step::Write),
         4 => Just(Step::Settle),
@@ -274,8 +276,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_restart_finds_a_prefix_of_the_writes_that_has_all_durable_ones(steps in prop::collection::vec(step(), 1..90)) {
+    fn a_restart_finds_a_prefix_of_the_writes_that_has_all_durable_ones(steps in prop::collection::vec(step(1, 900), 1..90)) {
         let (by_hand, _) = ByHand::new(SimDisk::default(), tiny());
+        let mut story = Story { by_hand, groups: [GroupId(0), GroupId(1), GroupId(2)], term: 1 };
+        for step in &steps {
+            story.tell(step);
+        }
+        story.tell(&Step::Crash { seed: 0 });
+        story.tell(&Step::Close);
+    }
+
+    #[test]
+    fn so_it_does_where_journal_files_become_segments(steps in prop::collection::vec(step(12, 3000), 1..150)) {
+        let settings = Settings { apart_bytes_min: 0, journal_file_bytes: 8 << 10, ..tiny() };
+        let (by_hand, _) = ByHand::new(SimDisk::default(), settings);
         let mut story = Story { by_hand, groups: [GroupId(0), GroupId(1), GroupId(2)], term: 1 };
         for step in &steps {
             story.tell(step);

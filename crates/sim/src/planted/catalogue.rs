@@ -415,6 +415,15 @@ pub const CATALOGUE: &[Mistake] = &[
         plant: Plant::Storage(Storage::JournalFreedEarly),
     },
     Mistake {
+        name: "bodies-overwritten",
+        what: "a journal file is used again though a segment has its bodies in it",
+        known: None,
+        place: "storage/journal/append.rs",
+        takes: "segments that are read",
+        is_rare: false,
+        plant: Plant::Storage(Storage::BodiesOverwritten),
+    },
+    Mistake {
         name: "stale-frames-replayed",
         what: "what an earlier use left in a recycled journal file is replayed",
         known: None,

@@ -17,11 +17,14 @@ impl Inner {
         }
     }
 
-    /// Entries up to `last`, which follow the ones before, went to journal file `file`.
-    pub(crate) fn settle_home(&mut self, file: u32, last: u64) {
+    /// Entries up to `last`, which follow the ones before and have so many bytes, went to journal file `file`.
+    pub(crate) fn settle_home(&mut self, file: u32, last: u64, bytes: u64) {
         match self.homes.back_mut().filter(|home| home.file == file) {
-            Some(home) => home.last = last,
-            None => self.homes.push_back(Home { file, last }),
+            Some(home) => {
+                home.last = last;
+                home.bytes += bytes;
+            }
+            None => self.homes.push_back(Home { file, last, bytes }),
         }
     }
 
@@ -30,8 +33,16 @@ impl Inner {
         self.homes.clear();
         let last = self.last();
         if last > self.kept {
-            self.homes.push_back(Home { file, last });
+            let entries = self.after_kept();
+            let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
+            self.homes.push_back(Home { file, last, bytes });
         }
+    }
+
+    /// The first journal file with entries that no segment has.
+    pub(crate) fn unwritten_home(&self) -> Option<Home> {
+        let mut homes = self.homes.iter();
+        homes.find(|home| home.last > self.written).copied()
     }
 
     /// The first journal file with entries that segments do not keep.

@@ -4,7 +4,7 @@ use kontiki_raft::{Index, LogId};
 use kontiki_wire::{Offset, PlacedEntry};
 
 use crate::{
-    group::Inner,
+    group::{Held, Inner, WORTH_WRITING_BYTES},
     planted::{Planted, plants},
     segment::{Extent, Marks},
 };
@@ -21,19 +21,21 @@ impl Inner {
     /// settler is told again when there is more.
     pub(crate) fn awaits(&mut self, bytes_min: u64) -> bool {
         self.waiting_told = false;
+        self.tell_at = WORTH_WRITING_BYTES;
         self.placed > self.written && (self.waiting_bytes >= bytes_min || bytes_min <= 1)
     }
 
-    /// Placed entries that follow what is in segments and whose write is durable, as much as
+    /// Placed entries that follow what is in segments and whose write is durable, up to `last` and as much as
     /// `bytes_max`, at least one if there is one.
-    pub(crate) fn run(&mut self, durable_end: u64, bytes_max: u64) -> Run {
+    pub(crate) fn run(&mut self, durable_end: u64, last: Index, bytes_max: u64) -> Run {
         let mut run = Run {
             entries: Vec::new(),
             bytes: 0,
         };
         let from = (self.written + 1 - self.first) as usize;
         let to = (self.placed + 1 - self.first) as usize;
-        for held in self.held.range(from..to) {
+        let upto = |held: &&Held| held.entry.id.index <= last;
+        for held in self.held.range(from..to).take_while(upto) {
             let bytes = held.entry.body.len() as u64;
             let full = run.bytes + bytes > bytes_max && !run.entries.is_empty();
             let durable = held.seq.is_none_or(|seq| seq < durable_end);
@@ -48,6 +50,31 @@ impl Inner {
             });
         }
         run
+    }
+
+    /// Bytes and number of the entries up to `last` that no segment has, if all of them are placed and their writes
+    /// are durable.
+    pub(crate) fn ready_upto(&self, last: u64, durable_end: u64) -> Option<(u64, u64)> {
+        if last > self.placed {
+            return None;
+        }
+        let from = (self.written + 1 - self.first) as usize;
+        let to = (last + 1 - self.first) as usize;
+        let mut ready = (0, 0);
+        for held in self.held.range(from..to) {
+            if held.seq.is_some_and(|seq| seq >= durable_end) {
+                return None;
+            }
+            ready.0 += held.entry.body.len() as u64;
+            ready.1 += 1;
+        }
+        Some(ready)
+    }
+
+    /// What waits stays for now: the settler is told again when there is so much more.
+    pub(crate) fn stay(&mut self, bytes: u64) {
+        self.waiting_told = false;
+        self.tell_at = self.waiting_bytes + bytes;
     }
 
     /// The end of what is in segments, and the offset after it.
@@ -79,10 +106,28 @@ impl Inner {
         self.waiting_bytes -= bytes;
     }
 
+    /// A whole segment was written and is durable.
+    pub(crate) fn set_apart(&mut self, extent: Extent, bytes: u64) {
+        assert!(self.tail.is_none(), "one segment is written at a time");
+        self.sealed.push(extent);
+        self.written = extent.last.index.0;
+        self.waiting_bytes -= bytes;
+    }
+
+    /// Lets go of a segment that was begun and has no entry: another takes its name. Whether one is left that has.
+    pub(crate) fn drop_empty_tail(&mut self) -> bool {
+        self.tail = self
+            .tail
+            .take()
+            .filter(|(extent, _)| extent.last.index >= extent.first);
+        self.tail.is_some()
+    }
+
     /// The segment that was written is sealed.
     pub(crate) fn sealed(&mut self) {
-        self.sealed
-            .extend(self.tail.take().map(|(extent, _)| extent));
+        let (extent, _) = self.tail.take().expect("the one that is written");
+        assert!(extent.last.index >= extent.first, "it has an entry");
+        self.sealed.push(extent);
     }
 
     /// Everything in segments is durable. Gives back the bytes that may be forgotten now and might not

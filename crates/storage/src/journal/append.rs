@@ -40,8 +40,13 @@ pub(crate) fn prepare(
     zeroed: bool,
 ) -> Result<Prepared, Error> {
     let path = layout::journal_path(number);
-    if let Some(spare) = spare {
-        disk.rename(spare, &path)?;
+    match spare {
+        // A group's bodies are in it: they are there by another name.
+        Some(spare) if disk.links(spare)? > 1 && !plants(Planted::BodiesOverwritten) => {
+            disk.remove(spare)?;
+        }
+        Some(spare) => disk.rename(spare, &path)?,
+        None => {}
     }
     let file = disk.open(&path, Open::Onwards)?;
     let old = file.size()?;

@@ -178,9 +178,61 @@ pub(crate) fn decode(ops: &[u8], bodies: &[u8]) -> Result<Vec<Op>, Invalid> {
     Ok(all)
 }
 
+/// Where the body of an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BodyPlace {
+    pub(crate) id: LogId,
+    pub(crate) checksum: u32,
+    /// The byte of the file where it begins.
+    pub(crate) at: u64,
+    pub(crate) bytes: u32,
+}
+
+/// Adds where the bodies of a group's entries are of which a frame tells whose bodies begin `at` a byte of the
+/// file, and takes back what it cuts.
+pub(crate) fn body_places(
+    ops: &[u8],
+    mut at: u64,
+    group: GroupId,
+    places: &mut Vec<BodyPlace>,
+) -> Result<(), Invalid> {
+    let mut reader = Reader {
+        ops: Fields::new(ops),
+        bodies: Fields::new(&[]),
+    };
+    while !reader.ops.is_empty() {
+        let (of, count, cut_from) = reader.outline()?;
+        if let Some(from) = cut_from.filter(|_| of == group) {
+            places.truncate(places.partition_point(|place| place.id.index < from));
+        }
+        for _ in 0..count {
+            let (entry, bytes) = reader.entry_header().ok_or(MEANINGLESS)?;
+            if of == group {
+                places.push(BodyPlace {
+                    id: entry.id,
+                    checksum: entry.checksum,
+                    at,
+                    bytes,
+                });
+            }
+            at += u64::from(bytes);
+        }
+    }
+    Ok(())
+}
+
 struct Reader<'a> {
     ops: Fields<'a>,
     bodies: Fields<'a>,
+}
+
+/// What precedes the entries of a persist.
+struct PersistHead {
+    group: GroupId,
+    hard: Option<Hard>,
+    truncate_from: Option<Index>,
+    commit: Index,
+    count: u32,
 }
 
 const MEANINGLESS: Invalid = Invalid::Meaning("the frame's operations make no sense");
@@ -212,26 +264,55 @@ impl Reader<'_> {
         }
     }
 
+    /// The group of an operation, how many entries follow, and from where on it cuts those before.
+    fn outline(&mut self) -> Result<(GroupId, u32, Option<Index>), Invalid> {
+        let kind = self.ops.u8().ok_or(MEANINGLESS)?;
+        let outline = match kind {
+            PERSIST => self
+                .persist_head()
+                .map(|head| (head.group, head.count, head.truncate_from)),
+            STANDING => self
+                .standing()
+                .map(|(standing, _)| (standing.group, 0, None)),
+            // Everything that follows what segments keep comes again.
+            WHOLE => self
+                .standing()
+                .map(|(standing, count)| (standing.group, count, Some(standing.kept.next()))),
+            REMOVED => self
+                .ops
+                .zeros(7)
+                .and_then(|()| self.ops.u64())
+                .map(|group| (GroupId(group), 0, Some(Index(0)))),
+            _ => None,
+        };
+        outline.ok_or(MEANINGLESS)
+    }
+
     fn persist(&mut self) -> Result<Op, Invalid> {
-        let head = (|| {
-            let flags = self.ops.u8()?;
-            self.ops.zeros(2)?;
-            let count = self.ops.u32()?;
-            let group = GroupId(self.ops.u64()?);
-            let hard = self.hard(flags)?;
-            let truncate = Index(self.ops.u64()?);
-            let commit = Index(self.ops.u64()?);
-            let hard = (flags & HAS_HARD != 0).then_some(hard);
-            let truncate_from = (flags & TRUNCATES != 0).then_some(truncate);
-            Some((group, hard, truncate_from, commit, count))
-        })();
-        let (group, hard, truncate_from, commit, count) = head.ok_or(MEANINGLESS)?;
+        let head = self.persist_head().ok_or(MEANINGLESS)?;
         Ok(Op::Persist {
+            group: head.group,
+            hard: head.hard,
+            truncate_from: head.truncate_from,
+            entries: self.entries(head.count)?,
+            commit: head.commit,
+        })
+    }
+
+    fn persist_head(&mut self) -> Option<PersistHead> {
+        let flags = self.ops.u8()?;
+        self.ops.zeros(2)?;
+        let count = self.ops.u32()?;
+        let group = GroupId(self.ops.u64()?);
+        let hard = self.hard(flags)?;
+        let truncate = Index(self.ops.u64()?);
+        let commit = Index(self.ops.u64()?);
+        Some(PersistHead {
             group,
-            hard,
-            truncate_from,
-            entries: self.entries(count)?,
+            hard: (flags & HAS_HARD != 0).then_some(hard),
+            truncate_from: (flags & TRUNCATES != 0).then_some(truncate),
             commit,
+            count,
         })
     }
 

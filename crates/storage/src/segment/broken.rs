@@ -11,6 +11,7 @@ use crate::{
     gather::Gather,
     layout::{self, segment::HEADER_BYTES},
     segment::{
+        apart,
         extent::Extent,
         frame::{EntryHeader, Footer, SegmentHeader},
         read::footer,
@@ -98,7 +99,7 @@ fn ends(
     sealed: bool,
 ) -> Result<Result<(), String>, Error> {
     let path = layout::segment_path(group, extent.first);
-    let file = match disk.open(&path, Open::Read) {
+    let file = match apart::open(disk, &path) {
         Ok(file) => file,
         Err(error) if error.is_missing() => return Ok(Err("it is missing".to_owned())),
         Err(error) => return Err(error),

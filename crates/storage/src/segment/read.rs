@@ -11,13 +11,14 @@ use kontiki_wire::{
 
 use crate::{
     Error,
-    disk::{Disk, File, Open},
+    disk::{Disk, File},
     layout::{
         self,
         segment::{ENTRY_BYTES, HEADER_BYTES, TRAILER_BYTES},
     },
     planted::{Planted, plants},
     segment::{
+        apart,
         extent::{Extent, add_to_digest},
         frame::{EntryHeader, Footer},
         index::{self, IndexCache, Mark, Marks, mark_due},
@@ -80,7 +81,7 @@ impl Frames {
         chunk_bytes: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
-            file: disk.open(path, Open::Read)?,
+            file: apart::open(disk, path)?,
             path: disk.full_path(path),
             group,
             at,
@@ -422,13 +423,19 @@ fn placed(frames: &mut Frames, (first, last): (Index, Index)) -> Result<Vec<Plac
 
 /// The footer of a segment, if it has a sound one that can be read.
 pub(crate) fn footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
+    let footer = last_footer(file, size)?.filter(|(footer, at)| footer.end == *at);
+    Ok(footer.map(|(footer, _)| footer))
+}
+
+/// The sound footer that a file ends with, if it does, and the byte where it begins.
+pub(crate) fn last_footer(file: &dyn File, size: u64) -> Result<Option<(Footer, u64)>, Error> {
     match sound_footer(file, size) {
         Err(error) if error.is_damage() => Ok(None),
         footer => footer,
     }
 }
 
-fn sound_footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
+fn sound_footer(file: &dyn File, size: u64) -> Result<Option<(Footer, u64)>, Error> {
     let mut trailer = [0; TRAILER_BYTES];
     let Some(at) = size.checked_sub(TRAILER_BYTES as u64) else {
         return Ok(None);
@@ -443,5 +450,5 @@ fn sound_footer(file: &dyn File, size: u64) -> Result<Option<Footer>, Error> {
     let mut bytes = vec![0; (size - from) as usize];
     let read = file.read_at(from, &mut bytes)?;
     let footer = Footer::decode(&bytes[..read]);
-    Ok(footer.filter(|footer| footer.end == from))
+    Ok(footer.map(|footer| (footer, from)))
 }

@@ -15,6 +15,7 @@ use crate::{
     disk::{Disk, File, Open, write_again},
     layout::{self, segment::HEADER_BYTES},
     segment::{
+        apart::{self, Opened},
         broken::Broken,
         configs::configs,
         extent::Extent,
@@ -22,7 +23,7 @@ use crate::{
         index::{self, Marks, mark_due, outline},
         outline::Outline,
         read::{Frames, footer},
-        salvage::{certain_last, salvage},
+        salvage::{Piece, certain_last, salvage},
         write,
     },
     unapplied::Unapplied,
@@ -115,6 +116,7 @@ pub(crate) fn recover(
             broken: Vec::new(),
         },
     };
+    recovery.remove_stray_bodies()?;
     recovery.run()?;
     let mut found = recovery.found;
     make_durable(disk, &expected, &found)?;
@@ -152,6 +154,7 @@ fn make_durable(disk: &dyn Disk, expected: &Expected, found: &GroupSegments) -> 
 #[derive(Default)]
 struct Names {
     segments: BTreeSet<Index>,
+    bodies: BTreeSet<Index>,
     indexes: BTreeSet<Index>,
 }
 
@@ -164,6 +167,7 @@ impl Names {
         };
         Self {
             segments: firsts(layout::segment_first),
+            bodies: firsts(layout::bodies_first),
             indexes: firsts(layout::index_first),
         }
     }
@@ -210,6 +214,27 @@ enum Found {
 }
 
 impl Recovery<'_> {
+    /// Removes bodies that no segment needs: of one that was not begun, or was written anew since.
+    fn remove_stray_bodies(&mut self) -> Result<(), Error> {
+        let group = self.expected.group;
+        for first in std::mem::take(&mut self.names.bodies) {
+            let needed = match self.names.segments.contains(&first) {
+                true => {
+                    let path = layout::segment_path(group, first);
+                    matches!(apart::open_either(self.disk, &path)?, Opened::Joined(_))
+                }
+                // The segment was lost, and people may want to look for it.
+                false => first <= self.kept,
+            };
+            if needed {
+                self.names.bodies.insert(first);
+            } else {
+                self.disk.remove(&layout::bodies_path(group, first))?;
+            }
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), Error> {
         while self.found.tail.is_none() {
             let at = self.found.last.index.next();
@@ -255,7 +280,10 @@ impl Recovery<'_> {
     fn segment(&mut self, first: Index, next: Option<Index>) -> Result<Found, Error> {
         let kept = self.kept;
         let path = layout::segment_path(self.expected.group, first);
-        let file = self.disk.open(&path, Open::Write)?;
+        let (file, is_apart) = match apart::open_either(self.disk, &path)? {
+            Opened::Joined(joined) => (joined, true),
+            Opened::Whole(_) => (self.disk.open(&path, Open::Write)?, false),
+        };
         let size = file.size()?;
         let header = match self.header(&*file, first)? {
             Ok(header) => header,
@@ -272,6 +300,7 @@ impl Recovery<'_> {
         };
         let footer = footer(&*file, size)?
             .filter(|footer| footer.group == header.group && footer.first == first)
+            .filter(|footer| footer.last.index >= first)
             .filter(|footer| next.is_none_or(|next| footer.last.index.next() == next));
         if let Some(footer) = &footer
             && footer.last.index < self.expected.read_from
@@ -281,6 +310,9 @@ impl Recovery<'_> {
             self.found.configs.append(&mut configs);
             self.take(Extent::sealed(footer, header.base_offset), None);
             return Ok(Found::Taken);
+        }
+        if is_apart && first > kept && !self.is_worth_reading(first, footer.as_ref())? {
+            return Ok(Found::Cut);
         }
         let end = footer.as_ref().map_or(size, |footer| footer.end);
         let whole = next.is_some() || footer.is_some();
@@ -306,6 +338,13 @@ impl Recovery<'_> {
             };
             return self.broken((first, next), footer, behind, &why);
         }
+        if is_apart && (is_damaged && !goes_on || footer.is_none()) {
+            // It was written whole: nothing is cut off from it or added.
+            let why = self.damaged(&path, scanned.extent.end, "its end is not what it was");
+            let begin = (HEADER_BYTES as u64, first);
+            let behind = self.behind_damage(first, next, begin)?;
+            return self.broken((first, next), footer, behind, &why);
+        }
         // Not before: where an entry stands behind damage, its mark alone may tell.
         if scanned.unmarked {
             index::append(self.disk, header.group, first, 0, &scanned.marks)?;
@@ -324,6 +363,25 @@ impl Recovery<'_> {
         let marks = (footer.is_none() && next.is_none()).then_some(scanned.marks);
         self.take(scanned.extent, marks);
         Ok(Found::Taken)
+    }
+
+    /// Whether a segment whose bodies lie apart, all of which the journal has as far as it goes, is whole, or has
+    /// more than that. Nothing is cut off from such a one, so it is looked at before anything of it counts.
+    fn is_worth_reading(&self, first: Index, footer: Option<&Footer>) -> Result<bool, Error> {
+        let Some(footer) = footer else {
+            let begin = (HEADER_BYTES as u64, first);
+            return Ok(self.behind_damage(first, None, begin)?.is_some());
+        };
+        let group = self.expected.group;
+        let whole = Piece {
+            first,
+            last: footer.last.index,
+            at: HEADER_BYTES as u64,
+            end: footer.end,
+        };
+        let path = layout::segment_path(group, first);
+        Ok(footer.last.index > self.expected.journal_last
+            || salvage(self.disk, &path, group, (first, whole.last))? == [whole])
     }
 
     /// Writes a footer that was lost.
@@ -466,7 +524,10 @@ impl Recovery<'_> {
         let segments = segments.map(|first| layout::segment_path(group, *first));
         let indexes = self.names.indexes.range(first..);
         let indexes = indexes.map(|first| layout::index_path(group, *first));
-        let paths: Vec<_> = segments.chain(indexes).collect();
+        let bodies = self.names.bodies.range(first..);
+        let bodies = bodies.map(|first| layout::bodies_path(group, *first));
+        // A segment goes before what it needs.
+        let paths: Vec<_> = segments.chain(indexes).chain(bodies).collect();
         for path in &paths {
             self.disk.remove(path)?;
         }

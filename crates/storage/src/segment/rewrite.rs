@@ -11,6 +11,7 @@ use crate::{
     disk::{Disk, File, Open},
     layout::{self, segment::HEADER_BYTES},
     segment::{
+        apart,
         broken::Broken,
         extent::Extent,
         frame::SegmentHeader,
@@ -102,6 +103,7 @@ pub(crate) fn rewrite(
     index::append(disk, group, first, 0, &copy.marks)?.sync()?;
     disk.rename(&aside, &layout::segment_path(group, first))?;
     disk.sync_dir(&layout::group_dir(group))?;
+    apart::remove_bodies(disk, group, first)?;
     Ok(Rewritten::Whole(copy.extent))
 }
 
@@ -243,7 +245,7 @@ fn header_of(
     group: GroupId,
     first: Index,
 ) -> Result<Option<SegmentHeader>, Error> {
-    let file = match disk.open(&layout::segment_path(group, first), Open::Read) {
+    let file = match apart::open(disk, &layout::segment_path(group, first)) {
         Ok(file) => file,
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),

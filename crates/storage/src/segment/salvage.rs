@@ -11,9 +11,9 @@ use kontiki_wire::{GroupId, limits::ENTRY_BYTES_MAX};
 
 use crate::{
     Error,
-    disk::{Disk, File, Open},
+    disk::{Disk, File},
     layout::segment::{ENTRY_BYTES, ENTRY_MAGIC, HEADER_BYTES},
-    segment::{frame::EntryHeader, index::Mark},
+    segment::{apart, frame::EntryHeader, index::Mark},
 };
 
 /// Bytes of one read.
@@ -42,7 +42,7 @@ pub(crate) fn salvage(
     group: GroupId,
     (first, last): (Index, Index),
 ) -> Result<Vec<Piece>, Error> {
-    let file = match disk.open(path, Open::Read) {
+    let file = match apart::open(disk, path) {
         Ok(file) => file,
         Err(error) if error.is_missing() => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -63,7 +63,7 @@ pub(crate) fn certain_last(
     marks: &[Mark],
 ) -> Result<Option<Index>, Error> {
     let range = (next, Index(u64::MAX));
-    let mut search = Search::of(disk.open(path, Open::Read)?, group, range)?;
+    let mut search = Search::of(apart::open(disk, path)?, group, range)?;
     let mut marks = marks.iter();
     let mut last = None;
     loop {

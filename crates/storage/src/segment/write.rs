@@ -14,6 +14,7 @@ use crate::{
     gather::Gather,
     layout,
     segment::{
+        apart,
         extent::Extent,
         frame::{EntryHeader, SegmentHeader},
         index::{self, Mark, mark_due},
@@ -88,7 +89,7 @@ pub(crate) fn append(
 /// Lets the system forget these bytes of a segment, which are durable.
 pub(crate) fn uncache(disk: &dyn Disk, group: GroupId, first: Index, bytes: Range<u64>) {
     // One that was removed meanwhile has none.
-    if let Ok(file) = disk.open(&layout::segment_path(group, first), Open::Read) {
+    if let Ok(file) = apart::open(disk, &layout::segment_path(group, first)) {
         file.uncache(bytes);
     }
 }

@@ -115,6 +115,14 @@ impl Disk for ReadOnly {
         Err(refused(from))
     }
 
+    fn link(&self, _: &Path, to: &Path) -> Result<bool, Error> {
+        Err(refused(to))
+    }
+
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        self.disk.links(path)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), Error> {
         Err(refused(path))
     }

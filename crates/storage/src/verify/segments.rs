@@ -136,6 +136,7 @@ fn leftovers(disk: &dyn Disk, dir: &Path, id: GroupId, names: &[String], out: &m
     for name in names {
         if layout::segment_first(name).is_some_and(is_plausible)
             || layout::index_first(name).is_some_and(has)
+            || layout::bodies_first(name).is_some_and(has)
         {
             continue;
         }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::{
     Error,
-    disk::{Disk, File, Open},
+    disk::{Disk, File},
+    segment,
 };
 
 /// Bytes of the window, and of one read.
@@ -21,7 +22,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
-        let file = disk.open(path, Open::Read)?;
+        let file = segment::open_to_read(disk, path)?;
         Ok(Self {
             size: file.size()?,
             file,

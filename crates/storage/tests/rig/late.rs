@@ -54,6 +54,14 @@ impl Disk for Late {
         self.disk.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
+        self.disk.link(from, to)
+    }
+
+    fn links(&self, path: &Path) -> Result<u64, Error> {
+        self.disk.links(path)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), Error> {
         self.disk.remove(path)
     }
