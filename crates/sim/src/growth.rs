@@ -4,7 +4,7 @@
 use kontiki_raft::{Incarnation, NodeId, NodeRef};
 use kontiki_wire::{
     Admission, ClusterCommand, ClusterState, GroupId, Member as Known, Request, Response, Role,
-    Standing, TokenId, TokenSpec, Versions,
+    Standing, TokenId, TokenSpec, Versions, Whom,
 };
 
 use crate::{
@@ -82,6 +82,17 @@ impl Newcomer {
             _ => {}
         }
     }
+
+    /// Whether it was admitted, and removed before it heard of that: the cluster has taken back its key.
+    pub(crate) fn is_taken_back(&self, state: &ClusterState) -> bool {
+        let key = Whom::Key(self.incarnation.0);
+        state.trust.revoked.iter().any(|one| one.whom == key)
+    }
+
+    /// It comes with another disk, as empty as the one before.
+    pub(crate) fn begin_anew(&mut self, incarnation: u64) {
+        self.incarnation = Incarnation(incarnation);
+    }
 }
 
 impl World {
@@ -141,7 +152,7 @@ impl World {
                 let known = chance.pick(&active).clone();
                 let mut injuries = self.injuries.values();
                 let stays = injuries.any(|injury| injury.has_stood_down(&known.name));
-                if self.awaits(&known.name) || stays {
+                if self.awaits(&known.name) || stays || self.tells(&known.name) {
                     // Of two who come by one name, the second would wait for ever.
                     return None;
                 }
@@ -166,6 +177,10 @@ impl World {
             return None;
         }
         let name = chance.pick(&active).clone();
+        if self.awaits(&name) {
+            // Whoever is told how to stand does not leave, and leaves its name to nobody.
+            return None;
+        }
         let standing = match kind {
             Kind::MemberDemoted => Standing::Demoted,
             _ => Standing::Draining,
@@ -195,7 +210,8 @@ impl World {
             return None;
         }
         let newcomer = self.numbered(chance.pick(&others).node())?;
-        Some((leader, newcomer, chance.pick(&leavers).name.clone()))
+        let leaver = chance.pick(&leavers).name.clone();
+        (!self.awaits(&leaver)).then_some((leader, newcomer, leaver))
     }
 
     fn leads(&self, number: usize, group: GroupId) -> bool {

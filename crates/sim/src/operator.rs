@@ -141,6 +141,14 @@ impl World {
             .any(|order| !order.is_done && comes(&order.what))
     }
 
+    /// Whether a member is told how to stand.
+    pub(crate) fn tells(&self, name: &str) -> bool {
+        let tells = |what: &What| matches!(what, What::Stand { name: whom, .. } if whom == name);
+        self.orders
+            .iter()
+            .any(|order| !order.is_done && tells(&order.what))
+    }
+
     /// Somebody who is to be a member was answered; whether it is one.
     fn join_answered(&mut self, number: usize, response: Response) -> bool {
         if let Response::Admitted(member) | Response::Member(member) = &response {
@@ -148,8 +156,15 @@ impl World {
             return true;
         }
         let token = self.chance.next();
+        let taken_back = match &self.orders[number].what {
+            What::Join(newcomer) => self.cluster().is_some_and(|it| newcomer.is_taken_back(it)),
+            _ => false,
+        };
+        // As whoever is removed is told to. The cluster lets the old disk in no more, late word or not.
+        let anew = taken_back.then(|| self.chance.next());
         if let What::Join(newcomer) = &mut self.orders[number].what {
             newcomer.answered(&response, token);
+            anew.into_iter().for_each(|mark| newcomer.begin_anew(mark));
         }
         if let Response::Refused(Refusal::NotLeader { leader: Some(name) }) = response {
             self.orders[number].hint = self.named(&name);

@@ -82,3 +82,25 @@ fn who_leaves_is_let_go_when_its_last_topic_is_deleted() {
     let told = tell(plan, false);
     assert_eq!(told.finding, None);
 }
+
+/// It asked for ever to be let in with a disk whose key the cluster had taken back, because it was removed
+/// before it heard that it had been admitted.
+#[test]
+fn who_is_removed_before_it_hears_that_it_is_in_comes_with_an_empty_disk() {
+    nothing_is_found_where_members_change(530_961_534_037);
+}
+
+/// One who was to be replaced was told to keep nothing, which made it stay, so that its name was never free.
+#[test]
+fn who_is_replaced_is_not_told_to_stand_down() {
+    nothing_is_found_where_members_change(11_280_816_824);
+}
+
+fn nothing_is_found_where_members_change(seed: u64) {
+    let choice = Choice {
+        changes: true,
+        ..Choice::default()
+    };
+    let told = tell(Plan::draw(seed, choice), false);
+    assert_eq!(told.finding, None, "seed {seed}");
+}
