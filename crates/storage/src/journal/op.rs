@@ -201,7 +201,7 @@ pub(crate) fn body_places(
         bodies: Fields::new(&[]),
     };
     while !reader.ops.is_empty() {
-        let (of, count, cut_from) = reader.outline()?;
+        let (of, count, cut_from) = reader.head()?.outline();
         if let Some(from) = cut_from.filter(|_| of == group) {
             places.truncate(places.partition_point(|place| place.id.index < from));
         }
@@ -226,80 +226,87 @@ struct Reader<'a> {
     bodies: Fields<'a>,
 }
 
-/// What precedes the entries of a persist.
-struct PersistHead {
-    group: GroupId,
-    hard: Option<Hard>,
-    truncate_from: Option<Index>,
-    commit: Index,
-    count: u32,
+/// An operation without its entries, and how many of those follow.
+enum Head {
+    Persist {
+        group: GroupId,
+        hard: Option<Hard>,
+        truncate_from: Option<Index>,
+        commit: Index,
+        count: u32,
+    },
+    Standing(Standing),
+    Whole(Standing, u32),
+    Removed(GroupId),
+}
+
+impl Head {
+    /// The group it is about, how many entries follow, and from where on it cuts those before.
+    fn outline(&self) -> (GroupId, u32, Option<Index>) {
+        match *self {
+            Self::Persist {
+                group,
+                truncate_from,
+                count,
+                ..
+            } => (group, count, truncate_from),
+            Self::Standing(standing) => (standing.group, 0, None),
+            // Everything that follows what segments keep comes again.
+            Self::Whole(standing, count) => (standing.group, count, Some(standing.kept.next())),
+            Self::Removed(group) => (group, 0, Some(Index(0))),
+        }
+    }
 }
 
 const MEANINGLESS: Invalid = Invalid::Meaning("the frame's operations make no sense");
 
 impl Reader<'_> {
     fn op(&mut self) -> Result<Op, Invalid> {
-        let kind = self.ops.u8().ok_or(MEANINGLESS)?;
-        match kind {
-            PERSIST => self.persist(),
-            STANDING => {
-                let (standing, entries) = self.standing().ok_or(MEANINGLESS)?;
-                (entries == 0)
-                    .then_some(Op::Standing(standing))
-                    .ok_or(MEANINGLESS)
-            }
-            WHOLE => {
-                let (standing, count) = self.standing().ok_or(MEANINGLESS)?;
-                let entries = self.entries(count)?;
-                Ok(Op::Whole { standing, entries })
-            }
-            REMOVED => {
-                self.ops.zeros(7).ok_or(MEANINGLESS)?;
-                let group = self.ops.u64().ok_or(MEANINGLESS)?;
-                Ok(Op::Removed(GroupId(group)))
-            }
-            _ => Err(Invalid::Meaning(
-                "the frame has an operation that is not known to this program",
-            )),
-        }
-    }
-
-    /// The group of an operation, how many entries follow, and from where on it cuts those before.
-    fn outline(&mut self) -> Result<(GroupId, u32, Option<Index>), Invalid> {
-        let kind = self.ops.u8().ok_or(MEANINGLESS)?;
-        let outline = match kind {
-            PERSIST => self
-                .persist_head()
-                .map(|head| (head.group, head.count, head.truncate_from)),
-            STANDING => self
-                .standing()
-                .map(|(standing, _)| (standing.group, 0, None)),
-            // Everything that follows what segments keep comes again.
-            WHOLE => self
-                .standing()
-                .map(|(standing, count)| (standing.group, count, Some(standing.kept.next()))),
-            REMOVED => self
-                .ops
-                .zeros(7)
-                .and_then(|()| self.ops.u64())
-                .map(|group| (GroupId(group), 0, Some(Index(0)))),
-            _ => None,
-        };
-        outline.ok_or(MEANINGLESS)
-    }
-
-    fn persist(&mut self) -> Result<Op, Invalid> {
-        let head = self.persist_head().ok_or(MEANINGLESS)?;
-        Ok(Op::Persist {
-            group: head.group,
-            hard: head.hard,
-            truncate_from: head.truncate_from,
-            entries: self.entries(head.count)?,
-            commit: head.commit,
+        Ok(match self.head()? {
+            Head::Persist {
+                group,
+                hard,
+                truncate_from,
+                commit,
+                count,
+            } => Op::Persist {
+                group,
+                hard,
+                truncate_from,
+                entries: self.entries(count)?,
+                commit,
+            },
+            Head::Standing(standing) => Op::Standing(standing),
+            Head::Whole(standing, count) => Op::Whole {
+                standing,
+                entries: self.entries(count)?,
+            },
+            Head::Removed(group) => Op::Removed(group),
         })
     }
 
-    fn persist_head(&mut self) -> Option<PersistHead> {
+    fn head(&mut self) -> Result<Head, Invalid> {
+        const UNKNOWN: Invalid =
+            Invalid::Meaning("the frame has an operation that is not known to this program");
+        let head = match self.ops.u8().ok_or(MEANINGLESS)? {
+            PERSIST => self.persist(),
+            STANDING => {
+                let standing = self.standing().filter(|(_, count)| *count == 0);
+                standing.map(|(standing, _)| Head::Standing(standing))
+            }
+            WHOLE => self
+                .standing()
+                .map(|(standing, count)| Head::Whole(standing, count)),
+            REMOVED => {
+                let group = self.ops.zeros(7).and_then(|()| self.ops.u64());
+                group.map(|group| Head::Removed(GroupId(group)))
+            }
+            _ => return Err(UNKNOWN),
+        };
+        head.ok_or(MEANINGLESS)
+    }
+
+    fn persist(&mut self) -> Option<Head> {
         let flags = self.ops.u8()?;
         self.ops.zeros(2)?;
         let count = self.ops.u32()?;
@@ -307,7 +314,7 @@ impl Reader<'_> {
         let hard = self.hard(flags)?;
         let truncate = Index(self.ops.u64()?);
         let commit = Index(self.ops.u64()?);
-        Some(PersistHead {
+        Some(Head::Persist {
             group,
             hard: (flags & HAS_HARD != 0).then_some(hard),
             truncate_from: (flags & TRUNCATES != 0).then_some(truncate),
@@ -381,5 +388,101 @@ impl Reader<'_> {
             body: Bytes::new(),
         };
         Some((entry, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::Kind;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId(7);
+    const OTHER: GroupId = GroupId(8);
+
+    /// Bodies of as many bytes as their index says.
+    fn persist(first: u64, last: u64, truncate_from: Option<u64>) -> Persist {
+        let entry = |index: u64| Entry {
+            id: LogId {
+                term: Term(1),
+                index: Index(index),
+            },
+            kind: Kind::Batch,
+            time: Micros(0),
+            checksum: index as u32,
+            body: vec![0; index as usize].into(),
+        };
+        Persist {
+            seq: kontiki_raft::WriteSeq(0),
+            hard: None,
+            truncate_from: truncate_from.map(Index),
+            append: (first..=last).map(entry).collect(),
+            commit: Index(0),
+        }
+    }
+
+    /// The index and the place of each body, in frames of these operations whose bodies begin at byte 1,000 each.
+    fn places(frames: &[Draft]) -> Vec<(u64, u64)> {
+        let mut places = Vec::new();
+        for draft in frames {
+            body_places(&draft.ops, 1_000, GROUP, &mut places).unwrap();
+        }
+        assert!(
+            places
+                .iter()
+                .all(|place| u64::from(place.bytes) == place.id.index.0)
+        );
+        places
+            .iter()
+            .map(|place| (place.id.index.0, place.at))
+            .collect()
+    }
+
+    #[test]
+    fn bodies_follow_one_another_whoever_they_belong_to() {
+        let mut draft = Draft::default();
+        draft.persist(OTHER, &persist(1, 2, None));
+        draft.persist(GROUP, &persist(5, 6, None));
+        draft.standing(&Standing::default());
+        draft.persist(OTHER, &persist(3, 3, Some(1)));
+        draft.persist(GROUP, &persist(7, 7, None));
+        assert_eq!(places(&[draft]), [(5, 1_003), (6, 1_008), (7, 1_017)]);
+    }
+
+    #[test]
+    fn what_is_cut_or_comes_again_has_its_latest_place() {
+        let (mut first, mut second) = (Draft::default(), Draft::default());
+        first.persist(GROUP, &persist(1, 4, None));
+        second.persist(GROUP, &persist(3, 3, Some(3)));
+        assert_eq!(places(&[first, second])[2..], [(3, 1_000)]);
+        let (mut first, mut second) = (Draft::default(), Draft::default());
+        first.persist(GROUP, &persist(1, 4, None));
+        let standing = Standing {
+            group: GROUP,
+            kept: Index(2),
+            ..Standing::default()
+        };
+        second.whole(&standing, &persist(3, 4, None).append);
+        let both = places(&[first, second]);
+        assert_eq!(both[2..], [(3, 1_000), (4, 1_003)]);
+    }
+
+    #[test]
+    fn of_a_group_that_was_removed_only_what_came_after_counts() {
+        let mut draft = Draft::default();
+        draft.persist(GROUP, &persist(1, 3, None));
+        draft.removed(GROUP);
+        draft.persist(GROUP, &persist(1, 1, None));
+        assert_eq!(places(&[draft]), [(1, 1_006)]);
+    }
+
+    #[test]
+    fn operations_that_are_cut_short_are_no_places() {
+        let mut draft = Draft::default();
+        draft.persist(GROUP, &persist(1, 3, None));
+        for len in 1..draft.ops.len() {
+            let cut = body_places(&draft.ops[..len], 0, GROUP, &mut Vec::new());
+            assert!(cut.is_err(), "{len}");
+        }
     }
 }
