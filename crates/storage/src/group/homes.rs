@@ -33,8 +33,8 @@ impl Inner {
         self.homes.clear();
         let last = self.last();
         if last > self.kept {
-            let entries = self.after_kept();
-            let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
+            let unkept = self.held.range((self.kept + 1 - self.first) as usize..);
+            let bytes = unkept.map(|held| held.entry.body.len() as u64).sum();
             self.homes.push_back(Home { file, last, bytes });
         }
     }

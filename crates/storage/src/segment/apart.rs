@@ -14,7 +14,7 @@ use std::{
 };
 
 use kontiki_raft::{Index, LogId};
-use kontiki_wire::{GroupId, Offset, PlacedEntry};
+use kontiki_wire::{GroupId, Offset, PlacedEntry, limits::ENTRY_BYTES_MAX};
 
 use crate::{
     Error,
@@ -38,6 +38,8 @@ use crate::{
 
 /// Where the first record is.
 const RECORDS_AT: u64 = (APART_HEADER_BYTES + HEADER_BYTES) as u64;
+/// Bytes of a frame, at most.
+const FRAME_BYTES_MAX: u64 = (ENTRY_BYTES + ENTRY_BYTES_MAX) as u64;
 /// Records of one read.
 const WINDOW_RECORDS: u64 = 64;
 
@@ -99,12 +101,7 @@ fn encode(apart: &Apart<'_>) -> (Vec<u8>, Extent, Marks) {
         let due = mark_due(marks.last(), &header, extent.end, extent.digest);
         marks.extend(due);
         let (entry, checksum) = header.encode();
-        Record {
-            at: extent.end,
-            body_at: *body_at,
-            header,
-        }
-        .encode(&entry, &mut bytes);
+        Record::encode(extent.end, *body_at, &entry, &mut bytes);
         extent.push(&header, checksum);
     }
     extent.marks = u32::try_from(marks.len()).expect("marks are at least 64 bytes apart");
@@ -159,9 +156,30 @@ pub(crate) fn open_either(disk: &dyn Disk, path: &Path) -> Result<Opened, Error>
         // It may have been written in one piece, or removed, between the two.
         None => Ok(match open_once(disk, path)? {
             Some(opened) => opened,
-            None => Opened::Joined(Box::new(Joined::new(disk, path, None)?)),
+            None => joined(disk, path, disk.open(path, Open::Read)?, None)?,
         }),
     }
+}
+
+fn joined(
+    disk: &dyn Disk,
+    path: &Path,
+    table: Box<dyn File>,
+    bodies: Option<Box<dyn File>>,
+) -> Result<Opened, Error> {
+    let mut header = [0; APART_HEADER_BYTES];
+    let is_sound = match table.read_at(0, &mut header) {
+        Ok(read) => is_sound(&header[..read]),
+        Err(error) if error.is_damage() => false,
+        Err(error) => return Err(error),
+    };
+    if is_sound && header[VERSION_AT..VERSION_AT + 2] != VERSION.to_le_bytes() {
+        let path = disk.full_path(path);
+        let why = "its format's version is not known to this program";
+        return Err(Error::Foreign(format!("{}: {why}", path.display())));
+    }
+    let joined = Joined::new(table, bodies, is_sound)?;
+    Ok(Opened::Joined(Box::new(joined)))
 }
 
 /// `None` if it is a table without the bodies.
@@ -179,10 +197,7 @@ fn open_once(disk: &dyn Disk, path: &Path) -> Result<Option<Opened>, Error> {
         Err(error) => return Err(error),
     }
     match disk.open(&bodies, Open::Read) {
-        Ok(bodies) => {
-            let joined = Joined::new(disk, path, Some(bodies))?;
-            Ok(Some(Opened::Joined(Box::new(joined))))
-        }
+        Ok(bodies) => Ok(Some(joined(disk, path, file, Some(bodies))?)),
         Err(error) if !error.is_missing() => Err(error),
         Err(_) if magic == APART_MAGIC.to_le_bytes() => Ok(None),
         Err(_) => Ok(Some(Opened::Whole(file))),
@@ -204,14 +219,16 @@ struct Record {
     at: u64,
     /// The byte of the bodies' file where its body begins.
     body_at: u64,
-    header: EntryHeader,
+    body_bytes: u32,
+    /// What precedes the body, as it was written.
+    header: [u8; ENTRY_BYTES],
 }
 
 impl Record {
-    fn encode(&self, header: &[u8], bytes: &mut Vec<u8>) {
+    fn encode(at: u64, body_at: u64, header: &[u8], bytes: &mut Vec<u8>) {
         let from = bytes.len();
-        bytes.put_u64(self.at);
-        bytes.put_u64(self.body_at);
+        bytes.put_u64(at);
+        bytes.put_u64(body_at);
         bytes.extend_from_slice(header);
         let checksum = crc32c::crc32c(&bytes[from..]);
         bytes.put_u32(checksum);
@@ -222,22 +239,24 @@ impl Record {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);
         let (at, body_at) = (fields.u64()?, fields.u64()?);
-        let header = fields.take(ENTRY_BYTES)?;
+        let header: [u8; ENTRY_BYTES] = fields.take(ENTRY_BYTES)?.try_into().ok()?;
         let covered = bytes.len() - fields.rest().len();
         let checksum = fields.u32()?;
         fields.zeros(4)?;
         (crc32c::crc32c(&bytes[..covered]) == checksum).then_some(())?;
-        let (header, _) = EntryHeader::decode(header).ok()?;
-        // No sound one is elsewhere, and sums with these cannot overflow.
-        (at < 1 << 62 && body_at < 1 << 62).then_some(Self {
+        let (entry, _) = EntryHeader::decode(&header).ok()?;
+        // No sound one is elsewhere or longer, and sums with these cannot overflow.
+        let fits = at < 1 << 62 && body_at < 1 << 62 && entry.frame_bytes() <= FRAME_BYTES_MAX;
+        fits.then_some(Self {
             at,
             body_at,
+            body_bytes: entry.body_bytes,
             header,
         })
     }
 
     fn end(&self) -> u64 {
-        self.at + self.header.frame_bytes()
+        self.at + ENTRY_BYTES as u64 + u64::from(self.body_bytes)
     }
 }
 
@@ -268,21 +287,19 @@ struct Window {
 }
 
 impl Joined {
-    fn new(disk: &dyn Disk, path: &Path, bodies: Option<Box<dyn File>>) -> Result<Self, Error> {
-        let table = disk.open(path, Open::Read)?;
-        let mut header = [0; APART_HEADER_BYTES];
-        let is_sound = match table.read_at(0, &mut header) {
-            Ok(read) => is_sound(&header[..read]),
-            Err(error) if error.is_damage() => false,
-            Err(error) => return Err(error),
-        };
-        if is_sound && header[VERSION_AT..VERSION_AT + 2] != VERSION.to_le_bytes() {
-            let path = disk.full_path(path);
-            let why = "its format's version is not known to this program";
-            return Err(Error::Foreign(format!("{}: {why}", path.display())));
-        }
+    fn new(
+        table: Box<dyn File>,
+        bodies: Option<Box<dyn File>>,
+        is_sound: bool,
+    ) -> Result<Self, Error> {
         let size = table.size()?;
+        // Of a table with so many records no segment is longer: whoever looks through it comes to an end.
+        let most = |footer_at: u64| {
+            let records = footer_at.saturating_sub(RECORDS_AT) / RECORD_BYTES as u64;
+            HEADER_BYTES as u64 + records.saturating_mul(FRAME_BYTES_MAX)
+        };
         let footer = last_footer(&*table, size)?;
+        let footer = footer.filter(|(footer, at)| footer.end <= most(*at));
         let (end, footer_at) = footer.map_or((0, size), |(footer, at)| (footer.end, at));
         let records = footer_at.saturating_sub(RECORDS_AT) / RECORD_BYTES as u64;
         let mut joined = Self {
@@ -422,10 +439,9 @@ impl Joined {
     fn read_frame(&self, record: &Record, at: u64, buf: &mut [u8]) -> Result<usize, Error> {
         let within = (at - record.at) as usize;
         if within < ENTRY_BYTES {
-            let (header, _) = record.header.encode();
             let left = ENTRY_BYTES - within;
             let count = buf.len().min(left.min((self.end - at) as usize));
-            buf[..count].copy_from_slice(&header[within..within + count]);
+            buf[..count].copy_from_slice(&record.header[within..within + count]);
             return Ok(count);
         }
         let end = record.end().min(self.end);
@@ -498,12 +514,8 @@ impl File for Joined {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let mut body_at = |at| {
             let (record, _) = self.find(&mut window, at).ok()?;
-            record.map(|record| {
-                (
-                    record.body_at,
-                    record.body_at + u64::from(record.header.body_bytes),
-                )
-            })
+            let bytes = |record: Record| u64::from(record.body_bytes);
+            record.map(|record| (record.body_at, record.body_at + bytes(record)))
         };
         let first = body_at(bytes.start);
         let last = body_at(bytes.end.saturating_sub(1));
