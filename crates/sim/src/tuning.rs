@@ -56,6 +56,7 @@ impl Tuning {
                 } else {
                     0
                 },
+                settle_bytes_min: journal_file_bytes / 16,
                 begun: false,
                 lost: None,
                 cached_bytes_max: 64 << 10,

@@ -25,9 +25,6 @@ pub use reading::Stocked;
 pub(crate) use reading::Stretch;
 pub(crate) use settling::Run;
 
-/// Bytes of placed entries at which a group's segment is worth writing.
-pub(crate) const WORTH_WRITING_BYTES: u64 = 1 << 20;
-
 /// Beyond every offset: what is not placed comes after everything that is.
 const UNPLACED: Offset = Offset(u64::MAX);
 
@@ -80,8 +77,8 @@ pub(crate) struct Inner {
     waiting_bytes: u64,
     /// Whether the settler has been told of them.
     waiting_told: bool,
-    /// How many of them are worth telling.
-    tell_at: u64,
+    /// So many of them may stay where they are; 0 if none.
+    staying_bytes_max: u64,
     /// The latest write of this process.
     last_seq: Option<u64>,
     /// Oldest first.
@@ -163,7 +160,7 @@ impl Group {
             kept,
             waiting_bytes: 0,
             waiting_told: false,
-            tell_at: WORTH_WRITING_BYTES,
+            staying_bytes_max: 0,
             last_seq: None,
             homes: VecDeque::new(),
             base,
@@ -261,9 +258,9 @@ impl Inner {
         }
     }
 
-    /// Follows the placement of committed entries. Those up to the last one placed are known: they come
-    /// again after a restart. Panics if a placement contradicts the log.
-    pub(crate) fn place(&mut self, placed: &[Placed]) -> Placing {
+    /// Follows the placement of committed entries, of which so many bytes are worth moving to a segment. Those up to
+    /// the last one placed are known: they come again after a restart. Panics if a placement contradicts the log.
+    pub(crate) fn place(&mut self, placed: &[Placed], settle_bytes_min: u64) -> Placing {
         let known = if self.removed { u64::MAX } else { self.placed };
         let mut bytes = 0;
         for place in placed.iter().filter(|place| place.index.0 > known) {
@@ -287,7 +284,8 @@ impl Inner {
             self.next_offset += u64::from(place.count);
         }
         self.waiting_bytes += bytes;
-        let tell = !self.waiting_told && self.waiting_bytes >= self.tell_at;
+        let tell = !self.waiting_told
+            && self.waiting_bytes >= settle_bytes_min.max(self.staying_bytes_max);
         self.waiting_told |= tell;
         Placing { bytes, tell }
     }

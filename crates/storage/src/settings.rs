@@ -8,6 +8,8 @@ pub struct Settings {
     pub journal_file_bytes: u64,
     /// Bytes after which a segment is sealed.
     pub segment_bytes: u64,
+    /// Bytes of a topic's committed entries that are worth moving to its segment before their journal file ends.
+    pub settle_bytes_min: u64,
     /// Bytes of an entry, on average, from which on those of a journal file that is nearly all one topic's stay
     /// where they are: its segment has the rest. Smaller ones are written once more.
     pub apart_bytes_min: u64,
@@ -31,6 +33,7 @@ impl Default for Settings {
         Self {
             journal_file_bytes: 64 << 20,
             segment_bytes: 256 << 20,
+            settle_bytes_min: 1 << 20,
             apart_bytes_min: 4 << 10,
             hot_bytes_max: 64 << 20,
             cached_bytes_max: 64 << 20,

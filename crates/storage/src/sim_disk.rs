@@ -74,6 +74,8 @@ struct Inner {
     /// From this call on nothing is done any more.
     end: Option<u64>,
     bytes_max: Option<u64>,
+    /// Files have but one name.
+    has_no_links: bool,
     /// Whether a call has failed for one of these since it was last asked.
     took_fault: bool,
     seed: u64,
@@ -219,6 +221,11 @@ impl SimDisk {
         inner.fault = None;
         inner.bytes_max = None;
         inner.end = None;
+    }
+
+    /// From now on a file can have but one name.
+    pub fn refuse_links(&self) {
+        self.lock().has_no_links = true;
     }
 
     /// Lets every write fail that would make all files together longer than this.
@@ -554,6 +561,9 @@ impl Disk for SimDisk {
     fn link(&self, from: &Path, to: &Path) -> Result<bool, Error> {
         let mut inner = self.lock();
         inner.call("cannot link", to)?;
+        if inner.has_no_links {
+            return Ok(false);
+        }
         let id = inner
             .find(from)
             .ok_or_else(|| missing("cannot link", from))?;

@@ -168,7 +168,7 @@ impl Storage {
             return;
         };
         let mut inner = group.lock();
-        let placing = inner.place(placed);
+        let placing = inner.place(placed, self.node.settings.settle_bytes_min);
         // Under the group's lock, so that the settler cannot have taken them off before.
         self.node.add_unsettled(placing.bytes);
         drop(inner);

@@ -29,6 +29,7 @@ fn settings() -> Settings {
         segment_bytes: 6 << 10,
         hot_bytes_max: 0,
         apart_bytes_min: 0,
+        settle_bytes_min: 2 << 10,
         cached_bytes_max: 0,
         ..Settings::default()
     }
@@ -286,6 +287,53 @@ fn what_was_on_its_way_when_its_file_ended_is_waited_for() {
     by_hand.hands.work();
     let found = apart(&by_hand.disk);
     assert!(found.len() >= 3, "{found:?}");
+    by_hand.read_group(GROUP);
+    by_hand.crash(|_| false);
+}
+
+#[test]
+fn what_stays_is_written_when_nothing_comes_any_more() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    grow(&mut by_hand, 9);
+    assert_eq!(
+        files(&by_hand.disk, "segment"),
+        [],
+        "it waits for its file's end"
+    );
+    by_hand.hands.look_again();
+    assert!(!files(&by_hand.disk, "segment").is_empty());
+    assert_eq!(files(&by_hand.disk, "bodies"), []);
+    grow(&mut by_hand, LAST);
+    assert!(files(&by_hand.disk, "bodies").len() > 3);
+    by_hand.read_group(GROUP);
+    by_hand.crash(|_| false);
+}
+
+#[test]
+fn two_topics_that_share_the_journal_wait_for_nothing() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), settings());
+    for index in 1..=LAST {
+        for group in [GROUP, OTHER] {
+            by_hand.write(group, vec![entry(index, term(index), &body(index))]);
+            by_hand.place(group, index);
+            by_hand.hands.work();
+        }
+        let waits: u64 = files(&by_hand.disk, "segment").len() as u64;
+        assert!(index < 5 || waits > 0, "{index}");
+    }
+    assert_eq!(files(&by_hand.disk, "bodies"), []);
+    by_hand.read_group(GROUP);
+    by_hand.read_group(OTHER);
+}
+
+#[test]
+fn where_files_have_one_name_everything_is_copied() {
+    let disk = SimDisk::default();
+    disk.refuse_links();
+    let (mut by_hand, _) = ByHand::new(disk, settings());
+    grow(&mut by_hand, LAST);
+    assert_eq!(files(&by_hand.disk, "bodies"), []);
+    assert!(files(&by_hand.disk, "segment").len() > 3);
     by_hand.read_group(GROUP);
     by_hand.crash(|_| false);
 }

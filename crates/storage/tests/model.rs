@@ -288,7 +288,8 @@ proptest! {
 
     #[test]
     fn so_it_does_where_journal_files_become_segments(steps in prop::collection::vec(step(12, 3000), 1..150)) {
-        let settings = Settings { apart_bytes_min: 0, journal_file_bytes: 8 << 10, ..tiny() };
+        let settings = Settings { apart_bytes_min: 0,
+            settle_bytes_min: 1 << 10, journal_file_bytes: 8 << 10, ..tiny() };
         let (by_hand, _) = ByHand::new(SimDisk::default(), settings);
         let mut story = Story { by_hand, groups: [GroupId(0), GroupId(1), GroupId(2)], term: 1 };
         for step in &steps {

@@ -4,7 +4,7 @@ use kontiki_raft::{Index, LogId};
 use kontiki_wire::{Offset, PlacedEntry};
 
 use crate::{
-    group::{Held, Inner, WORTH_WRITING_BYTES},
+    group::{Held, Inner},
     planted::{Planted, plants},
     segment::{Extent, Marks},
 };
@@ -21,7 +21,7 @@ impl Inner {
     /// settler is told again when there is more.
     pub(crate) fn awaits(&mut self, bytes_min: u64) -> bool {
         self.waiting_told = false;
-        self.tell_at = WORTH_WRITING_BYTES;
+        self.staying_bytes_max = 0;
         self.placed > self.written && (self.waiting_bytes >= bytes_min || bytes_min <= 1)
     }
 
@@ -74,7 +74,7 @@ impl Inner {
     /// What waits stays for now: the settler is told again when there is so much more.
     pub(crate) fn stay(&mut self, bytes: u64) {
         self.waiting_told = false;
-        self.tell_at = self.waiting_bytes + bytes;
+        self.staying_bytes_max = self.waiting_bytes + bytes;
     }
 
     /// The end of what is in segments, and the offset after it.
