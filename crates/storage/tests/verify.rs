@@ -107,6 +107,55 @@ fn whole_directory_is_sound() {
     assert!(walked.segments > 3 && walked.entries > 10, "{walked:?}");
 }
 
+/// A start goes on from the last mark of the index, whose entry has one already: also if that is a configuration.
+#[test]
+fn segments_that_grow_over_many_starts_are_marked_like_others() {
+    let settings = Settings {
+        settle_bytes_min: 1,
+        apart_bytes_min: u64::MAX,
+        ..settings()
+    };
+    let mut disk = SimDisk::default();
+    let mut model = None;
+    for index in 1..=30 {
+        let (mut by_hand, _) = ByHand::new(disk, settings.clone());
+        by_hand.model = model.take().unwrap_or(by_hand.model);
+        by_hand.write(GROUP, vec![entry(index, 1, &body(index))]);
+        by_hand.place(GROUP, index);
+        let at = LogId {
+            term: Term(1),
+            index: Index(index),
+        };
+        by_hand.checkpoint(GROUP, at);
+        by_hand.hands.work();
+        disk = by_hand.disk.clone();
+        model = Some(by_hand.model);
+        by_hand.hands.close().unwrap();
+    }
+    let verified = verify(&disk);
+    assert_eq!(verified.findings, []);
+    assert!(verified.groups[0].segments > 3, "{:?}", verified.groups);
+}
+
+#[test]
+fn entry_that_an_earlier_build_marked_twice_is_no_damage() {
+    const MARK_BYTES: usize = 56;
+    let by_hand = grown();
+    let indexes = files(&by_hand.disk).into_iter();
+    let indexes: Vec<_> = indexes
+        .filter(|(path, _)| path.extension() == Some("index".as_ref()))
+        .collect();
+    assert!(indexes.len() > 3);
+    for (path, bytes) in indexes {
+        let last = bytes[bytes.len() - MARK_BYTES..].to_vec();
+        by_hand
+            .disk
+            .edit(&path, |bytes| bytes.extend(last))
+            .unwrap();
+    }
+    assert_eq!(verify(&by_hand.disk).findings, []);
+}
+
 #[test]
 fn every_flipped_bit_that_hurts_is_found() {
     let by_hand = grown();

@@ -273,7 +273,12 @@ impl Footer {
             fields.zeros(4)?;
             for _ in 0..count {
                 let config = (Index(fields.u64()?), fields.u64()?);
-                outline.configs.push(config);
+                if outline.configs.last() == Some(&config) {
+                    // An earlier build marked an entry twice where a start went on from it.
+                    footer.marks = footer.marks.saturating_sub(1);
+                } else {
+                    outline.configs.push(config);
+                }
             }
         }
         while !fields.is_empty() {
@@ -318,6 +323,16 @@ mod tests {
         for footer in [footer(&[]), footer(&[(3, 64), (4, 200)])] {
             assert_eq!(Footer::decode(&footer.encode()), Some(footer));
         }
+    }
+
+    #[test]
+    fn configuration_that_was_marked_twice_counts_once() {
+        let twice = footer(&[(3, 64), (3, 64), (4, 200), (4, 200)]);
+        let once = Footer {
+            marks: twice.marks - 2,
+            ..footer(&[(3, 64), (4, 200)])
+        };
+        assert_eq!(Footer::decode(&twice.encode()), Some(once));
     }
 
     #[test]

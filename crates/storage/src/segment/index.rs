@@ -78,7 +78,7 @@ impl Mark {
 /// The marks of one segment, in order.
 pub(crate) type Marks = Vec<Mark>;
 
-/// The mark that an entry at `position` gets, if it gets one.
+/// The mark that an entry at `position` gets, if it gets one and has none yet.
 pub(crate) fn mark_due(
     last: Option<&Mark>,
     entry: &EntryHeader,
@@ -86,9 +86,11 @@ pub(crate) fn mark_due(
     digest: u32,
 ) -> Option<Mark> {
     let due = last.is_none_or(|last| {
-        position - last.position >= MARK_EVERY
+        let is_new = position > last.position;
+        let matters = position - last.position >= MARK_EVERY
             || last.id.term != entry.id.term
-            || entry.kind == Kind::Config
+            || entry.kind == Kind::Config;
+        is_new && matters
     });
     due.then_some(Mark {
         id: entry.id,
