@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, NodeRef, Raft};
+use kontiki_raft::{Boot, Entry, Index, LogId, Membership, NodeId, NodeRef, Raft};
 use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 
 use crate::{
@@ -216,6 +216,13 @@ impl Broker {
             self.start(now, &topic, None)?;
         }
         Ok(())
+    }
+
+    /// Entries come to the cluster's own log. If they place a topic here once more, whoever leads its group may
+    /// count this member already, and with what it has: that is not let go for what was meant before.
+    pub(crate) fn read_ahead(&mut self, entries: &[Entry]) {
+        let placed = placed_on(self.settings.me.id, entries);
+        self.returning.extend(placed);
     }
 
     /// What seemed to be placed here once more, and after the entry at `at` is known not to be, is let go.

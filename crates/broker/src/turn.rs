@@ -43,7 +43,12 @@ impl Broker {
     ) -> Result<(), String> {
         use kontiki_raft::Effect as Asked;
         match effect {
-            Asked::Persist(persist) => self.outbox.persist(id, persist),
+            Asked::Persist(persist) => {
+                if id == GroupId::CLUSTER {
+                    self.read_ahead(&persist.append);
+                }
+                self.outbox.persist(id, persist);
+            }
             Asked::Send { to, message } => self.outbox.send(id, to, message),
             Asked::SendLog(send) => self.outbox.send_log(id, send),
             Asked::Committed(committed) if id == GroupId::CLUSTER => {

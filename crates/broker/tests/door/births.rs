@@ -407,3 +407,36 @@ fn how_far_and_how_fast_a_fetch_is_is_told_and_is_no_damage() {
     assert!(about < 1 << 10, "{fetching:?}");
     assert!(fetching.why.contains("topic a"), "{fetching:?}");
 }
+
+/// The cluster has moved a topic to others and back again while this member was told of nothing; whether it drops
+/// what it has when it hears of the first, with so many of these entries on its disk.
+fn drops(known: usize) -> bool {
+    let group = GroupId(1);
+    let place = |replicas: &[u64], expect| ClusterCommand::Place {
+        group,
+        replicas: replicas.to_vec(),
+        preferred: 2,
+        expect,
+    };
+    let settled = |placement| ClusterCommand::Settled { group, placement };
+    let story = vec![
+        entry(1, Kind::Noop, Bytes::new()),
+        command(2, &create_command("a", &[2, 1])),
+        command(3, &place(&[2, 3], 0)),
+        command(4, &settled(1)),
+        command(5, &place(&[2, 1], 1)),
+    ];
+    let mut hand = Hand::new(settings(3), vec![boot(0, Vec::new())]).unwrap();
+    hand.give(appended(0, 2, story[..2].to_vec()));
+    hand.give(appended(1, 1, vec![entry(1, Kind::Noop, Bytes::new())]));
+    assert!(hand.broker.state(group).is_some());
+    let effects = hand.give_all(vec![appended(0, 4, story[..known].to_vec())]);
+    hand.give(appended(0, 5, story));
+    effects.contains(&Effect::TopicRemoved(group))
+}
+
+#[test]
+fn what_the_log_places_here_once_more_is_not_dropped_for_what_it_says_before() {
+    assert!(drops(4));
+    assert!(!drops(5));
+}
