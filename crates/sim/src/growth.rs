@@ -132,9 +132,7 @@ impl World {
         injury: &mut Injury,
     ) -> Option<String> {
         let state = self.cluster()?;
-        let active = state.members.iter();
-        let active = active.filter(|member| member.standing == Standing::Active);
-        let active: Vec<Known> = active.cloned().collect();
+        let active: Vec<Known> = self.staying(state).cloned().collect();
         let coming = state.members.len() + self.newcomers();
         match fault.kind {
             Kind::MemberJoined if coming < MEMBERS_MAX => {
@@ -170,8 +168,7 @@ impl World {
 
     /// Somebody is to keep no topics for a while, or to have no vote either; who.
     pub(crate) fn stand_down(&mut self, kind: Kind, chance: &mut Chance) -> Option<String> {
-        let members = self.cluster()?.members.iter();
-        let active = members.filter(|member| member.standing == Standing::Active);
+        let active = self.staying(self.cluster()?);
         let active: Vec<String> = active.map(|member| member.name.clone()).collect();
         if active.len() < self.stays_least() {
             return None;
@@ -192,10 +189,7 @@ impl World {
     /// A topic that may move: who leads it, who may be given it, and the name of one who is to keep it no more.
     pub(crate) fn draw_move(&self, chance: &mut Chance) -> Option<(usize, usize, String)> {
         let state = self.cluster()?;
-        let active = state.members.iter();
-        let active: Vec<&Known> = active
-            .filter(|member| member.standing == Standing::Active)
-            .collect();
+        let active: Vec<&Known> = self.staying(state).collect();
         if active.len() < self.stays_least() || state.topics.is_empty() {
             return None;
         }
@@ -222,7 +216,14 @@ impl World {
         groups.any(|one| one.group == group && one.leader.as_ref() == Some(&member.name))
     }
 
-    /// How many active members there must be for one of them to go.
+    /// Members that are active and are not about to be otherwise.
+    fn staying<'a>(&self, state: &'a ClusterState) -> impl Iterator<Item = &'a Known> {
+        let active = state.members.iter();
+        let active = active.filter(|member| member.standing == Standing::Active);
+        active.filter(|member| !self.goes(&member.name))
+    }
+
+    /// How many of them there must be for one to go.
     fn stays_least(&self) -> usize {
         match self.plan.harm {
             Harm::None => 2,

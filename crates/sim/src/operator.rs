@@ -117,7 +117,11 @@ impl World {
 
     /// Orders that a member keep topics and vote, or not.
     pub(crate) fn order_standing(&mut self, name: String, standing: Standing) {
-        let until = self.now + PATIENCE;
+        // What was taken away for a while is given back, however long that takes.
+        let until = match standing {
+            Standing::Active => u64::MAX,
+            _ => self.now + PATIENCE,
+        };
         self.order(What::Stand { name, standing }, None, until);
     }
 
@@ -147,6 +151,31 @@ impl World {
         self.orders
             .iter()
             .any(|order| !order.is_done && tells(&order.what))
+    }
+
+    /// Whether a member is told to leave, or to keep no topics.
+    pub(crate) fn goes(&self, name: &str) -> bool {
+        let goes = |what: &What| match what {
+            What::Remove { name: whom } => whom == name,
+            What::Stand {
+                name: whom,
+                standing,
+            } => whom == name && *standing != Standing::Active,
+            _ => false,
+        };
+        self.orders
+            .iter()
+            .any(|order| !order.is_done && goes(&order.what))
+    }
+
+    /// Whether a member is told how to stand by an order before this one.
+    fn waits_its_turn(&self, number: usize) -> bool {
+        let What::Stand { name, .. } = &self.orders[number].what else {
+            return false;
+        };
+        let tells = |what: &What| matches!(what, What::Stand { name: whom, .. } if whom == name);
+        let mut before = self.orders[..number].iter();
+        before.any(|order| !order.is_done && tells(&order.what))
     }
 
     /// Somebody who is to be a member was answered; whether it is one.
@@ -198,10 +227,16 @@ impl World {
 
     /// One attempt.
     pub(crate) fn give_order(&mut self, number: usize, turn: u32) {
-        let order = &mut self.orders[number];
+        let order = &self.orders[number];
         if order.turn != turn || order.is_done {
             return;
         }
+        if self.waits_its_turn(number) {
+            let order = number;
+            self.plan_in(RETRY, Event::Operator { order, turn });
+            return;
+        }
+        let order = &mut self.orders[number];
         if self.now > order.until {
             let how = if order.maybe_done {
                 Ordered::Unknown
@@ -273,6 +308,9 @@ impl World {
                     self.orders[number].hint = hint;
                 }
             }
+            // Too many others stand down just now.
+            Some(Response::Refused(Refusal::Unfit { .. }))
+                if matches!(order.what, What::Remove { .. }) => {}
             Some(Response::Topic(info)) => {
                 // An earlier attempt cannot have made it: then it would be there already.
                 self.order_done(number, Ordered::Made(info.group));
@@ -295,7 +333,10 @@ impl World {
                 self.order_done(number, Ordered::Removed);
                 return;
             }
-            Some(_) => {
+            Some(response) => {
+                let what = &order.what;
+                self.trace
+                    .tell(self.now, || format!("{what:?} is answered {response:?}"));
                 let how = if order.maybe_done {
                     Ordered::Unknown
                 } else {

@@ -96,6 +96,18 @@ fn who_is_replaced_is_not_told_to_stand_down() {
     nothing_is_found_where_members_change(11_280_816_824);
 }
 
+/// One left and another was about to be drained: of the two that were left one lost its disk.
+#[test]
+fn who_is_about_to_go_is_not_counted_on() {
+    nothing_is_found_where_members_change(530_961_533_821);
+}
+
+/// A start marked an entry in an index twice, and that segment could not be mended when it was damaged.
+#[test]
+fn segment_that_starts_went_on_with_is_mended() {
+    nothing_is_found_where_members_change(300_710_215_174);
+}
+
 fn nothing_is_found_where_members_change(seed: u64) {
     let choice = Choice {
         changes: true,
