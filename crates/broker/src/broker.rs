@@ -69,8 +69,8 @@ pub struct Broker {
     pub(crate) fetching: BTreeMap<GroupId, Fetching>,
     /// Groups whose files are to go, and may be here still.
     pub(crate) going: BTreeSet<GroupId>,
-    /// Groups that the log on the disk places here beyond the state on the disk, each with the last entry that
-    /// does.
+    /// Groups that the cluster's own log, as it is here, places on this node beyond what is applied of it, each with
+    /// the last entry that does.
     pub(crate) returning: BTreeMap<GroupId, Index>,
     /// Where the cluster's own log ended on the disk at the start: an earlier life may have applied what is
     /// no later.

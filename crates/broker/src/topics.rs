@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Boot, Entry, Index, LogId, Membership, NodeId, NodeRef, Raft};
+use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, NodeRef, Persist, Raft};
 use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 
 use crate::{
@@ -119,16 +119,26 @@ impl Broker {
     pub(crate) fn settled(&mut self, now: Now, at: Index, topic: &Topic) -> Result<(), String> {
         let id = topic.group;
         self.steering.remove(&id);
-        // What is here may have been born when it was placed here once more, later than now.
+        // What is here may have been born when it was placed here once more, later than now, or counts again since.
         let returns = self.returning.get(&id).is_some_and(|last| *last > at);
-        if topic.parted.contains(&self.settings.me.id.0) && !self.keeps(topic) && !returns {
-            let why = "this member does not keep the topic any more, ask another".to_owned();
-            if self.groups.contains_key(&id) {
-                self.outbox.topic_closed(id);
-            }
-            return self.let_go(now, at, id, Refusal::Unavailable { why });
+        match self.parts_with(topic) && !returns {
+            true => self.part(now, at, id),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the topic's group does without this node, which kept it.
+    fn parts_with(&self, topic: &Topic) -> bool {
+        topic.parted.contains(&self.settings.me.id.0) && !self.keeps(topic)
+    }
+
+    /// Lets go of a topic that others keep.
+    fn part(&mut self, now: Now, at: Index, id: GroupId) -> Result<(), String> {
+        if self.groups.contains_key(&id) {
+            self.outbox.topic_closed(id);
+        }
+        let why = "this member does not keep the topic any more, ask another".to_owned();
+        self.let_go(now, at, id, Refusal::Unavailable { why })
     }
 
     /// Entries of the cluster's log up to `at` are applied, whatever became of the commands in them: what they
@@ -220,8 +230,14 @@ impl Broker {
 
     /// Entries come to the cluster's own log. If they place a topic here once more, whoever leads its group may
     /// count this member already, and with what it has: that is not let go for what was meant before.
-    pub(crate) fn read_ahead(&mut self, entries: &[Entry]) {
-        let placed = placed_on(self.settings.me.id, entries);
+    pub(crate) fn read_ahead(&mut self, persist: &Persist) {
+        if let Some(from) = persist.truncate_from {
+            // What stood there may have been one of them: it is known when another does.
+            for last in self.returning.values_mut() {
+                *last = (*last).min(from);
+            }
+        }
+        let placed = placed_on(self.settings.me.id, &persist.append);
         self.returning.extend(placed);
     }
 
@@ -237,9 +253,8 @@ impl Broker {
         for id in past {
             self.returning.remove(&id);
             let topic = self.cluster.topic_of(id);
-            if topic.is_some_and(|topic| !self.keeps(topic)) {
-                let why = "this member does not keep the topic, ask another".to_owned();
-                self.let_go(now, at, id, Refusal::Unavailable { why })?;
+            if topic.is_some_and(|topic| self.parts_with(topic)) {
+                self.part(now, at, id)?;
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ impl Broker {
         match effect {
             Asked::Persist(persist) => {
                 if id == GroupId::CLUSTER {
-                    self.read_ahead(&persist.append);
+                    self.read_ahead(&persist);
                 }
                 self.outbox.persist(id, persist);
             }

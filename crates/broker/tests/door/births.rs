@@ -408,35 +408,102 @@ fn how_far_and_how_fast_a_fetch_is_is_told_and_is_no_damage() {
     assert!(fetching.why.contains("topic a"), "{fetching:?}");
 }
 
-/// The cluster has moved a topic to others and back again while this member was told of nothing; whether it drops
-/// what it has when it hears of the first, with so many of these entries on its disk.
-fn drops(known: usize) -> bool {
+/// A member that kept a topic is behind while the cluster moves that to others, and perhaps back again. It hears of the
+/// first with these entries behind it on its disk, and then of `then`.
+fn moved(behind: &[ClusterCommand], then: Input) -> (Hand, [Vec<Effect>; 2]) {
     let group = GroupId(1);
-    let place = |replicas: &[u64], expect| ClusterCommand::Place {
-        group,
-        replicas: replicas.to_vec(),
-        preferred: 2,
-        expect,
-    };
-    let settled = |placement| ClusterCommand::Settled { group, placement };
-    let story = vec![
-        entry(1, Kind::Noop, Bytes::new()),
-        command(2, &create_command("a", &[2, 1])),
-        command(3, &place(&[2, 3], 0)),
-        command(4, &settled(1)),
-        command(5, &place(&[2, 1], 1)),
+    let moved = [
+        create_command("a", &[2, 1]),
+        place(&[2, 3], 0),
+        ClusterCommand::Settled {
+            group,
+            placement: 1,
+        },
     ];
+    let commands = moved.iter().chain(behind).zip(2..);
+    let commands = commands.map(|(one, index)| command(index, one));
+    let story: Vec<_> = [entry(1, Kind::Noop, Bytes::new())]
+        .into_iter()
+        .chain(commands)
+        .collect();
     let mut hand = Hand::new(settings(3), vec![boot(0, Vec::new())]).unwrap();
     hand.give(appended(0, 2, story[..2].to_vec()));
     hand.give(appended(1, 1, vec![entry(1, Kind::Noop, Bytes::new())]));
     assert!(hand.broker.state(group).is_some());
-    let effects = hand.give_all(vec![appended(0, 4, story[..known].to_vec())]);
-    hand.give(appended(0, 5, story));
-    effects.contains(&Effect::TopicRemoved(group))
+    let first = hand.give_all(vec![appended(0, 4, story)]);
+    let second = hand.give_all(vec![then]);
+    (hand, [first, second])
+}
+
+fn place(replicas: &[u64], expect: u64) -> ClusterCommand {
+    ClusterCommand::Place {
+        group: GroupId(1),
+        replicas: replicas.to_vec(),
+        preferred: 2,
+        expect,
+    }
+}
+
+/// The same leader, or a later one, says that the log up to entry 5 is committed.
+fn goes_on(term: u64, entries: Vec<kontiki_raft::Entry>) -> Input {
+    let id = |term, index| LogId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let head = kontiki_raft::AppendHead {
+        session: kontiki_raft::Session(term),
+        prev: id(1, 5 - entries.len() as u64),
+        commit: Index(5),
+    };
+    let body = Body::Append { head, entries };
+    let message = Message {
+        term: Term(term),
+        body,
+    };
+    Input::Peer {
+        from: node(2),
+        messages: vec![GroupMessage {
+            group: GroupId(0),
+            message,
+        }],
+    }
+}
+
+/// Whether these drop the topic: it is closed, so that subscriptions go on elsewhere, and then its files go.
+fn drops(effects: &[Effect]) -> bool {
+    let position = |one: &Effect| effects.iter().position(|effect| effect == one);
+    let closed = position(&Effect::TopicClosed(GroupId(1)));
+    let removed = position(&Effect::TopicRemoved(GroupId(1)));
+    assert!(closed <= removed && closed.is_some() == removed.is_some());
+    removed.is_some()
+}
+
+#[test]
+fn what_was_moved_is_dropped() {
+    let (hand, [first, _]) = moved(&[], goes_on(1, vec![command(5, &place(&[2, 3], 9))]));
+    assert!(drops(&first));
+    assert!(hand.broker.state(GroupId(1)).is_none());
 }
 
 #[test]
 fn what_the_log_places_here_once_more_is_not_dropped_for_what_it_says_before() {
-    assert!(drops(4));
-    assert!(!drops(5));
+    let (hand, [first, second]) = moved(&[place(&[2, 1], 1)], goes_on(1, Vec::new()));
+    assert!(!drops(&first) && !drops(&second));
+    assert!(hand.broker.state(GroupId(1)).is_some());
+}
+
+#[test]
+fn what_only_seemed_to_be_placed_here_once_more_is_dropped_late() {
+    let (_, [first, second]) = moved(&[place(&[2, 1], 7)], goes_on(1, Vec::new()));
+    assert!(!drops(&first) && drops(&second));
+}
+
+#[test]
+fn what_was_to_be_placed_here_once_more_and_is_cut_off_is_dropped_when_something_else_stands_there()
+{
+    let mut other = entry(5, Kind::Noop, Bytes::new());
+    other.id.term = Term(2);
+    let cut = goes_on(2, vec![other]);
+    let (_, [first, second]) = moved(&[place(&[2, 3], 9), place(&[2, 1], 1)], cut);
+    assert!(!drops(&first) && drops(&second));
 }
