@@ -294,14 +294,12 @@ impl Joined {
     ) -> Result<Self, Error> {
         let size = table.size()?;
         // Of a table with so many records no segment is longer: whoever looks through it comes to an end.
-        let most = |footer_at: u64| {
-            let records = footer_at.saturating_sub(RECORDS_AT) / RECORD_BYTES as u64;
-            HEADER_BYTES as u64 + records.saturating_mul(FRAME_BYTES_MAX)
-        };
+        let count = |footer_at: u64| footer_at.saturating_sub(RECORDS_AT) / RECORD_BYTES as u64;
+        let most = |at| HEADER_BYTES as u64 + count(at).saturating_mul(FRAME_BYTES_MAX);
         let footer = last_footer(&*table, size)?;
         let footer = footer.filter(|(footer, at)| footer.end <= most(*at));
         let (end, footer_at) = footer.map_or((0, size), |(footer, at)| (footer.end, at));
-        let records = footer_at.saturating_sub(RECORDS_AT) / RECORD_BYTES as u64;
+        let records = count(footer_at);
         let mut joined = Self {
             table,
             bodies,
@@ -313,7 +311,7 @@ impl Joined {
             window: Mutex::default(),
         };
         if joined.footer_bytes == 0 {
-            joined.end = joined.end_of_records()?;
+            joined.end = joined.end_of_records()?.min(most(size));
         }
         Ok(joined)
     }

@@ -33,6 +33,8 @@ pub(crate) struct MarkCheck {
     /// The byte of the next slot.
     slot: u64,
     ahead: Option<Mark>,
+    /// The last sound one before that.
+    taken: Option<Mark>,
     /// Sound marks so far.
     count: u32,
     /// The last entry that has a mark, or should have.
@@ -51,6 +53,7 @@ impl MarkCheck {
             index: None,
             slot: INDEX_HEADER_BYTES as u64,
             ahead: None,
+            taken: None,
             count: 0,
             last: None,
             astray: false,
@@ -88,13 +91,13 @@ impl MarkCheck {
                     .get_or_insert((at, "the checksum of a mark does not match"));
             }
             // An earlier build marked an entry twice where a start went on from it.
-            self.ahead = mark.filter(|mark| self.last != Some(*mark));
+            self.ahead = mark.filter(|mark| self.taken != Some(*mark));
         }
         Ok(self.ahead)
     }
 
     fn take(&mut self) {
-        self.ahead = None;
+        self.taken = self.ahead.take();
         self.count += 1;
     }
 
