@@ -78,7 +78,10 @@ impl World {
     }
 
     pub(crate) fn wake_consumer(&mut self, number: usize, turn: u32) {
-        let members = self.members.len();
+        let members = 0..self.members.len();
+        let members: Vec<usize> = members
+            .filter(|member| !self.members[*member].is_out)
+            .collect();
         let it = &mut self.consumers[number];
         if it.turn != turn || it.has_ended {
             return;
@@ -87,7 +90,7 @@ impl World {
             self.leave(number);
             return;
         }
-        let member = it.chance.below(members);
+        let member = *it.chance.pick(&members);
         let subscribe = Subscribe {
             topic: it.name.clone(),
             group: Some(it.group),

@@ -141,7 +141,7 @@ impl World {
                 self.join(Newcomer::new(name.clone(), chance));
                 Some(name)
             }
-            Kind::MemberRemoved if active.len() >= self.stays_least() => {
+            Kind::MemberRemoved if self.may_go(active.iter()) => {
                 let name = chance.pick(&active).name.clone();
                 self.remove(name.clone());
                 Some(name)
@@ -168,11 +168,12 @@ impl World {
 
     /// Somebody is to keep no topics for a while, or to have no vote either; who.
     pub(crate) fn stand_down(&mut self, kind: Kind, chance: &mut Chance) -> Option<String> {
-        let active = self.staying(self.cluster()?);
-        let active: Vec<String> = active.map(|member| member.name.clone()).collect();
-        if active.len() < self.stays_least() {
+        let state = self.cluster()?;
+        if !self.may_go(self.staying(state)) {
             return None;
         }
+        let active = self.staying(state);
+        let active: Vec<String> = active.map(|member| member.name.clone()).collect();
         let name = chance.pick(&active).clone();
         if self.awaits(&name) {
             // Whoever is told how to stand does not leave, and leaves its name to nobody.
@@ -190,7 +191,7 @@ impl World {
     pub(crate) fn draw_move(&self, chance: &mut Chance) -> Option<(usize, usize, String)> {
         let state = self.cluster()?;
         let active: Vec<&Known> = self.staying(state).collect();
-        if active.len() < self.stays_least() || state.topics.is_empty() {
+        if !self.may_go(self.staying(state)) || state.topics.is_empty() {
             return None;
         }
         let topic = chance.pick(&state.topics);
@@ -223,13 +224,26 @@ impl World {
         active.filter(|member| !self.goes(&member.name))
     }
 
-    /// How many of them there must be for one to go.
-    fn stays_least(&self) -> usize {
+    /// Whether one of them may go.
+    fn may_go<'a>(&self, mut staying: impl Iterator<Item = &'a Known>) -> bool {
         match self.plan.harm {
-            Harm::None => 2,
-            // Without the one that goes and the one that may have lost what it had, a majority is left.
-            Harm::Segments | Harm::Memory(_) => 4,
+            Harm::None => staying.nth(1).is_some(),
+            // Without the one that goes and the one that may have lost what it had, a majority is left, of those
+            // who could be given something already.
+            Harm::Segments | Harm::Memory(_) => {
+                staying.filter(|member| self.is_ready(member)).count() >= 4
+            }
         }
+    }
+
+    /// Whether a member runs and has heard that it is one.
+    fn is_ready(&self, member: &Known) -> bool {
+        let number = self.numbered(member.node());
+        let host = number.and_then(|number| self.members[number].host.as_ref());
+        host.is_some_and(|host| {
+            let mut known = host.broker.cluster().members.iter();
+            known.any(|one| one.id == member.id)
+        })
     }
 
     /// Whether one of so many active members may be gone for long.

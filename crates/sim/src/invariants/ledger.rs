@@ -1,7 +1,7 @@
 //! What every member's disk and log must hold and what is committed, as it follows from what they were
 //! seen to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kontiki_broker::{Effect, GroupBoot, Input, Placed, Writes};
 use kontiki_raft::{
@@ -71,6 +71,8 @@ pub(super) struct Member {
     /// What was durable when the disk was harmed or the group removed, if it had not been harmed before:
     /// promises were made of it.
     forgotten: BTreeMap<GroupId, Vec<Held>>,
+    /// Groups whose files are on their way out.
+    going: BTreeSet<GroupId>,
 }
 
 /// How often something rare was seen: a script that wants it can tell whether it came about.
@@ -211,6 +213,7 @@ fn held(entry: &Entry) -> Held {
 impl Member {
     fn start(&mut self, groups: &[GroupBoot]) {
         self.pending.clear();
+        self.going.clear();
         let mut before = std::mem::take(&mut self.groups);
         for boot in groups {
             let mut replica = before.remove(&boot.group).unwrap_or_default();
@@ -366,10 +369,20 @@ impl Ledger {
             Observation::Took {
                 input: Input::Persisted { upto },
             } => member.persisted(*upto),
-            // Peers gave what was missing: the group is taken up from the disk again.
+            // Peers gave what was missing: the group is taken up from the disk again, unless it was removed
+            // meanwhile.
             Observation::Took {
                 input: Input::Mended(found),
-            } => member.groups.entry(found.group).or_default().start(found),
+            } => {
+                if !member.going.contains(&found.group) {
+                    member.groups.entry(found.group).or_default().start(found);
+                }
+            }
+            Observation::Took {
+                input: Input::Removed { group },
+            } => {
+                member.going.remove(group);
+            }
             Observation::Harmed => {
                 for (group, replica) in &mut member.groups {
                     replica.harmed = true;
@@ -406,6 +419,7 @@ impl Ledger {
                 if let Some(replica) = member.groups.remove(group) {
                     member.forgotten.insert(*group, replica.log);
                 }
+                member.going.insert(*group);
                 self.tally.removals += 1;
             }
             Effect::SendLog { .. } => self.tally.read_from_files += 1,
