@@ -89,6 +89,8 @@ pub struct StorageConfig {
     pub journal_file_bytes: u64,
     /// Bytes after which a topic's segment is sealed.
     pub segment_bytes: u64,
+    /// Bytes of the latest entries, over all topics, that the member keeps in its own memory for subscribers.
+    pub hot_bytes_max: u64,
     /// Bytes of segments, the latest over all topics, that the system's memory may keep for subscribers.
     pub cached_bytes_max: u64,
 }
@@ -99,6 +101,7 @@ impl Default for StorageConfig {
         Self {
             journal_file_bytes: settings.journal_file_bytes,
             segment_bytes: settings.segment_bytes,
+            hot_bytes_max: settings.hot_bytes_max,
             cached_bytes_max: settings.cached_bytes_max,
         }
     }
@@ -201,11 +204,21 @@ impl Config {
                 return Err(format!("`storage.{key}` must be from {least} to {most}"));
             }
         }
-        if file.storage.cached_bytes_max > limits::CACHED_BYTES_HIGHEST {
-            return Err(format!(
-                "`storage.cached_bytes_max` must be from 0 to {}",
-                limits::CACHED_BYTES_HIGHEST
-            ));
+        for (key, bytes, most) in [
+            (
+                "hot_bytes_max",
+                file.storage.hot_bytes_max,
+                limits::HOT_BYTES_HIGHEST,
+            ),
+            (
+                "cached_bytes_max",
+                file.storage.cached_bytes_max,
+                limits::CACHED_BYTES_HIGHEST,
+            ),
+        ] {
+            if bytes > most {
+                return Err(format!("`storage.{key}` must be from 0 to {most}"));
+            }
         }
         if let Some(seconds) = file.ca.valid_seconds
             && !limits::LEAF_VALID_SECONDS.contains(&seconds)
@@ -323,6 +336,7 @@ const TABLES: &[(&str, &[&str])] = &[
         &[
             "storage.journal_file_bytes",
             "storage.segment_bytes",
+            "storage.hot_bytes_max",
             "storage.cached_bytes_max",
         ],
     ),
@@ -351,7 +365,7 @@ mod tests {
              [log]\nlevel = 'debug'\nformat = 'json'\n\
              [limits]\nconnections = 7\nconnections_per_identity = 3\nbytes_in_flight = 8388608\n\
              catch_up_bytes_per_second = 9000000\nawake_micros = 0\n\
-             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\ncached_bytes_max = 0\n\
+             [storage]\njournal_file_bytes = 1048576\nsegment_bytes = 2097152\nhot_bytes_max = 3\ncached_bytes_max = 0\n\
              [ca]\ndir = 'keys'\n",
         )
         .unwrap();
@@ -368,8 +382,22 @@ mod tests {
         assert_eq!(config.limits.awake_micros, 0);
         assert_eq!(config.storage.journal_file_bytes, 1 << 20);
         assert_eq!(config.storage.segment_bytes, 2 << 20);
+        assert_eq!(config.storage.hot_bytes_max, 3);
         assert_eq!(config.storage.cached_bytes_max, 0);
         assert_eq!(config.ca.as_deref(), Some(Path::new("n1/keys")));
+    }
+
+    #[test]
+    fn the_users_manual_names_every_key() {
+        let manual = include_str!("../../../README.md");
+        let inner = TABLES.iter().flat_map(|(_, keys)| *keys);
+        for key in KEYS.iter().chain(inner) {
+            let name = key.rsplit('.').next().unwrap();
+            assert!(
+                manual.contains(&format!("{name}`")) || manual.contains(&format!("`[{name}]")),
+                "{key}"
+            );
+        }
     }
 
     #[test]
@@ -401,6 +429,10 @@ mod tests {
             ("[limits]\ncatch_up_bytes_per_second = 1", "from 4194304"),
             ("[limits]\nawake_micros = 1001", "from 0 to 1000"),
             ("[storage]\nsegment_bytes = 1", "from 1048576"),
+            (
+                "[storage]\nhot_bytes_max = 9223372036854775807",
+                "from 0 to 68719476736",
+            ),
             (
                 "[storage]\ncached_bytes_max = 9223372036854775807",
                 "from 0 to 1099511627776",

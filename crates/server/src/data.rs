@@ -66,6 +66,7 @@ impl DataDir {
         kontiki_storage::Settings {
             journal_file_bytes: config.storage.journal_file_bytes,
             segment_bytes: config.storage.segment_bytes,
+            hot_bytes_max: config.storage.hot_bytes_max,
             cached_bytes_max: config.storage.cached_bytes_max,
             begun,
             lost: self.lost(begun),

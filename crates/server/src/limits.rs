@@ -18,6 +18,8 @@ pub(crate) const BYTES_IN_FLIGHT: usize = 64 << 20;
 pub(crate) const BYTES_IN_FLIGHT_HIGHEST: usize = 1 << 30;
 /// Bytes that a journal file and a segment may be configured to.
 pub(crate) const FILE_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
+/// Bytes of entries that the member may be configured to keep in its own memory, at most.
+pub(crate) const HOT_BYTES_HIGHEST: u64 = 1 << 36;
 /// Bytes of segments that the system may be configured to keep in memory, at most.
 pub(crate) const CACHED_BYTES_HIGHEST: u64 = 1 << 40;
 /// Bytes of a client's request or of the frame that opens its stream; the largest is that with four certificates of
