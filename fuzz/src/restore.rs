@@ -46,7 +46,10 @@ pub(crate) fn settings() -> Settings {
         cluster: ClusterId(1),
         epoch: Epoch::FIRST,
         me: node(1),
-        raft: kontiki_raft::Settings::default(),
+        raft: kontiki_raft::Settings {
+            rest: kontiki_broker::REST,
+            ..kontiki_raft::Settings::default()
+        },
         birth: ClusterState {
             members: (1..=3).map(member).collect(),
             topics: vec![topic],

@@ -11,8 +11,8 @@ use kontiki_raft::{
     AppendHead, Body, Entry, Index, Kind, Life, LogId, Message, Micros, NodeId, Session, Term,
 };
 use kontiki_wire::{
-    Batch, BatchBuilder, ClusterCommand, GroupId, GroupMessage, PeerFrame, ProducerId, Record,
-    TopicSettings, decode_peer, encode, encode_peer, entry_checksum,
+    Batch, BatchBuilder, ClusterCommand, GroupId, GroupMessage, MemberBeat, PeerFrame, ProducerId,
+    Record, TopicSettings, decode_peer, encode, encode_peer, entry_checksum,
 };
 
 use crate::{
@@ -125,6 +125,17 @@ impl Stage {
                     batch,
                 });
             }
+            6 => {
+                let from = node(2 + script.small(3));
+                let heard = (script.small(2) == 0).then(|| (script.number(), script.number()));
+                let beat = MemberBeat {
+                    life: script.number(),
+                    beat: script.number(),
+                    heard,
+                    ended: vec![GroupId(script.small(3))],
+                };
+                self.handle(Input::Beat { from, beat });
+            }
             _ => {
                 let from = node(2 + script.small(3));
                 let count = 1 + script.small(3);
@@ -176,7 +187,7 @@ fn batch(sequence: u64) -> Batch {
 fn message(script: &mut Script<'_>) -> GroupMessage {
     let group = GroupId(script.small(3));
     let term = Term(script.number());
-    let body = match script.small(12) {
+    let body = match script.small(14) {
         0 => Body::PreVote {
             round: script.number(),
             last: script.log_id(),
@@ -216,6 +227,13 @@ fn message(script: &mut Script<'_>) -> GroupMessage {
         10 => Body::RejoinAt {
             life: Life(script.number()),
             index: Index(script.number()),
+        },
+        11 => Body::Rest {
+            beat: script.number(),
+            commit: Index(script.number()),
+        },
+        12 => Body::Resting {
+            beat: script.number(),
         },
         _ => Body::TimeoutNow {
             need: script.log_id(),

@@ -433,11 +433,17 @@ fn absurd(random: &mut Random, between: Between) -> GroupMessage {
         ),
         4 => {
             let beat = random.absurd();
-            (now, Body::BeatReply { beat })
+            match random.below(2) {
+                0 => (now, Body::BeatReply { beat }),
+                _ => (now, Body::Resting { beat }),
+            }
         }
         5 => {
             let (beat, commit) = (random.absurd(), Index(u64::MAX));
-            (never(random), Body::Beat { beat, commit })
+            match random.below(2) {
+                0 => (never(random), Body::Beat { beat, commit }),
+                _ => (never(random), Body::Rest { beat, commit }),
+            }
         }
         6 => {
             let last = id(random.absurd(), random.absurd());

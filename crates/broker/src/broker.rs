@@ -22,6 +22,7 @@ use crate::{
     mend::Mending,
     outbox::Outbox,
     placing::Placing,
+    resting::Resting,
     steering::Steering,
     tickets::Tickets,
     timers::Timers,
@@ -85,6 +86,7 @@ pub struct Broker {
     pub(crate) early: Early,
     pub(crate) outbox: Outbox,
     pub(crate) timers: Timers<GroupId>,
+    pub(crate) resting: Resting,
     pub(crate) chores: Timers<Chore>,
     /// Groups led here that are not made of those who are to keep them.
     pub(crate) steering: BTreeMap<GroupId, Steering>,
@@ -159,6 +161,7 @@ impl Broker {
             early: Early::default(),
             outbox: Outbox::default(),
             timers: Timers::new(grain),
+            resting: Resting::new(!settings.seed),
             chores: Timers::new(grain),
             steering: BTreeMap::new(),
             placing: Placing::default(),
@@ -190,6 +193,7 @@ impl Broker {
                 self.do_chores(now);
             }
             Input::Peer { from, messages } => self.hear(now, from, messages),
+            Input::Beat { from, beat } => self.beaten(now, from, &beat),
             Input::Reachable { peer, open } => {
                 self.feed_all(now, &kontiki_raft::Input::Reachable { peer, open });
                 self.open_since.remove(&peer);
@@ -321,6 +325,7 @@ impl Broker {
 
     /// Gives an input to a group, if this node has it.
     pub(crate) fn feed(&mut self, now: Now, id: GroupId, input: kontiki_raft::Input) {
+        self.tell_watched(now, id);
         if let Some(group) = self.groups.get_mut(&id) {
             group.feed(now, input);
             self.touch(id);
@@ -357,7 +362,10 @@ impl Broker {
                 Some(deadline) if deadline <= now.monotonic => {
                     self.feed(now, id, kontiki_raft::Input::Timer);
                 }
-                later => self.timers.want(id, later),
+                later => {
+                    let later = self.wake_at(id, later);
+                    self.timers.want(id, later);
+                }
             }
         }
     }

@@ -9,6 +9,8 @@ use crate::{broker::Broker, input::Now};
 /// Something to be looked after.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Chore {
+    /// Members that are watched for groups that rest.
+    Beat,
     /// Commands that were handed over and are not applied yet.
     Relay,
     /// Whether the cluster knows what this node's build can do.
@@ -40,6 +42,7 @@ impl Broker {
     pub(crate) fn do_chores(&mut self, now: Now) {
         while let Some(chore) = self.chores.take_due(now.monotonic) {
             match chore {
+                Chore::Beat => self.beat(now),
                 Chore::Relay => self.relay_again(now),
                 Chore::StateVersions => self.tell_versions(now),
                 Chore::Place => self.place_topics(now),

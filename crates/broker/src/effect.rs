@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{Index, LogId, NodeRef, Persist, Role, SendLog, Term};
 use kontiki_wire::{
-    Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Inquiry, Member, Missing, Offset,
-    PeerLane, PlacedEntry, Response, Topic, Trust,
+    Answer, ClusterCommand, ClusterState, GroupId, GroupMessage, Inquiry, Member, MemberBeat,
+    Missing, Offset, PeerLane, PlacedEntry, Response, Topic, Trust,
 };
 
 use crate::input::{StreamId, Ticket};
@@ -90,6 +90,13 @@ pub enum Effect {
         lane: PeerLane,
         /// What; of any groups.
         messages: Vec<GroupMessage>,
+    },
+    /// A beat for all groups that rest with a peer, on the lane of beats. May be lost.
+    Beat {
+        /// The receiver.
+        to: NodeRef,
+        /// What is said.
+        beat: MemberBeat,
     },
     /// Read from the log and send.
     SendLog {

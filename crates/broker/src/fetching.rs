@@ -71,7 +71,10 @@ enum Stage {
 impl Fetching {
     /// It was not heard of by an election: who beats or appends leads.
     pub(crate) fn hear(&mut self, from: NodeRef, message: &Message) {
-        if matches!(message.body, Body::Beat { .. } | Body::Append { .. }) {
+        if matches!(
+            message.body,
+            Body::Beat { .. } | Body::Rest { .. } | Body::Append { .. }
+        ) {
             self.leader = Some(from);
         }
     }

@@ -28,6 +28,15 @@ pub(crate) struct Group {
     pub(crate) told: Index,
     /// Whether it is among those to be drained.
     pub(crate) touched: bool,
+    /// Whether it rested, and whether it was led here, when that was last noted.
+    pub(crate) noted: Noted,
+}
+
+/// What is known of a group where members are watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Noted {
+    pub(crate) rests: bool,
+    pub(crate) leads: bool,
 }
 
 /// What has been applied of a group that is ended, to go on from.
@@ -80,6 +89,7 @@ impl Group {
             led_since: Micros(0),
             told: Index(0),
             touched: false,
+            noted: Noted::default(),
         }
     }
 
@@ -91,6 +101,12 @@ impl Group {
     /// Whatever was collected before an input is proposed before it.
     pub(crate) fn feed(&mut self, now: Now, input: kontiki_raft::Input) {
         self.propose(now);
+        self.raft.handle(now.monotonic, input);
+    }
+
+    /// To one that rests, before anything else: how lately the members were heard that are watched for it.
+    pub(crate) fn watched(&mut self, now: Now, heard: Vec<(NodeRef, Micros)>) {
+        let input = kontiki_raft::Input::Watched { heard };
         self.raft.handle(now.monotonic, input);
     }
 
@@ -203,6 +219,11 @@ impl Group {
         self.raft.is_recovering()
     }
 
+    /// The members that are to be watched for it, if it rests.
+    pub(crate) fn rests_with(&self) -> Option<Vec<NodeRef>> {
+        self.raft.rests_with()
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.raft.role() == Role::Leader
     }
@@ -239,7 +260,7 @@ impl Group {
     /// Whoever leads may tell how much is committed.
     pub(crate) fn hear_of(&mut self, body: &Body) {
         let commit = match body {
-            Body::Beat { commit, .. } => *commit,
+            Body::Beat { commit, .. } | Body::Rest { commit, .. } => *commit,
             Body::Append { head, .. } => head.commit,
             _ => return,
         };

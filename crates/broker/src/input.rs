@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use kontiki_raft::{Boot, Index, LogId, Micros, NodeId, NodeRef};
 use kontiki_wire::{
-    Batch, ClusterCommand, Found, GroupId, GroupMessage, Inquiry, Member, Missing, Request, Stock,
+    Batch, ClusterCommand, Found, GroupId, GroupMessage, Inquiry, Member, MemberBeat, Missing,
+    Request, Stock,
 };
 
 /// The two clocks of the host, read once for each turn.
@@ -51,6 +52,13 @@ pub enum Input {
         from: NodeRef,
         /// What it said.
         messages: Vec<GroupMessage>,
+    },
+    /// A peer, verified as for [`Input::Peer`], beats for all groups that rest with this node.
+    Beat {
+        /// The sender.
+        from: NodeRef,
+        /// What it said.
+        beat: MemberBeat,
     },
     /// A peer cannot be reached, or can again.
     Reachable {

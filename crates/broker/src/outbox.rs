@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kontiki_raft::{Body, LogId, Message, NodeRef, Persist, SendLog, WriteSeq};
 use kontiki_wire::{
-    Answer, ClusterCommand, GroupId, GroupMessage, Missing, Offset, PeerLane, PlacedEntry,
-    Response, Topic, Trust, Watermark,
+    Answer, ClusterCommand, GroupId, GroupMessage, MemberBeat, Missing, Offset, PeerLane,
+    PlacedEntry, Response, Topic, Trust, Watermark,
     limits::{PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX},
 };
 
@@ -34,6 +34,7 @@ pub(crate) struct Outbox {
     removed: Vec<GroupId>,
     closed: Vec<GroupId>,
     mends: Vec<Effect>,
+    beats: Vec<Effect>,
     members: Option<Members>,
     trust: Option<Trust>,
     /// What was told of it last.
@@ -149,6 +150,10 @@ impl Outbox {
         self.mends.push(Effect::Relay { to, command });
     }
 
+    pub(crate) fn beat(&mut self, to: NodeRef, beat: MemberBeat) {
+        self.beats.push(Effect::Beat { to, beat });
+    }
+
     pub(crate) fn expelled(&mut self, why: String) {
         self.expelled = Some(why);
     }
@@ -224,6 +229,7 @@ impl Outbox {
                 .map(|(ticket, response)| Effect::Respond { ticket, response }),
         );
         out.append(&mut beats);
+        out.append(&mut self.beats);
         out.append(&mut self.roles);
         out.extend(self.removed.drain(..).map(Effect::TopicRemoved));
         out.extend(self.expelled.take().map(|why| Effect::Expelled { why }));
@@ -274,6 +280,8 @@ fn lane_of(body: &Body) -> PeerLane {
         | Body::VoteReply { .. }
         | Body::Beat { .. }
         | Body::BeatReply { .. }
+        | Body::Rest { .. }
+        | Body::Resting { .. }
         | Body::TimeoutNow { .. }
         | Body::Rejoin { .. }
         | Body::RejoinAt { .. }

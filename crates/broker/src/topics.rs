@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_raft::{Boot, Index, LogId, Membership, NodeId, NodeRef, Persist, Raft};
+use kontiki_raft::{Boot, Index, LogId, Membership, Micros, NodeId, NodeRef, Persist, Raft};
 use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 
 use crate::{
@@ -180,6 +180,7 @@ impl Broker {
         let Some(group) = self.groups.remove(&id) else {
             return Ok(());
         };
+        self.note_end(now, id, group.noted);
         group.end(&mut self.outbox);
         self.timers.forget(id);
         self.steering.remove(&id);
@@ -443,7 +444,11 @@ impl Broker {
         if boot.base_config.1 == Membership::default() {
             boot.base_config = (Index(0), self.founders(group));
         }
-        let settings = self.settings.raft.clone();
+        let mut settings = self.settings.raft.clone();
+        if group == GroupId::CLUSTER {
+            // Who is a member is known by it.
+            settings.rest = Micros(0);
+        }
         let seed = mixed(self.settings.seed, group.0);
         let raft = Raft::new(settings, boot, seed, now.monotonic);
         let mut raft = raft.map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ use crate::{
 impl Broker {
     /// Drains one group.
     pub(crate) fn turn(&mut self, now: Now, id: GroupId) {
+        self.tell_watched(now, id);
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -32,6 +33,7 @@ impl Broker {
             });
         }
         self.scratch = effects;
+        self.note_rest(now, id);
         self.check(|broker| broker.settle(now, id));
     }
 
@@ -180,6 +182,7 @@ impl Broker {
 
     fn members_changed(&mut self, now: Now) {
         self.check_versions(now);
+        self.watch_members();
         self.tell_members();
         self.soon_if_led(now, GroupId::CLUSTER);
         self.review_all(now);
@@ -302,8 +305,13 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&id) else {
             return Ok(());
         };
-        self.timers.want(id, group.next_deadline());
+        let deadline = group.next_deadline();
         group.settle(&mut self.outbox)?;
+        let deadline = self.wake_at(id, deadline);
+        self.timers.want(id, deadline);
+        let Some(group) = self.groups.get(&id) else {
+            return Ok(());
+        };
         let applied = match plants(Planted::ReadBeforeApplied) {
             true => Index(u64::MAX),
             false => match group.log() {

@@ -19,6 +19,9 @@ impl Raft {
         if leader.peers.is_empty() {
             return None;
         }
+        if leader.rests_until.is_some() {
+            return leader.rests_until;
+        }
         let quorum_lost_at = leader
             .beats
             .quorum_sent_at
@@ -38,6 +41,10 @@ impl Raft {
         let Some(leader) = self.state.leader_mut() else {
             return;
         };
+        if leader.rests_until.is_some_and(|until| self.now < until) {
+            return;
+        }
+        leader.rouse(self.now);
         let silence = self.now.since(leader.beats.quorum_sent_at);
         if silence >= self.settings.election_timeout && !endless {
             return self.follow(self.hard.term, None, "no quorum answered its beats");
@@ -93,14 +100,19 @@ impl Raft {
     pub(crate) fn send_beats(&mut self, out: &mut Vec<Effect>) {
         let (now, term, commit, alone) = (self.now, self.hard.term, self.commit, self.is_alone());
         let last = self.log.last().index;
-        let Some(leader) = self.state.leader_mut() else {
+        let Some(leader) = self.state.leader() else {
             return;
         };
         if leader.peers.is_empty() || !(leader.beats.due || leader.reads.want_beat()) {
             return;
         }
+        let rests = self.has_said_all(leader);
+        let Some(leader) = self.state.leader_mut() else {
+            return;
+        };
         leader.beats.send(now, self.settings.beat_interval);
         let beat = leader.beats.last;
+        leader.rest_since = rests.then(|| leader.rest_since.unwrap_or(beat));
         if alone {
             leader.beats.answered(beat);
         }
@@ -113,7 +125,10 @@ impl Raft {
                 to: peer.peer,
                 message: Message {
                     term,
-                    body: Body::Beat { beat, commit },
+                    body: match rests {
+                        true => Body::Rest { beat, commit },
+                        false => Body::Beat { beat, commit },
+                    },
                 },
             });
         }
@@ -150,8 +165,8 @@ impl Raft {
         }
     }
 
-    /// A follower lives and still follows.
-    pub(crate) fn on_beat_reply(&mut self, from: NodeRef, beat: u64) {
+    /// A follower lives and still follows, and rests or waits for more beats.
+    pub(crate) fn on_beat_reply(&mut self, from: NodeRef, beat: u64, rests: bool) {
         let State::Leader(leader) = &mut self.state else {
             return;
         };
@@ -167,6 +182,9 @@ impl Raft {
             return;
         }
         peer.beat = beat;
+        if !rests {
+            peer.rested = 0;
+        }
         if peer.leaving.is_some() {
             self.take_leave();
         }

@@ -77,6 +77,12 @@ impl Settings {
                  {election} µs"
             ));
         }
+        if self.rest.0 > 0 && self.rest < election {
+            let rest = self.rest;
+            return Err(format!(
+                "a rest of {rest} µs is not as long as the election timeout of {election} µs"
+            ));
+        }
         Ok(())
     }
 }

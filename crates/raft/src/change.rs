@@ -127,6 +127,9 @@ impl Raft {
     /// Whether a peer has on its disk what this leader's log held an election timeout ago, so that it
     /// comes up with new entries faster than an outage would be noticed (dissertation §4.2.1).
     pub(crate) fn has_caught_up(&self, leader: &Leader, peer: &Progress) -> bool {
+        if leader.rests_until.is_some() {
+            return peer.has_all(self.log.last().index);
+        }
         let since = self.now.0.saturating_sub(self.settings.election_timeout.0);
         let goal = leader.ends.after(Micros(since));
         let goal = goal.unwrap_or_else(|| self.log.last().index);

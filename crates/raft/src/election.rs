@@ -147,6 +147,8 @@ impl Raft {
             change: None,
             summoned: false,
             stepping_out: false,
+            rest_since: None,
+            rests_until: None,
         }));
         self.why = "a quorum voted for it";
         self.heard_at = None;

@@ -16,7 +16,7 @@ impl Raft {
     pub(crate) fn refuse_stale(&mut self, from: NodeRef, body: Body) {
         match body {
             Body::Append { head, .. } => self.reject(from, head.session, head.prev, LogId::ORIGIN),
-            Body::Beat { beat, .. } if self.is_whole() => {
+            Body::Beat { beat, .. } | Body::Rest { beat, .. } if self.is_whole() => {
                 self.send(from, Body::BeatReply { beat });
             }
             _ => {}
@@ -193,8 +193,10 @@ impl Raft {
         };
         if follower.beat_owed && counts {
             follower.beat_owed = false;
-            send(Body::BeatReply {
-                beat: follower.beat,
+            let beat = follower.beat;
+            send(match follower.rests_until {
+                Some(_) => Body::Resting { beat },
+                None => Body::BeatReply { beat },
             });
         }
         let Some(talk) = follower.talk.as_mut().filter(|_| term_durable || !gated) else {

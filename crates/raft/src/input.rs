@@ -53,6 +53,10 @@ pub struct Settings {
     /// How long the news of a commit waits for the next append to carry it while appends follow each other
     /// within that time; the first after a pause is told at once.
     pub notice_delay: Micros,
+    /// How long a group in which all is said rests without a beat, its members being watched by their hosts
+    /// instead; at least `election_timeout`, or 0: then it never rests. Not 0 only where the host does watch
+    /// them ([`crate::Raft::rests_with`]).
+    pub rest: Micros,
     /// Reads that may wait for confirmation.
     pub reads_max: usize,
     /// A promise to break, for tests that must notice.
@@ -148,6 +152,7 @@ impl Default for Settings {
             uncommitted_entries_max: 4096,
             tail_bytes_max: 8 << 20,
             notice_delay: Micros(1_000),
+            rest: Micros(0),
             reads_max: 1024,
             #[cfg(feature = "planted")]
             planted: None,
@@ -299,6 +304,16 @@ pub enum Input {
     /// A stretch of committed log is whole, and durable beside the own log. Comes back in exactly one of
     /// [`crate::Effect::Install`] and [`crate::Effect::StretchRefused`].
     Arrived(Box<Stretch>),
+    /// To one that rests ([`crate::Raft::rests_with`]): how lately the members were heard that are watched for
+    /// it, each as is known. A leader is told when the last of what the member has answered left here, a
+    /// follower when the member was heard last. To be given before any other input.
+    Watched {
+        /// The members, and when.
+        heard: Vec<(NodeRef, Micros)>,
+    },
+    /// To one that rests: the members that are watched for it are not heard any longer, or one has said that
+    /// it leads no more.
+    Rouse,
     /// The peer cannot be reached, or can again: until then nothing but a probe is built for it.
     Reachable {
         /// The peer.

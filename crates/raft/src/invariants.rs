@@ -158,7 +158,12 @@ impl Raft {
     fn broken_follower(&self, follower: &Follower) -> Option<&'static str> {
         let verified = follower.verified;
         let bounds = self.commit <= verified && verified <= self.log.last().index;
-        (!bounds).then_some("commit <= verified <= last on a follower")
+        if !bounds {
+            return Some("commit <= verified <= last on a follower");
+        }
+        let rests = follower.rests_until.is_some();
+        let has_all = self.commit == self.log.last().index && follower.leader.is_some();
+        (rests && !has_all).then_some("a follower that rests has all, and knows its leader")
     }
 
     /// Whether nothing waits to be committed that could be: what counts is counted when it comes.
@@ -210,6 +215,11 @@ impl Raft {
             (
                 leader.peers.iter().all(|peer| peer.holds(last.index)),
                 "matched < next <= last + 1, and one question at a time",
+            ),
+            (
+                (leader.rests_until.is_none() && leader.rest_since.is_none())
+                    || self.has_said_all(leader),
+                "a leader that rests has said all",
             ),
             (
                 leader.peers.iter().all(|peer| peer.peer != self.me),

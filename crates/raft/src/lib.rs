@@ -30,6 +30,7 @@ mod raft;
 mod random;
 mod rejoin;
 mod replication;
+mod rest;
 mod role;
 mod terms;
 #[cfg(feature = "planted")]

@@ -102,6 +102,18 @@ pub enum Body {
         /// The beat answered.
         beat: u64,
     },
+    /// The same as a beat, and: I have nothing more to say. If you have all of it, rest (see `rest.rs`).
+    Rest {
+        /// Counted with the other beats.
+        beat: u64,
+        /// The leader's commit index, where its log ends.
+        commit: Index,
+    },
+    /// The answer to that of one who has all of it and waits for no more beats.
+    Resting {
+        /// The beat answered.
+        beat: u64,
+    },
     /// Campaign at once (dissertation §3.10), as soon as `need` is durable at the receiver.
     TimeoutNow {
         /// The end of the leader's log.

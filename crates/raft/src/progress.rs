@@ -79,6 +79,8 @@ pub(crate) struct Progress {
     pub(crate) told_commit: Index,
     /// The highest beat it has answered.
     pub(crate) beat: u64,
+    /// The last one that it has answered, if that was that it rests; 0 otherwise.
+    pub(crate) rested: u64,
     /// It fetches what the log no longer has, and has come so far.
     pub(crate) fetched: Option<Index>,
     /// When it last answered a beat.
@@ -110,6 +112,7 @@ impl Progress {
             next,
             told_commit: Index(0),
             beat: 0,
+            rested: 0,
             fetched: None,
             heard_at: None,
             in_flight: VecDeque::new(),
@@ -383,6 +386,15 @@ impl Progress {
         {
             *at = Micros(0);
         }
+    }
+
+    /// Whether it has everything up to `last`, knows that it is committed, and counts.
+    pub(crate) fn has_all(&self, last: Index) -> bool {
+        self.pace == Pace::Stream
+            && self.in_flight.is_empty()
+            && self.counts
+            && self.matched.min(self.counted).min(self.told_commit) == last
+            && self.next == last.next()
     }
 
     /// Bytes that may still be sent without an answer.

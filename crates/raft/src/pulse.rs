@@ -14,7 +14,7 @@ pub(crate) struct Beats {
     pub(crate) last: u64,
     /// The highest that a quorum has answered.
     pub(crate) quorum: u64,
-    /// When that one left; the election counts as the first.
+    /// When that one left; the election counts as the first, and so does the end of a rest.
     pub(crate) quorum_sent_at: Micros,
     /// The next one is due, at its time or early.
     pub(crate) due: bool,
@@ -60,7 +60,7 @@ impl Beats {
             && number <= beat
         {
             self.quorum = number;
-            self.quorum_sent_at = at;
+            self.quorum_sent_at = self.quorum_sent_at.max(at);
             self.sent.pop_front();
         }
     }

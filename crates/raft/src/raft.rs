@@ -212,6 +212,7 @@ impl Raft {
             return;
         }
         self.now = self.now.max(now);
+        self.stir(&input);
         match input {
             Input::Timer => self.on_timer(),
             Input::Message { from, message } => self.on_message(from, message),
@@ -238,11 +239,17 @@ impl Raft {
             Input::Compacted { upto } => self.on_compacted(upto),
             Input::Fetched { upto } => self.on_fetched(upto),
             Input::Arrived(stretch) => self.on_arrived(stretch),
+            Input::Watched { heard } => self.on_watched(&heard),
+            Input::Rouse => {
+                self.on_rouse();
+                self.on_timer();
+            }
             Input::Reachable { peer, open } => self.on_reachable(peer, open),
             Input::Forgot => self.forget("its disk has lost what it had promised"),
         }
         self.try_rejoin();
         self.go_on_changing();
+        self.stay_at_rest();
         self.check();
     }
 
@@ -283,6 +290,7 @@ impl Raft {
         }
         let role = match &self.state {
             State::Leader(leader) => self.leader_deadline(leader),
+            State::Follower(follower) if follower.rests_until.is_some() => follower.rests_until,
             _ => self.stands().then_some(self.election_at),
         };
         let handover = self.handover.map(|handover| handover.until);
@@ -311,7 +319,11 @@ impl Raft {
             matched: peer.matched,
             counts: peer.counts,
             home: peer.rejoin.filter(|_| !peer.counts).map(|(_, index)| index),
-            heard: peer.heard_at.map(|at| now.since(at)),
+            // The members of those who rest are watched, and it would rest no longer if one were silent.
+            heard: match leader.rests_until {
+                Some(_) if leader.rests(peer) => Some(Micros(0)),
+                _ => peer.heard_at.map(|at| now.since(at)),
+            },
             streaming: peer.is_streaming(),
             caught_up: self.has_caught_up(leader, peer),
             leaving: peer.leaving.is_some(),
@@ -339,8 +351,10 @@ impl Raft {
     }
 
     fn on_timer(&mut self) {
+        self.end_rest();
         match &self.state {
             State::Leader(_) => self.on_leader_timer(),
+            State::Follower(follower) if follower.rests_until.is_some() => {}
             _ if self.now >= self.election_at && self.stands() => {
                 self.pre_campaign("no leader was heard");
             }
@@ -359,6 +373,12 @@ impl Raft {
         if !self.sound || from.id == self.me.id || !term.is_plausible() || !self.listens(&body) {
             return;
         }
+        if let State::Follower(follower) = &mut self.state
+            && follower.leader == Some(from)
+        {
+            // Whatever it says, it has something to say.
+            follower.rests_until = None;
+        }
         match body {
             // These four deal with the term in their own way.
             Body::PreVote { round, last } => return self.on_pre_vote(from, term, round, last),
@@ -373,7 +393,10 @@ impl Raft {
             _ if term > self.hard.term => {
                 let leads = matches!(
                     body,
-                    Body::Append { .. } | Body::Beat { .. } | Body::Fetch { .. }
+                    Body::Append { .. }
+                        | Body::Beat { .. }
+                        | Body::Rest { .. }
+                        | Body::Fetch { .. }
                 );
                 self.follow(term, leads.then_some(from), "a later term was heard of");
             }
@@ -393,9 +416,11 @@ impl Raft {
                 hint,
             } => self.on_rejected(from, session, prev, hint),
             Body::Beat { beat, commit } => self.on_beat(from, beat, commit),
+            Body::Rest { beat, commit } => self.on_rest(from, beat, commit),
+            Body::Resting { beat } => self.on_resting(from, beat),
             Body::Fetch { session, upto } => self.on_fetch(from, session, upto),
             Body::Fetching { session, arrived } => self.on_fetching(from, session, arrived),
-            Body::BeatReply { beat } => self.on_beat_reply(from, beat),
+            Body::BeatReply { beat } => self.on_beat_reply(from, beat, false),
             Body::TimeoutNow { need } => self.on_summons(from, need),
             Body::Rejoin { life } => self.on_rejoin(from, life),
             Body::RejoinAt { life, index } => self.on_rejoin_at(from, life, index),

@@ -82,6 +82,7 @@ impl Raft {
                 body,
                 Body::Append { .. }
                     | Body::Beat { .. }
+                    | Body::Rest { .. }
                     | Body::Fetch { .. }
                     | Body::RejoinAt { .. }
             )

@@ -37,6 +37,8 @@ pub(crate) struct Follower {
     pub(crate) way: Way,
     /// What the leader's log no longer has, and this member fetches.
     pub(crate) wanted: Option<Wanted>,
+    /// It rests, and so waits for no beat, until then at the latest.
+    pub(crate) rests_until: Option<Micros>,
 }
 
 /// What is to be fetched.
@@ -118,6 +120,10 @@ pub(crate) struct Leader {
     pub(crate) summoned: bool,
     /// It hands over because the configuration does without it.
     pub(crate) stepping_out: bool,
+    /// The first of the beats that have asked for a rest without anything having been to say since.
+    pub(crate) rest_since: Option<u64>,
+    /// It rests, and so does not beat, until then at the latest.
+    pub(crate) rests_until: Option<Micros>,
 }
 
 impl State {
@@ -145,6 +151,7 @@ impl State {
             summons: None,
             way: Way::default(),
             wanted: None,
+            rests_until: None,
         })
     }
 

@@ -13,7 +13,7 @@ use kontiki_raft::{NodeId, NodeRef};
 use kontiki_transport::{Certificate, Connection, Endpoint, Error, FrameReader, FrameWriter, Role};
 use kontiki_wire::{
     ClusterCommand, ClusterId, Epoch, Found, Frame, FrameKind, GroupId, Inquiry, Malformed, Member,
-    Missing, PeerHello, PeerLane, Relay, Renew, Renewed, Stock, Versions, decode_peer,
+    MemberBeat, Missing, PeerHello, PeerLane, Relay, Renew, Renewed, Stock, Versions, decode_peer,
     limits::PEER_FRAME_BYTES_MAX,
 };
 use tokio::{
@@ -430,6 +430,10 @@ fn said(from: NodeRef, frame: &Frame) -> Result<Option<Input>, Malformed> {
         FrameKind::Found => Input::Found {
             from,
             found: Found::decode(frame)?,
+        },
+        FrameKind::Beat => Input::Beat {
+            from,
+            beat: MemberBeat::decode(frame)?,
         },
         FrameKind::Inquiry => Input::Inquired {
             from,

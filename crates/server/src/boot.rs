@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, sync::Arc, time::SystemTime};
 
-use kontiki_broker::Broker;
+use kontiki_broker::{Broker, REST};
 use kontiki_raft::NodeRef;
 use kontiki_storage::{Event, Recovered, Storage};
 use kontiki_transport::{Certificate, Credentials, Endpoint, Limits, Plane};
@@ -197,7 +197,10 @@ fn broker(
         cluster: member.cluster,
         epoch: member.epoch,
         me: node_ref(member.me()),
-        raft: kontiki_raft::Settings::default(),
+        raft: kontiki_raft::Settings {
+            rest: REST,
+            ..kontiki_raft::Settings::default()
+        },
         birth: member.birth_state(),
         checkpoints: kontiki_broker::CheckpointEvery::default(),
         // Less than a file is nowhere sealed.

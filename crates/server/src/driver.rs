@@ -253,6 +253,7 @@ impl Driver {
                 self.storage.persist(writes);
             }
             Effect::Send { to, lane, messages } => self.links.send(to, lane, messages),
+            Effect::Beat { to, beat } => self.links.beat(to, &beat),
             Effect::SendLog { group, send } => {
                 if let Some(log) = self.storage.log(group) {
                     self.links.send_log(group, send, log);

@@ -18,7 +18,7 @@ use kontiki_transport::{
 };
 use kontiki_wire::{
     ClusterCommand, ClusterId, Epoch, Found, FrameKind, GroupId, GroupMessage, Inquiry, Member,
-    Missing, PeerHello, PeerLane, Relay, Stock, Versions,
+    MemberBeat, Missing, PeerHello, PeerLane, Relay, Stock, Versions,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -139,6 +139,15 @@ impl Links {
         if let Some(peer) = self.peer(send.to) {
             // A full queue drops it: Raft asks again.
             let _ = peer.reads.try_send(LogRead { group, send, log });
+        }
+    }
+
+    /// Beats for all groups that rest with a peer; the same promise.
+    pub(crate) fn beat(&self, to: NodeRef, beat: &MemberBeat) {
+        if let Some(peer) = self.peer(to) {
+            let mut frame = BytesMut::new();
+            beat.encode(&mut frame);
+            peer.outboxes.beats.push_beat(frame.freeze());
         }
     }
 

@@ -30,6 +30,8 @@ struct Queue {
     bytes: usize,
     /// Whole frames of another kind, in pieces.
     frames: VecDeque<Vec<Bytes>>,
+    /// The member's own beat.
+    beat: Option<Bytes>,
     up: bool,
 }
 
@@ -68,6 +70,17 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Queues the member's own beat in the place of one that still waits: it says all that that one said.
+    pub(crate) fn push_beat(&self, frame: Bytes) {
+        let mut queue = self.lock();
+        if !queue.up {
+            return;
+        }
+        queue.beat = Some(frame);
+        drop(queue);
+        self.filled.notify_one();
+    }
+
     /// The link is up: what comes from now on waits for it.
     pub(crate) fn open(&self) {
         self.lock().up = true;
@@ -79,6 +92,7 @@ impl Outbox {
         queue.up = false;
         queue.messages.clear();
         queue.frames.clear();
+        queue.beat = None;
         queue.bytes = 0;
     }
 
@@ -129,7 +143,8 @@ impl Queue {
 
     fn take(&mut self) -> (VecDeque<GroupMessage>, VecDeque<Vec<Bytes>>) {
         self.bytes = 0;
-        let frames = std::mem::take(&mut self.frames);
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.extend(self.beat.take().map(|beat| vec![beat]));
         (std::mem::take(&mut self.messages), frames)
     }
 }

@@ -138,6 +138,10 @@ impl World {
                 self.plan_write(number);
             }
             Effect::Send { to, lane, messages } => self.send(number, to, lane, messages),
+            Effect::Beat { to, beat } => {
+                let from = self.members[number].me;
+                self.say(number, to, PeerLane::Beats, Input::Beat { from, beat });
+            }
             Effect::SendLog { group, send } => {
                 let delay = 50 + self.members[number].chance.around(200);
                 let send = Box::new(send);

@@ -48,6 +48,7 @@ impl Script {
         plan.sync = 300;
         plan.tuning.raft = kontiki_raft::Settings {
             tail_bytes_max: TAIL_BYTES,
+            rest: kontiki_broker::REST,
             ..kontiki_raft::Settings::default()
         };
         plan.topics = vec![topic(2)];

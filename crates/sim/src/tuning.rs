@@ -22,6 +22,7 @@ impl Tuning {
         let mut raft = kontiki_raft::Settings {
             election_timeout: Micros(election_timeout),
             beat_interval: Micros(election_timeout / chance.between(4, 8)),
+            rest: kontiki_broker::REST,
             ..shipped
         };
         if chance.permille(500) {

@@ -68,6 +68,8 @@ pub enum FrameKind {
     Renew = 25,
     /// The answer to it ([`crate::Renewed`]).
     Renewed = 26,
+    /// A member's beat for all groups that rest ([`crate::MemberBeat`]).
+    Beat = 27,
 }
 
 impl FrameKind {
@@ -93,6 +95,7 @@ impl FrameKind {
             Self::Shipped,
             Self::Renew,
             Self::Renewed,
+            Self::Beat,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -274,7 +277,7 @@ mod tests {
         };
         assert_eq!(what(sealed(b"TK", 1, 2, 0)), "the magic of a frame");
         assert_eq!(what(sealed(b"KT", 2, 2, 0)), "the version of a frame");
-        for kind in [0, 10, 15, 27, 255] {
+        for kind in [0, 10, 15, 28, 255] {
             assert_eq!(what(sealed(b"KT", 1, kind, 0)), "the kind of frame");
         }
         for length in [17, 1 << 31, u32::MAX] {

@@ -12,6 +12,7 @@ use kontiki_raft::{
 
 use crate::{
     batch::{Batch, BatchBuilder},
+    beat::MemberBeat,
     checksum::entry_checksum,
     codec,
     command::{Admission, ClusterCommand, ClusterState, ProducerState, Topic, TopicState},
@@ -148,6 +149,7 @@ fn samples() -> Vec<Sample> {
         entries(),
         mends(),
         fetches(),
+        beats(),
         relays(),
         renewals(),
         commands(),
@@ -194,6 +196,7 @@ fn frames() -> Vec<Sample> {
         "shipped" FrameKind::Shipped => FrameKind::Shipped;
         "renew" FrameKind::Renew => FrameKind::Renew;
         "renewed" FrameKind::Renewed => FrameKind::Renewed;
+        "beat" FrameKind::Beat => FrameKind::Beat;
     }
 }
 
@@ -729,6 +732,8 @@ fn messages() -> Vec<Sample> {
         };
         "beat" Body::Beat { .. } => Body::Beat { beat: 12, commit: Index(98) };
         "beat-reply" Body::BeatReply { .. } => Body::BeatReply { beat: 12 };
+        "rest" Body::Rest { .. } => Body::Rest { beat: 12, commit: Index(98) };
+        "resting" Body::Resting { .. } => Body::Resting { beat: 12 };
         "timeout-now" Body::TimeoutNow { .. } => Body::TimeoutNow { need: id(9, 101) };
         "rejoin" Body::Rejoin { .. } => Body::Rejoin { life: Life(0x1ee7) };
         "fetch" Body::Fetch { .. } => Body::Fetch { session: Session(0x5e55), upto: id(4, 104) };
@@ -815,6 +820,30 @@ fn fetches() -> Vec<Sample> {
             out.to_vec()
         }),
     ]
+}
+
+fn beats() -> Vec<Sample> {
+    let beat = MemberBeat {
+        life: 0x11fe,
+        beat: 12,
+        heard: Some((0x0e11, 11)),
+        ended: vec![GroupId(4), GroupId(9)],
+    };
+    let first = MemberBeat {
+        life: 0x11fe,
+        beat: 1,
+        ..MemberBeat::default()
+    };
+    [("full", beat), ("first", first)]
+        .map(|(name, beat)| {
+            sample(&format!("member-beat-{name}"), &beat, |beat| {
+                let mut out = BytesMut::new();
+                beat.encode(&mut out);
+                assert_eq!(MemberBeat::decode(&frame(out.clone())).as_ref(), Ok(beat));
+                out.to_vec()
+            })
+        })
+        .into()
 }
 
 fn renewals() -> Vec<Sample> {

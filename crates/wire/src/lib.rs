@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod beat;
 mod checksum;
 mod codec;
 mod command;
@@ -40,6 +41,7 @@ mod trust;
 mod version;
 
 pub use batch::{BATCH_HEADER_BYTES, Batch, BatchBuilder, BatchHeader, Records};
+pub use beat::MemberBeat;
 pub use checksum::entry_checksum;
 pub use codec::{decode, encode};
 pub use command::{

@@ -34,6 +34,8 @@ pub const DELIVERY_BATCHES_MAX: usize = DELIVERY_BYTES_MAX / 64;
 
 /// Bytes of a frame's payload between peers.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Groups in a member's beat that rest no more; the others are in the next ones.
+pub const ENDED_RESTS_MAX: usize = 1024;
 /// Messages, of any groups, in one frame between peers.
 pub const PEER_MESSAGES_MAX: usize = 64 << 10;
 /// Entries of one append.

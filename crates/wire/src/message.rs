@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  term      u64
-//!  8  kind      u8    1 to 16, as numbered below
+//!  8  kind      u8    1 to 18, as numbered below
 //!  9  content   its fields in order: numbers u64, yes or no u8, positions term u64 and index u64
 //! ```
 //!
@@ -45,6 +45,8 @@ const REMOVED: u8 = 13;
 const VOUCHED: u8 = 14;
 const FETCH: u8 = 15;
 const FETCHING: u8 = 16;
+const REST: u8 = 17;
+const RESTING: u8 = 18;
 
 const HEAD_BYTES: usize = 9;
 const APPEND_BYTES: usize = 8 + 16 + 8 + 4;
@@ -61,9 +63,11 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         Body::VoteReply { .. } => 1,
         Body::Append { entries, .. } => APPEND_BYTES + entries.len() * ENTRY_BYTES,
         Body::Appended { .. } => 8 + 8 + 1,
-        Body::Beat { .. } | Body::RejoinAt { .. } | Body::Fetching { .. } => 8 + 8,
+        Body::Beat { .. } | Body::Rest { .. } | Body::RejoinAt { .. } | Body::Fetching { .. } => {
+            8 + 8
+        }
         Body::AppendRejected { .. } => 8 + 16 + 16,
-        Body::BeatReply { .. } | Body::Rejoin { .. } => 8,
+        Body::BeatReply { .. } | Body::Resting { .. } | Body::Rejoin { .. } => 8,
         Body::TimeoutNow { .. } | Body::Vouched { .. } | Body::Removed { .. } => 16,
     };
     8 + HEAD_BYTES + content
@@ -126,6 +130,15 @@ pub(crate) fn encode_message(message: &Message, out: &mut BytesMut) {
         }
         Body::BeatReply { beat } => {
             out.put_u8(BEAT_REPLY);
+            out.put_u64_le(*beat);
+        }
+        Body::Rest { beat, commit } => {
+            out.put_u8(REST);
+            out.put_u64_le(*beat);
+            out.put_u64_le(commit.0);
+        }
+        Body::Resting { beat } => {
+            out.put_u8(RESTING);
             out.put_u64_le(*beat);
         }
         Body::TimeoutNow { need } => {
@@ -232,6 +245,11 @@ pub(crate) fn decode_message(
             commit: Index(scan.u64()?),
         },
         BEAT_REPLY => Body::BeatReply { beat: scan.u64()? },
+        REST => Body::Rest {
+            beat: scan.u64()?,
+            commit: Index(scan.u64()?),
+        },
+        RESTING => Body::Resting { beat: scan.u64()? },
         TIMEOUT_NOW => Body::TimeoutNow {
             need: log_id(scan)?,
         },

@@ -14,9 +14,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use kontiki_wire::{
     Acknowledged, Batch, BatchBuilder, ClientStream, ClusterCommand, ClusterState, Deliver,
-    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Inquiry, Join, Joined, Malformed, Missing,
-    PeerHello, Produced, Refusal, Relay, Renew, Renewed, Request, Response, Stock, StreamEnd,
-    TopicState, decode, decode_peer, encode, encode_peer,
+    FRAME_HEADER_BYTES, Found, Frame, FrameKind, Inquiry, Join, Joined, Malformed, MemberBeat,
+    Missing, PeerHello, Produced, Refusal, Relay, Renew, Renewed, Request, Response, Stock,
+    StreamEnd, TopicState, decode, decode_peer, encode, encode_peer,
     limits::{CHECKPOINT_BYTES_MAX, PEER_FRAME_BYTES_MAX},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -97,6 +97,7 @@ fn understood(frame: &Frame) -> Result<Vec<u8>, Malformed> {
         FrameKind::Relay => Relay::decode(frame)?.encode(&mut out),
         FrameKind::Renew => Renew::decode(frame)?.encode(&mut out),
         FrameKind::Renewed => Renewed::decode(frame)?.encode(&mut out),
+        FrameKind::Beat => MemberBeat::decode(frame)?.encode(&mut out),
         FrameKind::Found => {
             let mut pieces = Vec::new();
             Found::decode(frame)?.encode(&mut pieces);
@@ -266,6 +267,7 @@ fn a_frame_is_understood_by_the_reader_of_its_kind_alone() {
             frame.kind == FrameKind::Shipped,
             Renew::decode(&frame).is_ok(),
             Renewed::decode(&frame).is_ok(),
+            MemberBeat::decode(&frame).is_ok(),
         ];
         let times = understood.iter().filter(|understood| **understood).count();
         assert_eq!(times, 1, "{name}");
@@ -372,6 +374,7 @@ fn kind() -> impl Strategy<Value = FrameKind> {
         FrameKind::Relay,
         FrameKind::Renew,
         FrameKind::Renewed,
+        FrameKind::Beat,
     ])
 }
 

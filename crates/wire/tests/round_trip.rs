@@ -560,6 +560,11 @@ fn message() -> impl Strategy<Value = GroupMessage> {
             commit: Index(commit)
         }),
         any::<u64>().prop_map(|beat| Body::BeatReply { beat }),
+        any::<(u64, u64)>().prop_map(|(beat, commit)| Body::Rest {
+            beat,
+            commit: Index(commit)
+        }),
+        any::<u64>().prop_map(|beat| Body::Resting { beat }),
         id().prop_map(|need| Body::TimeoutNow { need }),
         any::<u64>().prop_map(|life| Body::Rejoin { life: Life(life) }),
         any::<(u64, u64)>().prop_map(|(life, index)| Body::RejoinAt {

@@ -13,6 +13,7 @@ mod oracle;
 mod producer;
 mod quiet;
 mod races;
+mod rests;
 mod standing;
 mod subscriber;
 mod unheard;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_broker::{Broker, Input, Members, StreamId, Ticket};
 use kontiki_raft::{Incarnation, Index, NodeId, NodeRef};
-use kontiki_wire::{Answer, ClusterCommand, GroupId, GroupMessage, Offset, Response};
+use kontiki_wire::{Answer, ClusterCommand, GroupId, GroupMessage, MemberBeat, Offset, Response};
 
 use crate::{
     chance::Chance, disk::Disk, oracle::Oracle, producer::Producer, subscriber::Subscriber,
@@ -43,6 +43,11 @@ enum Happening {
     Dial {
         node: usize,
         life: u64,
+    },
+    Beat {
+        to: usize,
+        from: NodeRef,
+        beat: MemberBeat,
     },
     Relay {
         to: usize,
@@ -219,6 +224,11 @@ impl World {
             Happening::Deliver { to, from, messages } => {
                 if self.admits(to, from) {
                     self.input(to, Input::Peer { from, messages });
+                }
+            }
+            Happening::Beat { to, from, beat } => {
+                if self.admits(to, from) {
+                    self.input(to, Input::Beat { from, beat });
                 }
             }
             Happening::Relay { to, from, command } => {

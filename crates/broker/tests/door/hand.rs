@@ -36,7 +36,10 @@ pub(crate) fn settings(members: u64) -> Settings {
         cluster: ClusterId(1),
         epoch: Epoch::FIRST,
         me: node(1),
-        raft: kontiki_raft::Settings::default(),
+        raft: kontiki_raft::Settings {
+            rest: kontiki_broker::REST,
+            ..kontiki_raft::Settings::default()
+        },
         birth: ClusterState {
             members: (1..=members).map(member).collect(),
             ..ClusterState::default()

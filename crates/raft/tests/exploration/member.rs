@@ -241,7 +241,10 @@ impl Member {
 fn counts(body: &Body) -> bool {
     !matches!(
         body,
-        Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::BeatReply { .. }
+        Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::BeatReply { .. }
+            | Body::Resting { .. }
     )
 }
 

@@ -113,6 +113,8 @@ impl Cluster {
                 };
                 self.ask(member, &format!("link to {peer} {word}"), input)?;
             }
+            Command::Watched(member, heard) => self.watched(member, &heard)?,
+            Command::Rouse(member) => self.ask(member, "rouse", Input::Rouse)?,
             Command::Deliver(pick) => self.deliver(&pick)?,
             Command::Persist(member, count) => {
                 if !self.persist(member, count)? {
@@ -296,6 +298,22 @@ impl Cluster {
         self.turn(member, format!("{member}: {what}"), Some(input))
     }
 
+    fn watched(&mut self, member: u64, heard: &[(u64, Option<u64>)]) -> Played {
+        let now = self.now;
+        let at = |at: &Option<u64>| at.map_or(now, |millis| Micros(millis * 1_000));
+        let said = heard
+            .iter()
+            .map(|(peer, when)| format!("{peer} at {}", words::time(at(when))));
+        let what = format!("heard {}", said.collect::<Vec<_>>().join(", "));
+        let members = &self.members;
+        let node = |id: &u64| members.get(id).map(|member| member.me);
+        let heard = heard
+            .iter()
+            .filter_map(|(id, when)| Some((node(id)?, at(when))));
+        let heard = heard.collect();
+        self.ask(member, &what, Input::Watched { heard })
+    }
+
     fn deliver(&mut self, pick: &Pick) -> Played {
         let meant = |flight: &&Flight| {
             (flight.from.id.0, flight.to.id.0) == (pick.from, pick.to)
@@ -431,7 +449,14 @@ impl Cluster {
         let mut lines = Vec::new();
         for (id, member) in &self.members {
             lines.push(match &member.raft {
-                Some(raft) => words::status(&raft.status(self.now)),
+                Some(raft) => {
+                    let status = words::status(&raft.status(self.now));
+                    let rests = raft.rests_with().map(|peers| {
+                        let peers: Vec<_> = peers.into_iter().map(words::name).collect();
+                        format!(", rests with {}", peers.join(" "))
+                    });
+                    status + &rests.unwrap_or_default()
+                }
                 None => format!("{id} down"),
             });
         }

@@ -12,6 +12,8 @@
 //! | `fetched 3 5` | a member has fetched that far |
 //! | `join 4` `join 2'` | a member that knows nothing starts with an empty disk; with a stroke, in the place of the one before, which is gone |
 //! | `reachable 1 2 up` | tells a member that its link to another opened (`down`: closed) |
+//! | `watched 1 2=400 3` | a member's host tells that it heard another at that many milliseconds, or now |
+//! | `rouse 1` | it tells that it does not hear whom it watches |
 //! | `deliver 1->2 [kind] [nth=2] [count=1] [drop] [dup]` | what is under way there arrives, is lost, or arrives and stays under way too |
 //! | `persist 1 [2]` | all queued writes of a member, or so many, reach the disk |
 //! | `stabilize` | everything arrives and every disk writes until nothing happens; time stands still |
@@ -70,6 +72,8 @@ pub(crate) enum Command {
         peer: u64,
         open: bool,
     },
+    Watched(u64, Vec<(u64, Option<u64>)>),
+    Rouse(u64),
     Deliver(Pick),
     Persist(u64, usize),
     Stabilize,
@@ -206,6 +210,18 @@ impl FromStr for Command {
                     other => return Err(format!("{other:?} is neither up nor down")),
                 },
             },
+            "watched" => {
+                let member = words.number("a member")?;
+                let heard = words
+                    .rest()
+                    .into_iter()
+                    .map(|word| match word.split_once('=') {
+                        Some((peer, at)) => Ok((parse(peer)?, Some(parse(at)?))),
+                        None => Ok((parse(&word)?, None)),
+                    });
+                Self::Watched(member, heard.collect::<Result<_, String>>()?)
+            }
+            "rouse" => Self::Rouse(words.number("a member")?),
             "deliver" => Self::Deliver(words.pick()?),
             "persist" => Self::Persist(words.number("a member")?, words.count()?),
             "stabilize" => Self::Stabilize,
@@ -316,6 +332,7 @@ impl<'a> Words<'a> {
         let mut bounds = Settings {
             // Most stories stand still: nothing is worth waiting for.
             notice_delay: Micros(self.named("notice_delay")?.unwrap_or(0)),
+            rest: Micros(self.named("rest")?.unwrap_or(0)),
             ..Settings::default()
         };
         let set = |bound: &mut u64, value: Option<u64>| *bound = value.unwrap_or(*bound);

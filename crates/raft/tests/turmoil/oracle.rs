@@ -175,7 +175,9 @@ impl Oracle {
             Body::Vote { last: told, .. } => disk.hard.vote == Some(from) && *told == last,
             Body::VoteReply { granted: true } => disk.hard.vote == Some(to),
             Body::Appended { matched, .. } => *matched <= last.index,
-            Body::Append { .. } | Body::Beat { .. } => disk.hard.vote == Some(from),
+            Body::Append { .. } | Body::Beat { .. } | Body::Rest { .. } => {
+                disk.hard.vote == Some(from)
+            }
             _ => return,
         };
         assert!(

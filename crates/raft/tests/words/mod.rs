@@ -17,6 +17,8 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Body::AppendRejected { .. } => "rejected",
         Body::Beat { .. } => "beat",
         Body::BeatReply { .. } => "beat-reply",
+        Body::Rest { .. } => "rest",
+        Body::Resting { .. } => "resting",
         Body::TimeoutNow { .. } => "timeout-now",
         Body::Rejoin { .. } => "rejoin",
         Body::RejoinAt { .. } => "rejoin-at",
@@ -56,8 +58,10 @@ pub(crate) fn message(message: &Message) -> String {
             prev,
             hint,
         } => format!("s{} prev {prev} hint {hint}", session.0),
-        Body::Beat { beat, commit } => format!("#{beat} commit {commit}"),
-        Body::BeatReply { beat } => format!("#{beat}"),
+        Body::Beat { beat, commit } | Body::Rest { beat, commit } => {
+            format!("#{beat} commit {commit}")
+        }
+        Body::BeatReply { beat } | Body::Resting { beat } => format!("#{beat}"),
         Body::TimeoutNow { need } => format!("need {need}"),
         Body::Rejoin { life } => format!("life {}", brief(*life)),
         Body::RejoinAt { life, index } => format!("life {} after {index}", brief(*life)),

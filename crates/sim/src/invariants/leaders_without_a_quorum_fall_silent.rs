@@ -1,7 +1,7 @@
 //! A leader that has not heard of a quorum for long neither beats nor sends appends: whoever follows it
 //! is free to elect another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_broker::{Effect, Input};
 use kontiki_raft::{Body, Micros, NodeId, Role};
@@ -23,6 +23,10 @@ struct Ear {
     awake_since: Micros,
     awake_at: Micros,
     heard: BTreeMap<GroupId, BTreeMap<NodeId, Micros>>,
+    /// Who said last that it rests: its member's beats are its own from then on.
+    resting: BTreeMap<GroupId, BTreeSet<NodeId>>,
+    /// The last beat of this member that each has answered.
+    answered: BTreeMap<NodeId, Option<(u64, u64)>>,
     led_since: BTreeMap<GroupId, Micros>,
 }
 
@@ -40,6 +44,20 @@ impl Promise for LeadersWithoutAQuorumFallSilent {
             } => {
                 for one in messages {
                     let heard = ear.heard.entry(one.group).or_default();
+                    heard.insert(from.id, seen.at);
+                    let resting = ear.resting.entry(one.group).or_default();
+                    match one.message.body {
+                        Body::Resting { .. } => resting.insert(from.id),
+                        _ => resting.remove(&from.id),
+                    };
+                }
+            }
+            Observation::Took {
+                input: Input::Beat { from, beat },
+            } if ear.answered.insert(from.id, beat.heard) != Some(beat.heard) => {
+                let resting = ear.resting.iter();
+                for (group, _) in resting.filter(|(_, resting)| resting.contains(&from.id)) {
+                    let heard = ear.heard.entry(*group).or_default();
                     heard.insert(from.id, seen.at);
                 }
             }
@@ -70,7 +88,10 @@ impl Promise for LeadersWithoutAQuorumFallSilent {
 
 /// Whether only a leader says it.
 fn leads(body: &Body) -> bool {
-    matches!(body, Body::Beat { .. } | Body::Append { .. })
+    matches!(
+        body,
+        Body::Beat { .. } | Body::Rest { .. } | Body::Append { .. }
+    )
 }
 
 impl Ear {
@@ -105,8 +126,10 @@ impl Ear {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_wire::MemberBeat;
+
     use super::*;
-    use crate::invariants::trial::Trial;
+    use crate::invariants::trial::{Trial, node};
 
     const BEAT: Body = Body::Beat {
         beat: 1,
@@ -146,6 +169,26 @@ mod tests {
             assert_eq!(beats(&mut trial, second * 10, second * 10 + 10), None);
             trial.hears(1, 3, 1, REPLY).unwrap();
         }
+    }
+
+    #[test]
+    fn answers_to_members_beats_count_where_their_groups_rest_alone() {
+        let beaten = |said: Body, answers: bool| {
+            let mut trial = leader();
+            trial.hears(1, 2, 1, said).unwrap();
+            (0..10).find_map(|second| {
+                let beat = MemberBeat {
+                    heard: answers.then_some((1, second)),
+                    ..MemberBeat::default()
+                };
+                let from = node(2);
+                trial.takes(1, &Input::Beat { from, beat }).unwrap();
+                beats(&mut trial, second * 10, second * 10 + 10)
+            })
+        };
+        assert_eq!(beaten(Body::Resting { beat: 1 }, true), None);
+        assert!(beaten(Body::Resting { beat: 1 }, false).is_some());
+        assert_eq!(beaten(REPLY, true), Some(51));
     }
 
     #[test]

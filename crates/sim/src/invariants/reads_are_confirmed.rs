@@ -51,7 +51,7 @@ impl Promise for ReadsAreConfirmed {
             } => {
                 for one in messages {
                     let beats = asked.beats.get_mut(&one.group);
-                    if let Body::BeatReply { beat } = one.message.body
+                    if let Body::BeatReply { beat } | Body::Resting { beat } = one.message.body
                         && let Some(beats) = beats.filter(|it| it.term == one.message.term)
                     {
                         let answered = beats.answered.entry(from.id).or_default();
@@ -69,7 +69,7 @@ impl Promise for ReadsAreConfirmed {
                 effect: Effect::Send { messages, .. },
             } => {
                 for one in messages {
-                    if let Body::Beat { beat, .. } = one.message.body {
+                    if let Body::Beat { beat, .. } | Body::Rest { beat, .. } = one.message.body {
                         let beats = asked.beats.entry(one.group).or_default();
                         // What was confirmed in an earlier term stays so.
                         if beats.term < one.message.term {

@@ -48,6 +48,7 @@ fn promises(body: &Body) -> bool {
             | Body::Vote { .. }
             | Body::VoteReply { granted: true }
             | Body::BeatReply { .. }
+            | Body::Resting { .. }
             | Body::Appended { counts: true, .. }
     )
 }

@@ -48,7 +48,8 @@ fn id(index: u64, term: u64) -> LogId {
     }
 }
 
-fn node(id: u64) -> NodeRef {
+/// A member.
+pub(super) fn node(id: u64) -> NodeRef {
     NodeRef {
         id: NodeId(id),
         incarnation: Incarnation(id),
@@ -173,7 +174,7 @@ impl<P: Promise> Trial<P> {
         self.does(member, &effect)
     }
 
-    /// A peer's message arrives.
+    /// A member hears another.
     pub(super) fn hears(&mut self, member: u64, from: u64, term: u64, body: Body) -> Verdict {
         let message = Message {
             term: Term(term),

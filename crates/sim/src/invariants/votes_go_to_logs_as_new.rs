@@ -52,7 +52,10 @@ impl Promise for VotesGoToLogsAsNew {
 impl VotesGoToLogsAsNew {
     fn hear(&mut self, member: NodeRef, from: NodeRef, said: &GroupMessage) {
         let body = &said.message.body;
-        let leads = matches!(body, Body::Append { .. } | Body::Beat { .. });
+        let leads = matches!(
+            body,
+            Body::Append { .. } | Body::Beat { .. } | Body::Rest { .. }
+        );
         if !leads && !matches!(body, Body::Vote { .. }) {
             return;
         }

@@ -7,7 +7,7 @@ use kontiki_broker::{Broker, Effect, Input, Members, Now, Settings, StreamId, Ti
 use kontiki_raft::{Body, Index, Message, Micros, NodeRef, Role, SendLog};
 use kontiki_wire::{
     ClusterCommand, ClusterId, ClusterState, DeliveredBatch, Epoch, Frame, GroupId, GroupMessage,
-    Member, Offset, Relay, Request, limits::PEER_FRAME_BYTES_MAX,
+    Member, MemberBeat, Offset, Relay, Request, limits::PEER_FRAME_BYTES_MAX,
 };
 
 use crate::world::{Happening, Node, World, clients::SHOTS};
@@ -50,7 +50,10 @@ impl World {
             cluster: ClusterId(7),
             epoch: Epoch::FIRST,
             me: self.nodes[number].me,
-            raft: kontiki_raft::Settings::default(),
+            raft: kontiki_raft::Settings {
+                rest: kontiki_broker::REST,
+                ..kontiki_raft::Settings::default()
+            },
             birth: ClusterState {
                 members: self.nodes[..self.founders].iter().map(member).collect(),
                 ..ClusterState::default()
@@ -229,6 +232,7 @@ impl World {
                 self.at(synced_at, Happening::Synced { node, life, upto });
             }
             Effect::Send { to, messages, .. } => self.send(number, to, messages),
+            Effect::Beat { to, beat } => self.beat(number, to, &beat),
             Effect::SendLog { group, send } => self.send_log(number, group, &send),
             Effect::Applied {
                 group,
@@ -356,6 +360,20 @@ impl World {
             let to = to.id.0 as usize - 1;
             let delay_max = self.faults.delay_max;
             self.in_a_while(delay_max, Happening::Relay { to, from, command });
+        }
+    }
+
+    fn beat(&mut self, number: usize, to: NodeRef, beat: &MemberBeat) {
+        self.nodes[number].sends += 1;
+        let from = self.nodes[number].me;
+        if !self.arrives(number, to) {
+            return;
+        }
+        let to = to.id.0 as usize - 1;
+        for _ in 0..=u64::from(self.chance.permille(self.faults.doubled)) {
+            let beat = beat.clone();
+            let delay_max = self.faults.delay_max;
+            self.in_a_while(delay_max, Happening::Beat { to, from, beat });
         }
     }
 
