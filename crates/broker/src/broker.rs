@@ -98,7 +98,7 @@ pub struct Broker {
     /// Since when there are links to peers.
     pub(crate) open_since: BTreeMap<NodeId, Micros>,
     /// Members that have come since this node's state, by what they say of themselves.
-    strangers: BTreeMap<String, Member>,
+    pub(crate) strangers: BTreeMap<String, Member>,
     pub(crate) tickets: Tickets,
     /// Groups to be drained. Invariant: exactly those that are `touched`, each once.
     pub(crate) touched: VecDeque<GroupId>,

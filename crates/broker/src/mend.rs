@@ -252,13 +252,15 @@ impl Broker {
         }
     }
 
-    /// Everybody else who is to have what this node has of a group.
+    /// Everybody else who is to have what this node has of a group. Of the cluster's own these are also those who
+    /// have come since: all whom this node's state knows may be gone.
     pub(crate) fn peers_of(&self, id: GroupId) -> Vec<NodeRef> {
         let keeps = |member: u64| match self.cluster.topic_of(id) {
             Some(topic) => topic.keepers().any(|keeper| keeper == member),
             None => id == GroupId::CLUSTER,
         };
         let members = self.cluster.state().members.iter();
+        let members = members.chain(self.strangers.values());
         let peers = members.filter(|member| member.id != self.settings.me.id.0 && keeps(member.id));
         peers.map(Member::node).collect()
     }

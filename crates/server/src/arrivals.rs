@@ -464,13 +464,17 @@ fn is_its_own(input: &Input, shown: &Certificate) -> bool {
 }
 
 /// What of it is heard from a peer that is on no list yet: what the cluster's own group says, from which
-/// this member learns who is on it. Nothing else is lost for good: it is all said again.
+/// this member learns who is on it, and what this member has lost of that group's log and asked for. Nothing
+/// else is lost for good: it is all said again.
 fn of_cluster(input: Input) -> Option<Input> {
-    let Input::Peer { from, mut messages } = input else {
-        return None;
-    };
-    messages.retain(|message| message.group == GroupId::CLUSTER);
-    (!messages.is_empty()).then_some(Input::Peer { from, messages })
+    match input {
+        Input::Peer { from, mut messages } => {
+            messages.retain(|message| message.group == GroupId::CLUSTER);
+            (!messages.is_empty()).then_some(Input::Peer { from, messages })
+        }
+        Input::Found { ref found, .. } if found.asked.group == GroupId::CLUSTER => Some(input),
+        _ => None,
+    }
 }
 
 /// The stream that a link opens with.
@@ -578,6 +582,12 @@ mod tests {
             last: Index(1),
         };
         assert_eq!(of_cluster(Input::Asked { from, missing }), None);
+        for (group, heard) in [(GroupId::CLUSTER, true), (GroupId(3), false)] {
+            let asked = Missing { group, ..missing };
+            let entries = Vec::new();
+            let found = Found { asked, entries };
+            assert_eq!(of_cluster(Input::Found { from, found }).is_some(), heard);
+        }
         let id = TokenId(1);
         let command = ClusterCommand::RevokeToken { id };
         assert_eq!(of_cluster(Input::Relayed { from, command }), None);

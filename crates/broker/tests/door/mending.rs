@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kontiki_broker::{Effect, GroupBoot, Input, Settings};
 use kontiki_raft::{Body, Entry, Index, Kind, LogId, Message, Term};
 use kontiki_wire::{
-    Found, GroupId, GroupMessage, Missing, Offset, PlacedEntry, Refusal, Request, Response,
+    Found, GroupId, GroupMessage, Member, Missing, Offset, PlacedEntry, Refusal, Request, Response,
     TopicSettings,
 };
 
@@ -426,4 +426,24 @@ fn topic_that_is_deleted_while_it_is_mended_is_gone() {
     assert_eq!(hand.status().recovering, Vec::<String>::new());
     let late = hand.give(Input::Mended(Box::new(boot(ORDERS, log(4)))));
     assert!(!late.iter().any(concerns_orders), "{late:?}");
+}
+
+#[test]
+fn what_is_lost_of_the_clusters_own_log_is_asked_of_whoever_comes() {
+    // All that this member knows without it are the founders, and they have been removed long since.
+    let (mut hand, effects) = start(3, vec![damaged(GroupId::CLUSTER, 1, 9)]);
+    assert_eq!(asks(&effects), [(2, 1, 9)]);
+    let member = Member {
+        id: 16,
+        incarnation: 1,
+        name: "n16".to_owned(),
+        ..Member::default()
+    };
+    hand.give(Input::Introduced { member });
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        hand.now += 500_000;
+        asked.extend(asks(&hand.give(Input::Timer)));
+    }
+    assert!(asked.contains(&(16, 1, 9)), "{asked:?}");
 }
