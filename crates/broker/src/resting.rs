@@ -7,7 +7,8 @@
 //!
 //! A member's beat says to who follows: *I lead on whatever you rest in with me.* So whoever ceases to lead a group
 //! names it in its beats to all members until that was heard; whoever begins anew beats with another life; and whoever
-//! is not heard for an election timeout, or does not answer for one, is believed to lead, or to follow, no more.
+//! is not heard for an election timeout, or does not answer for a little longer, is believed to lead, or to follow, no
+//! more.
 //! Then the groups are roused and look after themselves, as they do without all this. Nothing here is waited
 //! for: what is lost costs a rest that begins later, or an election that was not needed.
 

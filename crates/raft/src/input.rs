@@ -305,8 +305,9 @@ pub enum Input {
     /// [`crate::Effect::Install`] and [`crate::Effect::StretchRefused`].
     Arrived(Box<Stretch>),
     /// To one that rests ([`crate::Raft::rests_with`]): how lately the members were heard that are watched for
-    /// it, each as is known. A leader is told when the last of what the member has answered left here, a
-    /// follower when the member was heard last. To be given before any other input.
+    /// it, each as is known. A leader is told when the last of what the member has answered left here, which is for
+    /// those who look at it; a follower when the member was heard last, which counts as its leader's beat. To be
+    /// given before any other input.
     Watched {
         /// The members, and when.
         heard: Vec<(NodeRef, Micros)>,

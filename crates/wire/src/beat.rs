@@ -24,11 +24,11 @@ use crate::{
 pub struct MemberBeat {
     /// This run of who beats: who was started anew rests in no group.
     pub life: u64,
-    /// Counts the beats to this receiver.
+    /// Counts the beats of this run, to whomever: none to this receiver has a lower number than one before.
     pub beat: u64,
     /// The life and number of the last beat that was heard of the receiver, if one was.
     pub heard: Option<(u64, u64)>,
-    /// Groups that rested with the receiver, and that who beats leads no more; said until it is heard.
+    /// Groups that who beats leads no more: the receiver may rest in them. Said until it is heard.
     pub ended: Vec<GroupId>,
 }
 
