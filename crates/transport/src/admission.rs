@@ -24,11 +24,15 @@ use crate::{
     seats::Seats,
     stranger,
     tls::Verifier,
-    turnstile::{Pass, Turnstile},
+    turnstile::Turnstile,
 };
 
-/// How long a handshake may take.
+/// How long a handshake may take once it has its turn.
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a dialer waits for its turn before it is told to come again. Half of what dialers wait for at most: a
+/// handshake with one that has given up meanwhile is held for nobody, and in a line of such nobody would get in.
+const TURN_AWAITED_MAX: Duration = Duration::from_millis(1_500);
 
 /// First packets that wait to be looked at.
 const INCOMING_MAX: usize = 1_024;
@@ -53,7 +57,7 @@ pub struct Arrivals {
     pub accepted: u64,
     /// Judged and refused, or silent half-way.
     pub refused: u64,
-    /// Not looked at, because there were too many.
+    /// Told to come again, because there were too many.
     pub turned_away: u64,
     /// Asked to prove their address first.
     pub challenged: u64,
@@ -176,8 +180,14 @@ impl Admission {
         };
         let (to, tally) = (self.arrived.clone(), Arc::clone(&self.tally));
         tokio::spawn(async move {
-            let let_in = arrival.shake_hands(incoming, Arc::new(config), &pass, held);
+            let Some(place) = pass.place_within(TURN_AWAITED_MAX).await else {
+                count(&tally.turned_away);
+                incoming.refuse();
+                return;
+            };
+            let let_in = arrival.shake_hands(incoming, Arc::new(config), held);
             let let_in = timeout(HANDSHAKE_TIME_MAX, let_in).await;
+            drop(place);
             match let_in.unwrap_or(Err(Error::TimedOut("the handshake"))) {
                 Ok(let_in) => {
                     count(&tally.accepted);
@@ -221,10 +231,8 @@ impl Arrival {
         self,
         incoming: Incoming,
         config: Arc<quinn::ServerConfig>,
-        pass: &Pass,
         held: OwnedSemaphorePermit,
     ) -> Result<LetIn, Error> {
-        let _place = pass.place().await;
         let quinn = incoming.accept_with(config)?.await?;
         match Guest::of(&quinn, self.plane, &self.asked)? {
             Guest::Bearer => self.let_in(quinn, held).map(LetIn::Bearer),

@@ -120,7 +120,9 @@ fn found_there(code: u64, reason: &[u8]) -> Error {
     }
     match code {
         NO_APPLICATION_PROTOCOL => Error::Refused("it speaks another protocol at this port".into()),
-        CONNECTION_REFUSED => Error::Refused("it has as many connections as it takes".into()),
+        CONNECTION_REFUSED => Error::Refused(
+            "it has as many connections as it takes, or more come at once than it lets in".into(),
+        ),
         CERTIFICATE_REQUIRED => Error::Refused("it wants a certificate".into()),
         code if ALERTS.contains(&code) => Error::Refused(format!(
             "the handshake ends with TLS alert {}: {reason}",

@@ -7,9 +7,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use crate::{Limits, pace::Pace};
 
@@ -91,15 +95,20 @@ impl Turnstile {
 }
 
 impl Pass {
-    /// Waits for a place. Cancel-safe, though the turn is lost.
-    pub(crate) async fn place(&self) -> Place {
-        let own = Arc::clone(&self.own_places).acquire_owned().await;
-        let of_all = Arc::clone(&self.turnstile.places).acquire_owned().await;
-        self.turnstile.pace.turn().await;
-        Place {
+    /// Waits for a place for so long at most. Who waits in vain has taken nobody's turn. Cancel-safe, though the
+    /// turn is lost.
+    pub(crate) async fn place_within(&self, longest: Duration) -> Option<Place> {
+        let by = Instant::now() + longest;
+        let own = Arc::clone(&self.own_places).acquire_owned();
+        let own = timeout_at(by, own).await.ok()?;
+        let of_all = Arc::clone(&self.turnstile.places).acquire_owned();
+        let of_all = timeout_at(by, of_all).await.ok()?;
+        let left = by.saturating_duration_since(Instant::now());
+        let in_time = self.turnstile.pace.turn_within(left).await;
+        in_time.then(|| Place {
             _own: own.expect("never closed"),
             _of_all: of_all.expect("never closed"),
-        }
+        })
     }
 }
 
@@ -139,7 +148,7 @@ mod tests {
             connections: 100,
             connections_per_identity: 100,
             strangers: 100,
-            stranger_time: std::time::Duration::MAX,
+            stranger_time: Duration::MAX,
             unfinished_bytes: 100,
             handshakes: 3,
             handshakes_per_second: 1_000,
@@ -159,6 +168,7 @@ mod tests {
         .await
     }
 
+    const LONG: Duration = Duration::from_secs(60);
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
@@ -167,15 +177,19 @@ mod tests {
         let turnstile = turnstile();
         let passes: Vec<_> = (0..3).map_while(|_| turnstile.enter(ONE)).collect();
         assert_eq!(passes.len(), 3);
-        let _first = at_once(passes[0].place()).await.expect("a place");
-        let _second = at_once(passes[1].place()).await.expect("a place");
+        let _first = at_once(passes[0].place_within(LONG))
+            .await
+            .expect("a place");
+        let _second = at_once(passes[1].place_within(LONG))
+            .await
+            .expect("a place");
         assert!(
-            at_once(passes[2].place()).await.is_none(),
+            at_once(passes[2].place_within(LONG)).await.is_none(),
             "a third of one origin"
         );
         let other = turnstile.enter(TWO).expect("room");
         assert!(
-            at_once(other.place()).await.is_some(),
+            at_once(other.place_within(LONG)).await.is_some(),
             "one of another origin"
         );
     }
@@ -184,12 +198,34 @@ mod tests {
     async fn whoever_waits_gets_the_place_that_is_given_up() {
         let turnstile = turnstile();
         let passes: Vec<_> = (0..3).map_while(|_| turnstile.enter(ONE)).collect();
-        let first = at_once(passes[0].place()).await.expect("a place");
-        let _second = at_once(passes[1].place()).await.expect("a place");
-        let mut third = pin!(passes[2].place());
+        let first = at_once(passes[0].place_within(LONG))
+            .await
+            .expect("a place");
+        let _second = at_once(passes[1].place_within(LONG))
+            .await
+            .expect("a place");
+        let mut third = pin!(passes[2].place_within(LONG));
         assert!(at_once(third.as_mut()).await.is_none());
         drop(first);
         assert!(at_once(third).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_in_vain_takes_nobodys_turn() {
+        let turnstile = Turnstile::new(Limits {
+            handshakes_per_second: 10,
+            handshakes_in_a_burst: 1,
+            ..turnstile().limits
+        });
+        let passes: Vec<_> = (0..3).map_while(|_| turnstile.enter(ONE)).collect();
+        let short = Duration::from_millis(50);
+        while passes[0].place_within(short).await.is_some() {}
+        let since = Instant::now();
+        for _ in 0..20 {
+            assert!(passes[1].place_within(short).await.is_none());
+        }
+        assert!(passes[2].place_within(LONG).await.is_some());
+        assert!(since.elapsed() <= Duration::from_millis(100));
     }
 
     #[test]

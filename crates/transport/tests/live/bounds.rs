@@ -15,7 +15,11 @@ use kontiki_transport::{
     Limits, Plane, Role,
 };
 use kontiki_wire::{ClusterId, FrameKind, Malformed, encode_frame};
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    net::UdpSocket,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::cluster::{CLUSTER, Cluster, DAY, Pair, loopback, soon};
 
@@ -407,6 +411,54 @@ async fn handshakes_that_hang_make_others_prove_their_address_and_no_more() {
     .await;
     assert!(listener.arrivals().accepted >= 1);
     hanging.abort();
+}
+
+/// A line that is longer than dialers wait held handshakes with those alone who had given up: nobody got in.
+#[tokio::test]
+async fn of_a_crowd_that_dials_anew_again_and_again_everybody_gets_in() {
+    const CROWD: u32 = 240;
+    const DIAL: Duration = Duration::from_secs(3);
+    const PER_SECOND: u32 = 40;
+    let cluster = Cluster::new();
+    let limits = Limits {
+        handshakes_per_second: PER_SECOND,
+        handshakes_in_a_burst: 1,
+        handshakes_per_origin: 4,
+        ..Limits::of(Plane::Clients)
+    };
+    let listener = Endpoint::listen_within(
+        loopback(),
+        Plane::Clients,
+        &cluster.credentials(Role::Node, "n1"),
+        limits,
+    )
+    .expect("a free port");
+    let to = listener.local_address();
+    let dialer = cluster.dialer(Plane::Clients);
+    let mut crowd = JoinSet::new();
+    for number in 0..CROWD {
+        let dialer = dialer.clone();
+        crowd.spawn(async move {
+            loop {
+                let dialed = timeout(DIAL, dialer.connect(to, Expect::AnyNode)).await;
+                if let Ok(Ok(connection)) = dialed {
+                    return connection;
+                }
+                sleep(Duration::from_millis(100 + u64::from(number))).await;
+            }
+        });
+    }
+    let taken = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while taken.len() < CROWD as usize {
+            taken.push(listener.accept().await.expect("open"));
+        }
+        (taken, listener.arrivals())
+    });
+    let all_in = timeout(Duration::from_secs(30), crowd.join_all()).await;
+    assert_eq!(all_in.expect("all within 30 s").len(), CROWD as usize);
+    let (_taken, arrivals) = soon("the listener", taken).await.expect("no panic");
+    assert!(arrivals.turned_away > 0, "{arrivals:?}");
 }
 
 #[tokio::test]

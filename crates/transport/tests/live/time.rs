@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use kontiki_transport::{Endpoint, Error, Expect, FRAME_TIME_MAX, Plane};
+use kontiki_transport::{Endpoint, Error, Expect, FRAME_TIME_MAX, Limits, Plane, Role};
 use kontiki_wire::{FrameKind, encode_frame, limits::PEER_FRAME_BYTES_MAX};
 use tokio::{
     net::UdpSocket,
@@ -186,5 +186,43 @@ async fn a_handshake_that_hangs_is_given_up() {
     }
     assert_eq!(start.elapsed().as_secs(), 5);
     assert_eq!(listener.arrivals().accepted, 0);
+    hanging.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_would_wait_longer_than_dialers_do_is_told_to_come_again() {
+    let cluster = Cluster::new();
+    let limits = Limits {
+        handshakes_per_origin: 1,
+        ..Limits::of(Plane::Clients)
+    };
+    let listener = Endpoint::listen_within(
+        loopback(),
+        Plane::Clients,
+        &cluster.credentials(Role::Node, "n1"),
+        limits,
+    )
+    .expect("a free port");
+    let to = listener.local_address();
+    // Passes the first packet on and hears no answer: it keeps the one place for five seconds.
+    let deaf = UdpSocket::bind(loopback()).await.expect("a free port");
+    let deaf_at = deaf.local_addr().expect("bound");
+    let dialer = cluster.dialer(Plane::Clients);
+    let hanging = tokio::spawn({
+        let dialer = dialer.clone();
+        async move { dialer.connect(deaf_at, Expect::AnyNode).await }
+    });
+    let mut first = [0; 2_048];
+    let bytes = deaf.recv(&mut first).await.expect("a packet");
+    deaf.send_to(&first[..bytes], to).await.expect("sent");
+    let start = Instant::now();
+    match dialer.connect(to, Expect::AnyNode).await {
+        Err(Error::Refused(sentence)) => {
+            assert!(sentence.contains("more come at once"), "{sentence}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(start.elapsed().as_millis() / 100, 15);
+    assert_eq!(listener.arrivals().turned_away, 1);
     hanging.abort();
 }
