@@ -118,6 +118,12 @@ impl Link {
         self.connection.remote_address().to_string()
     }
 
+    /// A count that grows when anything at all comes from the other side, as it does soon after anything was sent to
+    /// one that lives.
+    fn signs_of_life(&self) -> u64 {
+        self.connection.datagrams_received()
+    }
+
     /// Lets nothing new use it.
     fn set_aside(&self) {
         self.aside.send_replace(true);
@@ -183,6 +189,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// A count that grows when anything at all comes from the other side.
+    pub(crate) fn signs_of_life(&self) -> impl Fn() -> u64 + use<> {
+        let link = self.place.link.clone();
+        move || link.signs_of_life()
+    }
+
     /// The other side has fallen silent: lets nothing new use its connection.
     pub(crate) fn distrust(&self) {
         self.place.link.set_aside();
@@ -274,8 +286,8 @@ impl Member {
         })
     }
 
-    /// Asks one request on a stream of its own. Once there is a connection, no answer within `time`
-    /// sets it aside.
+    /// Asks one request on a stream of its own. No answer within `time`, and not even a sign of life, sets
+    /// the connection aside.
     pub(crate) async fn ask(
         &self,
         request: &Request,
@@ -284,12 +296,14 @@ impl Member {
     ) -> Result<Response, NoAnswer> {
         let (place, stream) = self.stream(false, deadline).await?;
         let until = deadline.min(Instant::now() + time);
+        let signs = place.link.signs_of_life();
         let sent = |why: NoAnswer| NoAnswer { sent: true, ..why };
         match timeout_at(until, exchange(stream, request)).await {
             Ok(answer) => answer.map_err(|why| sent(self.unanswered(why))),
             Err(_) => {
-                // A deadline that comes sooner says nothing about the connection.
-                if until < deadline {
+                // A deadline that comes sooner says nothing about the connection. And one who only has too much to do
+                // has it all the more when it is dialled anew.
+                if until < deadline && place.link.signs_of_life() == signs {
                     place.link.set_aside();
                 }
                 Err(sent(self.unanswered("it does not answer")))

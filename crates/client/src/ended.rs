@@ -17,8 +17,11 @@ pub(crate) enum Ended {
     Done,
     /// It broke.
     Lost(Arc<str>),
-    /// The member has fallen silent, and another one is said to lead.
-    Moved,
+    /// The member owes an answer, and another one is said to lead.
+    Moved {
+        /// Whether its connection still gives signs of life.
+        lives: bool,
+    },
     /// A batch's time is over.
     Expired,
     /// A refusal, and nothing more is to be waited for.

@@ -199,17 +199,18 @@ impl Sender {
         let mut nothing_yet = pin!(pending());
         let opened = tokio::select! {
             opened = member.open(self.by(OPEN_TIME_MAX)) => opened,
-            ended = self.watch(member, nothing_yet.as_mut()) => return ended,
+            ended = self.watch(member, || 0, nothing_yet.as_mut()) => return ended,
         };
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(no_answer) => return Ended::Lost(no_answer.why),
         };
         let mut distrusted = pin!(stream.distrusted());
+        let signs = stream.signs_of_life();
         tokio::select! {
             ended = self.write(&mut stream.writer) => ended,
             ended = self.read(&mut stream.reader) => ended,
-            ended = self.watch(member, distrusted.as_mut()) => ended,
+            ended = self.watch(member, signs, distrusted.as_mut()) => ended,
         }
     }
 
@@ -369,6 +370,7 @@ impl Sender {
     async fn watch(
         &self,
         member: &Member,
+        signs_of_life: impl Fn() -> u64,
         mut distrusted: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
         loop {
@@ -384,7 +386,8 @@ impl Sender {
             };
             let silenced = async {
                 self.vigil.silent().await;
-                self.silenced(member, distrusted.as_mut()).await
+                self.silenced(member, &signs_of_life, distrusted.as_mut())
+                    .await
             };
             tokio::select! {
                 () = expired => {}
@@ -398,12 +401,17 @@ impl Sender {
     async fn silenced(
         &self,
         member: &Member,
+        signs_of_life: impl Fn() -> u64,
         distrusted: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
         let name = member.name();
+        let signs = signs_of_life();
         tracing::debug!(topic = %self.topic, member = &**name, "the leader owes an answer");
         tokio::select! {
-            () = self.routing.successor(&self.topic, name) => Ended::Moved,
+            // The silent one was asked, too: its connection has answered if it lives.
+            () = self.routing.successor(&self.topic, name) => Ended::Moved {
+                lives: signs_of_life() != signs,
+            },
             () = distrusted => Ended::Lost(format!("{name} has fallen silent").into()),
             () = self.vigil.owed_for(ANSWER_TIME_MAX) => {
                 Ended::Lost(format!("{name} does not answer").into())
@@ -413,7 +421,7 @@ impl Sender {
 
     /// Does what the end of a stream asks for, and says whether to wait before the next.
     fn recover(&mut self, member: &Member, ended: Ended) -> Pause {
-        self.vigil.heard(false);
+        self.vigil.forget();
         if let Ended::NotOpened(_) = ended {
             self.flight().untouched();
         } else {
@@ -421,9 +429,15 @@ impl Sender {
         }
         let pause = match ended {
             Ended::Done | Ended::Expired => Pause::No,
-            Ended::Moved => {
-                member.distrust();
-                self.trouble = format!("{} has fallen silent", member.name()).into();
+            Ended::Moved { lives } => {
+                let name = member.name();
+                self.trouble = if lives {
+                    // One that only has too much to do has it all the more when it is dialled anew.
+                    format!("{name} leads no more").into()
+                } else {
+                    member.distrust();
+                    format!("{name} has fallen silent").into()
+                };
                 Pause::No
             }
             Ended::Lost(why) => {

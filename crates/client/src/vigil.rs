@@ -10,40 +10,70 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// However slow the answers were so far: after this, one that does not come is suspicious.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Tells when an answer that is owed does not come.
+///
+/// Where answers take long, because the member has much to do, they are waited for longer: twice as long as the
+/// slowest of late. To look for another member whenever one is slow would give all of them more to do.
 pub(crate) struct Vigil {
     silence_max: Duration,
-    owed_since: Mutex<Option<Instant>>,
+    state: Mutex<State>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    owed_since: Option<Instant>,
+    /// The slowest answer of late: with every quicker one it counts an eighth less.
+    slowest: Duration,
+}
+
+impl State {
+    fn heard(&mut self) {
+        if let Some(since) = self.owed_since {
+            self.slowest = since.elapsed().max(self.slowest / 8 * 7);
+        }
+    }
 }
 
 impl Vigil {
     pub(crate) fn new(silence_max: Duration) -> Self {
         Self {
             silence_max,
-            owed_since: Mutex::default(),
+            state: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
     /// An answer is owed from now on, if none was before.
     pub(crate) fn expect(&self) {
-        let mut owed_since = self.lock();
-        if owed_since.is_none() {
-            *owed_since = Some(Instant::now());
+        let mut state = self.lock();
+        if state.owed_since.is_none() {
+            state.owed_since = Some(Instant::now());
             self.changed.notify_one();
         }
     }
 
     /// An answer has come; more may be owed.
     pub(crate) fn heard(&self, owed: bool) {
-        let mut owed_since = self.lock();
-        let was_silent = owed_since.is_some_and(|since| since.elapsed() >= self.silence_max);
-        *owed_since = owed.then(Instant::now);
+        let mut state = self.lock();
+        let was_silent = state
+            .owed_since
+            .is_some_and(|since| since.elapsed() >= self.patience(&state));
+        state.heard();
+        state.owed_since = owed.then(Instant::now);
         // Otherwise [`Vigil::silent`] finds out by itself when it is due: no wake-up for each answer.
         if was_silent || !owed {
             self.changed.notify_one();
         }
+    }
+
+    /// Nothing is owed any more, though no answer has come.
+    pub(crate) fn forget(&self) {
+        self.lock().owed_since = None;
+        self.changed.notify_one();
     }
 
     /// Resolves when something has begun to be owed, when nothing is owed any more, and when a
@@ -54,14 +84,25 @@ impl Vigil {
 
     /// Resolves when an answer has been owed for too long.
     pub(crate) async fn silent(&self) {
-        self.owed_for(self.silence_max).await;
+        self.owed(|state| self.patience(state)).await;
     }
 
     /// Resolves when an answer has been owed for so long.
     pub(crate) async fn owed_for(&self, time: Duration) {
+        self.owed(|_| time).await;
+    }
+
+    fn patience(&self, state: &State) -> Duration {
+        (2 * state.slowest).clamp(self.silence_max, PATIENCE_MAX)
+    }
+
+    async fn owed(&self, time: impl Fn(&State) -> Duration) {
         loop {
-            let owed_since = *self.lock();
-            let Some(due) = owed_since.map(|since| since + time) else {
+            let due = {
+                let state = self.lock();
+                state.owed_since.map(|since| since + time(&state))
+            };
+            let Some(due) = due else {
                 return std::future::pending().await;
             };
             if due <= Instant::now() {
@@ -71,10 +112,8 @@ impl Vigil {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.owed_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +142,9 @@ mod tests {
         advance(SHORT).await;
         vigil.expect();
         assert!(is_silent_within(&vigil, SHORT).await, "owed for too long");
+        vigil.forget();
+        vigil.expect();
+        advance(SHORT / 2).await;
         vigil.heard(true);
         assert!(!is_silent_within(&vigil, SHORT).await, "heard just now");
         assert!(is_silent_within(&vigil, SHORT).await, "owed again");
@@ -111,6 +153,34 @@ mod tests {
             !is_silent_within(&vigil, 10 * SILENCE).await,
             "all answered"
         );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_answers_slowly_is_waited_for_longer_until_answers_are_quick_again() {
+        pause();
+        let vigil = Vigil::new(SILENCE);
+        let answer_after = async |time: Duration| {
+            vigil.expect();
+            advance(time).await;
+            vigil.heard(false);
+        };
+        answer_after(2 * SILENCE).await;
+        vigil.expect();
+        assert!(!is_silent_within(&vigil, 3 * SILENCE).await, "slow so far");
+        assert!(is_silent_within(&vigil, 2 * SILENCE).await, "slower yet");
+        vigil.forget();
+        answer_after(100 * SILENCE).await;
+        vigil.expect();
+        assert!(
+            is_silent_within(&vigil, PATIENCE_MAX).await,
+            "patience ends"
+        );
+        vigil.heard(false);
+        for _ in 0..50 {
+            answer_after(Duration::from_millis(1)).await;
+        }
+        vigil.expect();
+        assert!(is_silent_within(&vigil, SILENCE).await, "quick again");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -124,6 +124,13 @@ impl Connection {
         self.link.quinn.rtt()
     }
 
+    /// How many datagrams have come from the other side. A side that lives answers whatever is sent to it with one,
+    /// after a round trip and a few milliseconds, even if it has nothing to say.
+    #[must_use]
+    pub fn datagrams_received(&self) -> u64 {
+        self.link.quinn.stats().udp_rx.datagrams
+    }
+
     /// The UDP payload that the path is known to carry.
     #[must_use]
     pub fn payload_bytes(&self) -> u16 {
