@@ -216,15 +216,18 @@ impl Running {
         while let Some(ended) = self.producers.join_next().await {
             outcome.merge(ended.map_err(|_| Failure::new("a producer of the bench died"))?);
         }
-        for client in &self.clients {
-            leave(client).await;
-        }
+        let mut leaving: JoinSet<()> = self.clients.into_iter().map(farewell).collect();
+        while leaving.join_next().await.is_some() {}
         Ok(Loaded {
             outcome,
             longest_gap: self.gaps.longest(),
             cost,
         })
     }
+}
+
+async fn farewell(client: Client) {
+    leave(&client).await;
 }
 
 #[cfg(test)]
