@@ -15,10 +15,11 @@ impl Broker {
         }
     }
 
-    /// Whoever leads a topic here is this node, and somebody else is to.
+    /// Whoever leads a topic here is this node, and somebody else is to, nor has a person just said otherwise.
     fn is_led_instead(&self, id: GroupId) -> Option<&Topic> {
         let me = self.settings.me.id.0;
         let group = self.groups.get(&id).filter(|group| group.leads());
+        let group = group.filter(|_| !self.chosen.contains_key(&id));
         let topic = self.cluster.topic_of(id).filter(|_| group.is_some())?;
         (topic.preferred != me && topic.replicas.contains(&topic.preferred)).then_some(topic)
     }
@@ -110,7 +111,11 @@ impl Broker {
     /// does not lead it after all.
     fn untold(&self, id: GroupId, to: NodeId) -> Option<ClusterCommand> {
         let (group, topic) = (self.groups.get(&id)?, self.cluster.topic_of(id)?);
-        let overtaken = group.leads() || group.other_leader().is_some_and(|other| other.id != to);
+        let leader = match group.leads() {
+            true => Some(self.settings.me.id),
+            false => group.other_leader().map(|other| other.id),
+        };
+        let overtaken = leader.is_some_and(|leader| leader != to);
         let known = topic.preferred == to.0 || !topic.replicas.contains(&to.0);
         (!overtaken && !known).then_some(ClusterCommand::Prefer {
             group: id,

@@ -344,10 +344,14 @@ impl Broker {
             });
         };
         self.lead(group)?;
-        if target == self.settings.me.id {
-            return Ok(Outcome::Answered(Response::Done));
-        }
         match self.tickets.transfer_to(group) {
+            None if target == self.settings.me.id => {
+                // It leads because another one does not answer, maybe: now it is to.
+                if group != GroupId::CLUSTER {
+                    self.prefer(now, group, target);
+                }
+                return Ok(Outcome::Answered(Response::Done));
+            }
             None => {
                 self.tickets.wait_for_transfer(group, target, ticket);
                 self.feed(now, group, kontiki_raft::Input::Transfer { to: target });

@@ -111,6 +111,31 @@ fn who_comes_back_leads_again_what_it_is_to_lead_but_not_at_once() {
 }
 
 #[test]
+fn who_leads_in_place_of_another_and_is_chosen_by_a_person_leads_on_when_that_one_is_back() {
+    let mut world = World::new(3, 3);
+    let group = world.create("a", 3);
+    world.run(2_000_000);
+    let first = world.leader(group).unwrap();
+    world.crash(first);
+    world.until("another one leads", 10_000_000, |world| {
+        let leader = |group| world.leader(group).filter(|leader| *leader != first);
+        leader(group).is_some() && leader(GroupId::CLUSTER).is_some()
+    });
+    let chosen = world.leader(group).unwrap();
+    let request = Request::TransferLeader {
+        topic: Some("a".parse().unwrap()),
+        to: world.nodes[chosen].name.clone(),
+    };
+    let ticket = world.request(chosen, request).unwrap();
+    world.run(1_000_000);
+    assert_eq!(world.responses.get(&ticket), Some(&Response::Done));
+    world.start(first);
+    world.run(60_000_000);
+    assert_eq!(world.leader(group), Some(chosen));
+    assert!(world.is_led_as_it_is_to_be());
+}
+
+#[test]
 fn nothing_is_spread_while_that_is_switched_off() {
     let mut world = World::new(4, 3);
     for number in 0..8 {
