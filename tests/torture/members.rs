@@ -228,8 +228,10 @@ impl Town {
             Change::Swap => self.swap(victim, blow),
             Change::Return => self.come_back(victim, blow),
             Change::Absence => self.miss_a_change(victim, blow),
-            Change::Drain => self.step_back(victim, ["node drain", "node undrain"], blow),
-            Change::Demote => self.step_back(victim, ["member demote", "member promote"], blow),
+            Change::Drain => self.step_back(victim, ["node drain --force", "node undrain"], blow),
+            Change::Demote => {
+                self.step_back(victim, ["member demote --force", "member promote"], blow)
+            }
             Change::Edit => self.edit(blow),
         }
         change

@@ -11,7 +11,7 @@ use crate::{
     broker::Broker,
     catalogue::{check_settings, too_many_topics},
     cluster::no_such_topic,
-    homes::answers,
+    homes::{Homes, answers},
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
@@ -274,19 +274,58 @@ impl Broker {
         self.command(now, ticket, &command, None)
     }
 
-    /// Refuses if nobody could take the topics of this member.
+    /// Refuses if nobody could take the topics of this member, or some would be kept by fewer than now.
     fn has_homes_without(&self, now: Now, member: u64) -> Result<(), Refusal> {
         let kept = self.cluster.kept_by(member);
         let homes = self.homes(now.monotonic);
-        if kept == 0 || homes.answering.iter().any(|home| *home != member) {
+        if kept == 0 {
             return Ok(());
         }
         let name = self.cluster.name(NodeId(member));
+        if homes.answering.iter().any(|home| *home != member) {
+            return self.is_kept_by_as_many_without(&homes, member, &name);
+        }
         Err(Refusal::Unfit {
             why: format!(
                 "nobody else is active and answers who could take the topics that {name} keeps: bring another \
                  back or let one join first; to go on in spite of it is to have it wait until somebody comes, \
                  and topics stay where they are until then"
+            ),
+        })
+    }
+
+    /// Refuses if a topic of this member would be kept by fewer than now: one disk more that is lost might then be
+    /// one too many, which nobody has asked for.
+    fn is_kept_by_as_many_without(
+        &self,
+        homes: &Homes,
+        member: u64,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let topics = self.cluster.state().topics.iter();
+        let kept = topics.filter(|topic| topic.replicas.contains(&member));
+        let poorer = kept.filter_map(|topic| {
+            let stays = |id: &u64| topic.replicas.contains(id);
+            let comes = |id: &u64| homes.ready.contains(id) && !homes.late.contains(id);
+            let others = homes.standing.iter().filter(|id| **id != member);
+            let left = others.filter(|id| stays(id) || comes(id)).count();
+            let wanted = topic.replicas.len().min(topic.settings.replicas.into());
+            (left < wanted).then_some((topic, left))
+        });
+        let poorer: Vec<_> = poorer.collect();
+        let Some((topic, left)) = poorer.first() else {
+            return Ok(());
+        };
+        let more = match poorer.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more with fewer than now"),
+        };
+        let (topic, now) = (&topic.name, topic.replicas.len());
+        Err(Refusal::Unfit {
+            why: format!(
+                "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \
+                 join or bring one back first, or say that fewer are enough (`kontiki topic edit {topic} \
+                 --replicas {left}`); to go on in spite of it is to do with fewer copies until somebody comes"
             ),
         })
     }

@@ -257,7 +257,8 @@ impl World {
             What::Stand { name, standing } => Up::Ask(Request::SetStanding {
                 name,
                 standing,
-                force: true,
+                // Who goes on in spite of a refusal bears what may come of it.
+                force: false,
             }),
             What::Balance { on } => Up::Ask(Request::SetBalance { on }),
             What::Make { topic } => Up::Ask(Request::CreateTopic {

@@ -1,6 +1,6 @@
 //! Members that are to vote no more, or have never begun to.
 
-use kontiki_wire::{GroupId, MemberStatus, Request, Response, Standing};
+use kontiki_wire::{GroupId, MemberStatus, Request, Response, Standing, TopicSettings};
 
 use crate::world::World;
 
@@ -138,6 +138,58 @@ fn a_demotion_that_leaves_no_majority_that_answers_takes_force_and_the_last_vote
         why.contains("the last member that stays and votes"),
         "{why}"
     );
+}
+
+#[test]
+fn a_drain_that_leaves_fewer_copies_takes_force_another_member_or_the_word_that_fewer_are_enough() {
+    let mut world = World::new(7, 3);
+    world.create("a", 3);
+    world.create("b", 3);
+    world.create("c", 1);
+    world.run(2_000_000);
+    for standing in [Standing::Draining, Standing::Demoted] {
+        let refused = world.stand(1, standing, false);
+        let Response::Refused(refusal) = refused else {
+            panic!("{refused:?}");
+        };
+        let why = refusal.to_string();
+        assert!(
+            why.contains("topic a would be kept by 2 in place of 3 members, and 1 more"),
+            "{why}"
+        );
+    }
+    for name in ["a", "b"] {
+        let edited = world.ask(&Request::EditTopic {
+            name: name.parse().unwrap(),
+            settings: TopicSettings { replicas: 2 },
+        });
+        assert!(matches!(edited, Response::Topic(_)), "{edited:?}");
+    }
+    let drained = world.stand(1, Standing::Draining, false);
+    assert!(matches!(drained, Response::Member(_)), "{drained:?}");
+    world.until("it keeps nothing", 60_000_000, |world| {
+        world
+            .cluster()
+            .topics
+            .iter()
+            .all(|topic| !topic.replicas.contains(&2) && topic.settled)
+    });
+
+    let mut world = World::new(8, 3);
+    world.create("a", 3);
+    world.join("n4");
+    world.run(20_000_000);
+    let drained = world.stand(1, Standing::Draining, false);
+    assert!(matches!(drained, Response::Member(_)), "{drained:?}");
+    // The fourth has died, and another one would leave nobody in its place.
+    world.run(60_000_000);
+    world.crash(3);
+    world.nodes[3].is_dead = true;
+    world.run(60_000_000);
+    let refused = world.stand(2, Standing::Draining, false);
+    assert!(matches!(refused, Response::Refused(_)), "{refused:?}");
+    let forced = world.stand(2, Standing::Draining, true);
+    assert!(matches!(forced, Response::Member(_)), "{forced:?}");
 }
 
 #[test]
