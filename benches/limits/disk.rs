@@ -3,6 +3,8 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt,
+    sync::Barrier,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -13,15 +15,53 @@ pub(crate) const FILE_BYTES: u64 = 64 << 20;
 
 /// What came of it.
 pub(crate) struct Run {
-    pub(crate) megabytes_per_second: f64,
-    pub(crate) p50_us: u128,
-    pub(crate) p99_us: u128,
+    bytes: usize,
+    megabytes_per_second: f64,
+    p50_us: u128,
+    p99_us: u128,
+}
+
+impl Run {
+    /// As a line of a table.
+    pub(crate) fn tell(&self) {
+        println!(
+            "{:>12} {:>12.1} {:>9} {:>9}",
+            self.bytes, self.megabytes_per_second, self.p50_us, self.p99_us
+        );
+    }
+}
+
+/// The same to so many files at once, as members do that share a disk: what each of them gets.
+pub(crate) fn run_beside(bytes: usize, files: usize) -> Run {
+    let all = Barrier::new(files);
+    let runs: Vec<_> = thread::scope(|scope| {
+        let start = || {
+            scope.spawn(|| {
+                let file = prepared();
+                all.wait();
+                write_for_a_while(&file, bytes)
+            })
+        };
+        let threads: Vec<_> = (0..files).map(|_| start()).collect();
+        let done = threads.into_iter().map(ScopedJoinHandle::join);
+        done.map(|took| took.expect("no panic")).collect()
+    });
+    summed_up(bytes, &runs)
 }
 
 /// Writes batches of so many bytes for a while.
 pub(crate) fn run(bytes: usize) -> Run {
+    run_beside(bytes, 1)
+}
+
+fn prepared() -> File {
     let file = tempfile::tempfile().expect("TMPDIR is there to be written to");
     prepare(&file);
+    file
+}
+
+/// How long each batch took.
+fn write_for_a_while(file: &File, bytes: usize) -> Vec<Duration> {
     let batch: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
     let mut took = Vec::new();
     let (begun, mut at) = (Instant::now(), 0);
@@ -33,11 +73,20 @@ pub(crate) fn run(bytes: usize) -> Run {
         took.push(before.elapsed());
         at = (at + bytes as u64) % (FILE_BYTES - bytes as u64);
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let written = (took.len() * bytes) as f64;
+    took
+}
+
+fn summed_up(bytes: usize, runs: &[Vec<Duration>]) -> Run {
+    let rates = runs.iter().map(|took| {
+        let seconds = took.iter().sum::<Duration>().as_secs_f64();
+        (took.len() * bytes) as f64 / 1e6 / seconds
+    });
+    let megabytes_per_second = rates.sum::<f64>() / runs.len() as f64;
+    let mut took = runs.concat();
     took.sort_unstable();
     Run {
-        megabytes_per_second: written / 1e6 / seconds,
+        bytes,
+        megabytes_per_second,
         p50_us: took[took.len() / 2].as_micros(),
         p99_us: took[took.len() * 99 / 100].as_micros(),
     }

@@ -25,6 +25,9 @@ fn main() {
     }
 }
 
+/// Bytes that are written before a sync: from one record to as many as a turn takes.
+const BATCHES: [usize; 4] = [1 << 10, 16 << 10, 128 << 10, 1 << 20];
+
 fn of_disk() {
     println!(
         "the disk: batches written one after the other over a prepared file, a sync after each"
@@ -33,12 +36,12 @@ fn of_disk() {
         "{:>12} {:>12} {:>9} {:>9}",
         "bytes", "MB/s", "p50 us", "p99 us"
     );
-    for bytes in [1 << 10, 16 << 10, 128 << 10, 1 << 20] {
-        let run = disk::run(bytes);
-        println!(
-            "{bytes:>12} {:>12.1} {:>9} {:>9}",
-            run.megabytes_per_second, run.p50_us, run.p99_us
-        );
+    for bytes in BATCHES {
+        disk::run(bytes).tell();
+    }
+    println!("three files at once, as three members on one disk have them: what each gets");
+    for bytes in BATCHES {
+        disk::run_beside(bytes, 3).tell();
     }
 }
 
