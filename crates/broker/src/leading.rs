@@ -15,11 +15,11 @@ impl Broker {
         }
     }
 
-    /// Whoever leads a topic here is this node, and somebody else is to, nor has a person just said otherwise.
+    /// Whoever leads a topic here is this node, and somebody else is to, nor has a person just chosen this one.
     fn is_led_instead(&self, id: GroupId) -> Option<&Topic> {
         let me = self.settings.me.id.0;
         let group = self.groups.get(&id).filter(|group| group.leads());
-        let group = group.filter(|_| !self.chosen.contains_key(&id));
+        let group = group.filter(|_| self.chosen.get(&id) != Some(&self.settings.me.id));
         let topic = self.cluster.topic_of(id).filter(|_| group.is_some())?;
         (topic.preferred != me && topic.replicas.contains(&topic.preferred)).then_some(topic)
     }

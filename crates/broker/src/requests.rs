@@ -305,22 +305,23 @@ impl Broker {
         let topics = self.cluster.state().topics.iter();
         let kept = topics.filter(|topic| topic.replicas.contains(&member));
         let poorer = kept.filter_map(|topic| {
-            let stays = |id: &u64| topic.replicas.contains(id);
-            let comes = |id: &u64| homes.ready.contains(id) && !homes.late.contains(id);
+            let homes = self.homes_for(topic, homes);
+            let has_it = |id: &u64| topic.replicas.contains(id) && !topic.coming.contains(id);
             let others = homes.standing.iter().filter(|id| **id != member);
-            let left = others.filter(|id| stays(id) || comes(id)).count();
-            let wanted = topic.replicas.len().min(topic.settings.replicas.into());
-            (left < wanted).then_some((topic, left))
+            let left = others.filter(|id| has_it(id) || homes.answering.contains(id));
+            let (left, now) = (left.count(), topic.replicas.len());
+            let now = now.min(topic.settings.replicas.into());
+            (left < now).then_some((topic, left, now))
         });
         let poorer: Vec<_> = poorer.collect();
-        let Some((topic, left)) = poorer.first() else {
+        let Some((topic, left, now)) = poorer.first() else {
             return Ok(());
         };
         let more = match poorer.len() - 1 {
             0 => String::new(),
             more => format!(", and {more} more with fewer than now"),
         };
-        let (topic, now) = (&topic.name, topic.replicas.len());
+        let topic = &topic.name;
         Err(Refusal::Unfit {
             why: format!(
                 "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \

@@ -144,8 +144,10 @@ fn a_member_is_added_demoted_and_promoted_and_the_cluster_says_how_weak_it_is() 
     assert_eq!(again.out, "leaderships are spread evenly\n");
     shell.run(&["cluster", "balance", "on"]).ends(0, &[]);
 
+    let fewer = shell.run(&["member", "demote", "n2"]);
+    fewer.ends(1, &["would be kept by 1 in place of 2 members", "--force"]);
     let demoted = shell
-        .run(&["member", "demote", "n2", "--json"])
+        .run(&["member", "demote", "n2", "--force", "--json"])
         .ends(0, &[])
         .json();
     assert_eq!(

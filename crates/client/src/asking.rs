@@ -15,8 +15,8 @@ use crate::{
 
 /// How long one member's answer is waited for before the next is asked as well.
 pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(100);
-/// How long a member may take for what it answers from memory; one that takes longer is taken for
-/// dead, and its connection set aside.
+/// How long a member may take for what it answers from memory; one that takes longer and gives no sign of life
+/// meanwhile is taken for dead, and its connections set aside.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_millis(600);
 /// Between two probes for the successor of a silent leader: quick for as long as an election takes,
 /// then ever slower, because then many clients ask and members have other things to do.
@@ -67,8 +67,22 @@ pub(crate) async fn ask_hedged(
     }
 }
 
-/// Asks a member until it names a leader that is not the silent one. The silent one is asked too: if
-/// it does not answer this either, its connection is set aside.
+/// Somebody waits in vain for what a member owes: finds out apart from that whether it lives.
+pub(crate) fn examine(member: &Arc<Member>, topic: &TopicName) {
+    if !member.owes_an_answer() {
+        return;
+    }
+    let (member, name) = (Arc::clone(member), topic.clone());
+    tokio::spawn(async move {
+        let deadline = Instant::now() + PROBE_TIME_MAX;
+        let request = Request::Topic { name };
+        // That it does not answer is noted by whom it was asked.
+        let _ = member.ask(&request, ANSWER_TIME_MAX, deadline).await;
+        member.was_examined();
+    });
+}
+
+/// Asks a member until it names a leader that is not the silent one. The silent one is asked too.
 pub(crate) async fn probe(member: Arc<Member>, topic: TopicName, silent: String) -> String {
     let request = Request::Topic { name: topic };
     let mut probes = PROBES;

@@ -1,14 +1,15 @@
 //! The ways to one member: its connections, shared by all handles, and the streams on them.
 //!
-//! A killed process sends no farewell, and QUIC notices its silence only after seconds. So a
-//! connection on which a request went unanswered is set aside: what is on it may go on or end by
-//! itself, but whatever comes next dials anew.
+//! A killed process sends no farewell, and QUIC notices its silence only after seconds. So when a
+//! request went unanswered, and nothing at all has come on its connection meanwhile, the member's connections are
+//! set aside: what is on them may go on or end by itself, but whatever comes next dials anew. A member that only
+//! has too much to do keeps them, or it would get more to do; others are asked rather than it.
 
 use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -189,17 +190,6 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A count that grows when anything at all comes from the other side.
-    pub(crate) fn signs_of_life(&self) -> impl Fn() -> u64 + use<> {
-        let link = self.place.link.clone();
-        move || link.signs_of_life()
-    }
-
-    /// The other side has fallen silent: lets nothing new use its connection.
-    pub(crate) fn distrust(&self) {
-        self.place.link.set_aside();
-    }
-
     /// Resolves when somebody has found that the other side has fallen silent.
     pub(crate) fn distrusted(&self) -> impl Future<Output = ()> + use<> {
         let mut aside = self.place.link.aside.subscribe();
@@ -217,6 +207,10 @@ pub(crate) struct Member {
     addresses: Mutex<Vec<String>>,
     links: Mutex<Vec<Link>>,
     redial: tokio::sync::Mutex<Redial>,
+    /// Whether the last that was asked of it was not answered in time.
+    owes: AtomicBool,
+    /// Whether somebody finds out whether it lives.
+    examined: AtomicBool,
 }
 
 struct Redial {
@@ -237,6 +231,8 @@ impl Member {
                 not_before: None,
                 last: NoAnswer::new("not tried yet"),
             }),
+            owes: AtomicBool::new(false),
+            examined: AtomicBool::new(false),
         }
     }
 
@@ -257,12 +253,29 @@ impl Member {
     }
 
     /// Whether there is a connection that nothing is known against.
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         lock(&self.links).iter().any(|link| !link.is_aside())
     }
 
+    /// Whether it lives and answers.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.owes.load(Ordering::Relaxed) && self.lives()
+    }
+
+    /// It owes somebody an answer. Returns whether nobody else finds out yet whether it lives; whoever does says so
+    /// when it is done.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.owes.store(true, Ordering::Relaxed);
+        !self.examined.swap(true, Ordering::Relaxed)
+    }
+
+    /// It was found out whether it lives.
+    pub(crate) fn was_examined(&self) {
+        self.examined.store(false, Ordering::Relaxed);
+    }
+
     /// It has fallen silent: lets nothing new use the connections there are.
-    pub(crate) fn distrust(&self) {
+    fn distrust(&self) {
         for link in lock(&self.links).drain(..) {
             link.set_aside();
         }
@@ -287,7 +300,7 @@ impl Member {
     }
 
     /// Asks one request on a stream of its own. No answer within `time`, and not even a sign of life, sets
-    /// the connection aside.
+    /// the member's connections aside.
     pub(crate) async fn ask(
         &self,
         request: &Request,
@@ -299,12 +312,17 @@ impl Member {
         let signs = place.link.signs_of_life();
         let sent = |why: NoAnswer| NoAnswer { sent: true, ..why };
         match timeout_at(until, exchange(stream, request)).await {
-            Ok(answer) => answer.map_err(|why| sent(self.unanswered(why))),
+            Ok(answer) => {
+                self.owes.store(false, Ordering::Relaxed);
+                answer.map_err(|why| sent(self.unanswered(why)))
+            }
             Err(_) => {
-                // A deadline that comes sooner says nothing about the connection. And one who only has too much to do
-                // has it all the more when it is dialled anew.
-                if until < deadline && place.link.signs_of_life() == signs {
-                    place.link.set_aside();
+                // A deadline that comes sooner says nothing about the member.
+                if until < deadline {
+                    self.owes.store(true, Ordering::Relaxed);
+                    if place.link.signs_of_life() == signs {
+                        self.distrust();
+                    }
                 }
                 Err(sent(self.unanswered("it does not answer")))
             }

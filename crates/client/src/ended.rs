@@ -18,10 +18,7 @@ pub(crate) enum Ended {
     /// It broke.
     Lost(Arc<str>),
     /// The member owes an answer, and another one is said to lead.
-    Moved {
-        /// Whether its connection still gives signs of life.
-        lives: bool,
-    },
+    Moved,
     /// A batch's time is over.
     Expired,
     /// A refusal, and nothing more is to be waited for.

@@ -31,7 +31,8 @@ impl Admin {
     }
 
     /// Says whether a member is to keep topics, and to vote: those of one that drains or is demoted are
-    /// moved to others. Unless forced, it is refused where the others could not go on without it.
+    /// moved to others. Unless forced, it is refused where the others could not go on without it, or its topics
+    /// would have fewer copies.
     pub async fn set_standing(
         &self,
         name: &str,

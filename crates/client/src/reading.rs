@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    asking::examine,
     backoff::{Backoff, shuffle},
     connections::{Member, NoAnswer, Stream},
     error::SubscribeError,
@@ -170,7 +171,7 @@ impl Reading {
                 Ok(Ok(None)) => self.leave(NoAnswer::new("the member ended the stream")),
                 Ok(Err(why)) => self.leave(NoAnswer::new(why)),
                 Err(_) => {
-                    serving.stream.distrust();
+                    examine(&serving.member, &self.topic);
                     self.leave(NoAnswer::new("the member has fallen silent"));
                 }
             }
@@ -385,7 +386,7 @@ impl Reading {
         let mut members = self.routing.find_all(&self.replicas, deadline).await;
         shuffle(&mut members);
         if let Some(avoid) = self.avoid.take() {
-            members.sort_by_key(|member| !member.is_connected());
+            members.sort_by_key(|member| !member.is_well());
             if members.len() > 1 {
                 members.retain(|member| *member.name() != avoid);
             }

@@ -162,7 +162,7 @@ impl Routing {
     pub(crate) fn members(&self) -> Vec<Arc<Member>> {
         let mut members: Vec<_> = lock(&self.known).members.values().cloned().collect();
         shuffle(&mut members);
-        members.sort_by_key(|member| !member.is_connected());
+        members.sort_by_key(|member| !member.is_well());
         members
     }
 
@@ -263,6 +263,8 @@ impl Routing {
     async fn ask_round(&self, request: &Request, deadline: Instant) -> Result<Response, NoAnswer> {
         match ask_hedged(self.members(), request, deadline).await {
             Ok(response) => Ok(response),
+            // Who is slow is no quicker when dialled by address.
+            Err(why) if self.members().iter().any(|member| member.lives()) => Err(why),
             // They may all have moved, or none was ever known.
             Err(_) => {
                 let member = self.find_by_address(deadline).await?;

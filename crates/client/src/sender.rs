@@ -20,6 +20,7 @@ use kontiki_wire::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
+    asking::examine,
     backoff::{Backoff, chance},
     buffer::{Buffer, Taken},
     connections::{Member, NoAnswer},
@@ -30,8 +31,8 @@ use crate::{
     vigil::Vigil,
 };
 
-/// How long a leader may owe an answer before its successor is looked for. Disks that take longer
-/// cost a question to each member, no more.
+/// How long a leader may owe an answer before its successor is looked for, unless its answers took longer of late.
+/// Disks that take longer cost a question to each member, no more.
 const SILENCE_MAX: Duration = Duration::from_millis(150);
 /// How long a leader that nobody contradicts may owe an answer before everything is sent again. What
 /// it has taken in is recognised.
@@ -199,18 +200,17 @@ impl Sender {
         let mut nothing_yet = pin!(pending());
         let opened = tokio::select! {
             opened = member.open(self.by(OPEN_TIME_MAX)) => opened,
-            ended = self.watch(member, || 0, nothing_yet.as_mut()) => return ended,
+            ended = self.watch(member, nothing_yet.as_mut()) => return ended,
         };
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(no_answer) => return Ended::Lost(no_answer.why),
         };
         let mut distrusted = pin!(stream.distrusted());
-        let signs = stream.signs_of_life();
         tokio::select! {
             ended = self.write(&mut stream.writer) => ended,
             ended = self.read(&mut stream.reader) => ended,
-            ended = self.watch(member, signs, distrusted.as_mut()) => ended,
+            ended = self.watch(member, distrusted.as_mut()) => ended,
         }
     }
 
@@ -370,7 +370,6 @@ impl Sender {
     async fn watch(
         &self,
         member: &Member,
-        signs_of_life: impl Fn() -> u64,
         mut distrusted: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
         loop {
@@ -386,8 +385,7 @@ impl Sender {
             };
             let silenced = async {
                 self.vigil.silent().await;
-                self.silenced(member, &signs_of_life, distrusted.as_mut())
-                    .await
+                self.silenced(member, distrusted.as_mut()).await
             };
             tokio::select! {
                 () = expired => {}
@@ -401,17 +399,12 @@ impl Sender {
     async fn silenced(
         &self,
         member: &Member,
-        signs_of_life: impl Fn() -> u64,
         distrusted: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
         let name = member.name();
-        let signs = signs_of_life();
         tracing::debug!(topic = %self.topic, member = &**name, "the leader owes an answer");
         tokio::select! {
-            // The silent one was asked, too: its connection has answered if it lives.
-            () = self.routing.successor(&self.topic, name) => Ended::Moved {
-                lives: signs_of_life() != signs,
-            },
+            () = self.routing.successor(&self.topic, name) => Ended::Moved,
             () = distrusted => Ended::Lost(format!("{name} has fallen silent").into()),
             () = self.vigil.owed_for(ANSWER_TIME_MAX) => {
                 Ended::Lost(format!("{name} does not answer").into())
@@ -420,7 +413,7 @@ impl Sender {
     }
 
     /// Does what the end of a stream asks for, and says whether to wait before the next.
-    fn recover(&mut self, member: &Member, ended: Ended) -> Pause {
+    fn recover(&mut self, member: &Arc<Member>, ended: Ended) -> Pause {
         self.vigil.forget();
         if let Ended::NotOpened(_) = ended {
             self.flight().untouched();
@@ -429,15 +422,10 @@ impl Sender {
         }
         let pause = match ended {
             Ended::Done | Ended::Expired => Pause::No,
-            Ended::Moved { lives } => {
+            Ended::Moved => {
                 let name = member.name();
-                self.trouble = if lives {
-                    // One that only has too much to do has it all the more when it is dialled anew.
-                    format!("{name} leads no more").into()
-                } else {
-                    member.distrust();
-                    format!("{name} has fallen silent").into()
-                };
+                self.trouble = format!("{name} does not answer, and another one leads").into();
+                examine(member, &self.topic);
                 Pause::No
             }
             Ended::Lost(why) => {

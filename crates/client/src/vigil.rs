@@ -10,12 +10,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// However slow the answers were so far: after this, one that does not come is suspicious.
+/// However slow the answers were of late: after this, one that does not come is suspicious.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// For how long a slow answer counts.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// Tells when an answer that is owed does not come.
 ///
-/// Where answers take long, because the member has much to do, they are waited for longer: twice as long as the
+/// While answers take long, because the member has much to do, they are waited for longer: twice as long as the
 /// slowest of late. To look for another member whenever one is slow would give all of them more to do.
 pub(crate) struct Vigil {
     silence_max: Duration,
@@ -26,15 +28,24 @@ pub(crate) struct Vigil {
 #[derive(Default)]
 struct State {
     owed_since: Option<Instant>,
-    /// The slowest answer of late: with every quicker one it counts an eighth less.
-    slowest: Duration,
+    /// How long the slowest answer of late took, and when it came.
+    slowest: Option<(Duration, Instant)>,
 }
 
 impl State {
     fn heard(&mut self) {
-        if let Some(since) = self.owed_since {
-            self.slowest = since.elapsed().max(self.slowest / 8 * 7);
+        let Some(since) = self.owed_since else {
+            return;
+        };
+        let took = since.elapsed();
+        if self.slowest_of_late() <= took {
+            self.slowest = Some((took, Instant::now()));
         }
+    }
+
+    fn slowest_of_late(&self) -> Duration {
+        let slowest = self.slowest.filter(|(_, at)| at.elapsed() <= LATELY);
+        slowest.map_or(Duration::ZERO, |(took, _)| took)
     }
 }
 
@@ -70,9 +81,9 @@ impl Vigil {
         }
     }
 
-    /// Nothing is owed any more, though no answer has come.
+    /// Nothing is owed any more, though no answer has come. Whoever owes the next may be another one.
     pub(crate) fn forget(&self) {
-        self.lock().owed_since = None;
+        *self.lock() = State::default();
         self.changed.notify_one();
     }
 
@@ -93,7 +104,7 @@ impl Vigil {
     }
 
     fn patience(&self, state: &State) -> Duration {
-        (2 * state.slowest).clamp(self.silence_max, PATIENCE_MAX)
+        (2 * state.slowest_of_late()).clamp(self.silence_max, PATIENCE_MAX)
     }
 
     async fn owed(&self, time: impl Fn(&State) -> Duration) {
@@ -108,7 +119,8 @@ impl Vigil {
             if due <= Instant::now() {
                 return;
             }
-            sleep_until(due).await;
+            // It may be due sooner than it seems: a slow answer counts for a while only.
+            sleep_until(due.min(Instant::now() + self.silence_max)).await;
         }
     }
 
@@ -168,7 +180,6 @@ mod tests {
         vigil.expect();
         assert!(!is_silent_within(&vigil, 3 * SILENCE).await, "slow so far");
         assert!(is_silent_within(&vigil, 2 * SILENCE).await, "slower yet");
-        vigil.forget();
         answer_after(100 * SILENCE).await;
         vigil.expect();
         assert!(
@@ -176,9 +187,8 @@ mod tests {
             "patience ends"
         );
         vigil.heard(false);
-        for _ in 0..50 {
-            answer_after(Duration::from_millis(1)).await;
-        }
+        advance(LATELY).await;
+        answer_after(Duration::from_millis(1)).await;
         vigil.expect();
         assert!(is_silent_within(&vigil, SILENCE).await, "quick again");
     }

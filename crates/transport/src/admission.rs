@@ -30,9 +30,10 @@ use crate::{
 /// How long a handshake may take once it has its turn.
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long a dialer waits for its turn before it is told to come again. Half of what dialers wait for at most: a
-/// handshake with one that has given up meanwhile is held for nobody, and in a line of such nobody would get in.
-const TURN_AWAITED_MAX: Duration = Duration::from_millis(1_500);
+/// How long a dialer waits for its turn before it is told to come again. Half of what members wait for each other, a
+/// third of what clients do: a handshake with one that has given up meanwhile is held for nobody, and in a line of
+/// such nobody would get in.
+const TURN_AWAITED_MAX: Duration = Duration::from_secs(1);
 
 /// First packets that wait to be looked at.
 const INCOMING_MAX: usize = 1_024;

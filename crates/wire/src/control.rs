@@ -109,8 +109,8 @@ pub enum Request {
         name: String,
         /// What it is to be; not `Leaving`.
         standing: Standing,
-        /// Whether to do so though too few of the others answer for the cluster to go on at once, or nobody
-        /// could take its topics.
+        /// Whether to do so though too few of the others answer for the cluster to go on at once, its topics would
+        /// have fewer copies, or nobody could take them.
         force: bool,
     },
     /// Make a token. Who asks again for the same one gets the same.

@@ -135,6 +135,39 @@ fn who_leads_in_place_of_another_and_is_chosen_by_a_person_leads_on_when_that_on
     assert!(world.is_led_as_it_is_to_be());
 }
 
+/// That a person had just chosen another one kept a leader from ever handing over to that one.
+#[test]
+fn who_was_chosen_and_died_at_once_leads_when_it_is_back() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        let group = world.create("a", 3);
+        world.run(2_000_000);
+        let first = world.leader(group).unwrap();
+        let chosen = (first + 1) % 3;
+        let request = Request::TransferLeader {
+            topic: Some("a".parse().unwrap()),
+            to: world.nodes[chosen].name.clone(),
+        };
+        world.request(first, request).unwrap();
+        world.until("the choice is known", 1_000_000, |world| {
+            world.cluster().topics[0].preferred == world.nodes[chosen].me.id.0
+        });
+        world.crash(chosen);
+        world.until("another one leads", 10_000_000, |world| {
+            world.leader(group).is_some_and(|leader| leader != chosen)
+        });
+        met += usize::from(world.leader(group) == Some(first));
+        world.start(chosen);
+        world.until(
+            "the chosen one leads",
+            90_000_000,
+            World::is_led_as_it_is_to_be,
+        );
+    }
+    assert!(met > 0, "the first leader never leads again");
+}
+
 #[test]
 fn nothing_is_spread_while_that_is_switched_off() {
     let mut world = World::new(4, 3);

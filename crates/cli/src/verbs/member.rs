@@ -72,7 +72,7 @@ pub(crate) enum Verb {
         name: String,
 
         /// Go on though the members that vote then could not agree on anything until some of them come back, or
-        /// nobody could take its topics
+        /// its topics would have fewer copies, or nobody could take them
         #[arg(long)]
         force: bool,
 
@@ -105,7 +105,7 @@ pub(crate) enum NodeVerb {
         /// Its name
         name: String,
 
-        /// Go on though nobody could take its topics yet
+        /// Go on though its topics would have fewer copies, or nobody could take them yet
         #[arg(long)]
         force: bool,
 

@@ -7,6 +7,7 @@ use std::{
 
 use kontiki_client::{AppendError, ProducerConfig};
 use kontiki_wire::Offset;
+use tokio::time::timeout;
 
 use crate::stage::{PATIENCE, Stage, record, soon};
 
@@ -176,7 +177,7 @@ async fn giving_up_to_wait_changes_nothing_for_the_record() {
     let producer = stage.client().await.topic("t").unwrap().producer();
     let append = producer.append(record("a"));
     let short = Duration::from_millis(10);
-    assert!(tokio::time::timeout(short, append).await.is_err());
+    assert!(timeout(short, append).await.is_err());
     drop(producer.submit(record("b")).await.unwrap());
     stage.shared.with(|state| state.held = false);
     soon(producer.append(record("c"))).await.unwrap();
@@ -353,4 +354,25 @@ async fn leader_is_found_where_every_answer_takes_longer_than_is_waited_for_at_a
     });
     let producer = client.topic("t").unwrap().producer();
     soon(producer.append(record("a"))).await.unwrap();
+}
+
+/// An answer that came too late had every connection made anew, which gave those who were slow more to do.
+#[tokio::test]
+async fn who_is_slow_but_lives_is_not_dialled_anew() {
+    let stage = Stage::start(3);
+    let client = stage.client().await;
+    let topic = client.topic("t").unwrap();
+    soon(topic.producer().append(record("a"))).await.unwrap();
+    let slow = Duration::from_millis(700);
+    stage.shared.with(|state| state.delay = slow);
+    let ask = async || {
+        let (admin, name) = (client.admin(), "t".parse().unwrap());
+        // Whatever comes of it: each is asked, and answers too late.
+        let _ = timeout(3 * slow, admin.describe_topic(&name)).await;
+        stage.shared.with(|state| state.connections)
+    };
+    let all_know_it = ask().await;
+    for _ in 0..3 {
+        assert_eq!(ask().await, all_know_it);
+    }
 }
