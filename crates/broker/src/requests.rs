@@ -205,6 +205,11 @@ impl Broker {
             .map_err(|why| Refusal::Unfit { why })?;
         if !force {
             self.answers_without(now, member)?;
+            let homes = self.homes(now.monotonic);
+            // The copies of one that has died are gone, whether it is a member or not.
+            if homes.answering.contains(&member) {
+                self.is_kept_by_as_many_without(&homes, member)?;
+            }
         }
         let command = ClusterCommand::SetStanding {
             member,
@@ -281,10 +286,10 @@ impl Broker {
         if kept == 0 {
             return Ok(());
         }
-        let name = self.cluster.name(NodeId(member));
         if homes.answering.iter().any(|home| *home != member) {
-            return self.is_kept_by_as_many_without(&homes, member, &name);
+            return self.is_kept_by_as_many_without(&homes, member);
         }
+        let name = self.cluster.name(NodeId(member));
         Err(Refusal::Unfit {
             why: format!(
                 "nobody else is active and answers who could take the topics that {name} keeps: bring another \
@@ -296,12 +301,7 @@ impl Broker {
 
     /// Refuses if a topic of this member would be kept by fewer than now: one disk more that is lost might then be
     /// one too many, which nobody has asked for.
-    fn is_kept_by_as_many_without(
-        &self,
-        homes: &Homes,
-        member: u64,
-        name: &str,
-    ) -> Result<(), Refusal> {
+    fn is_kept_by_as_many_without(&self, homes: &Homes, member: u64) -> Result<(), Refusal> {
         let topics = self.cluster.state().topics.iter();
         let kept = topics.filter(|topic| topic.replicas.contains(&member));
         let poorer = kept.filter_map(|topic| {
@@ -321,7 +321,7 @@ impl Broker {
             0 => String::new(),
             more => format!(", and {more} more with fewer than now"),
         };
-        let topic = &topic.name;
+        let (name, topic) = (self.cluster.name(NodeId(member)), &topic.name);
         Err(Refusal::Unfit {
             why: format!(
                 "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \

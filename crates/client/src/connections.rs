@@ -43,6 +43,8 @@ const RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// How long a member is left alone after it could not be reached.
 const REDIAL: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// How long others are asked rather than a member that did not answer.
+const DOUBTED: Duration = Duration::from_secs(5);
 /// How long one attempt to reach a member may take.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -207,8 +209,8 @@ pub(crate) struct Member {
     addresses: Mutex<Vec<String>>,
     links: Mutex<Vec<Link>>,
     redial: tokio::sync::Mutex<Redial>,
-    /// Whether the last that was asked of it was not answered in time.
-    owes: AtomicBool,
+    /// When the last that was asked of it had not been answered in time, if it was not.
+    owes_since: Mutex<Option<Instant>>,
     /// Whether somebody finds out whether it lives.
     examined: AtomicBool,
 }
@@ -231,7 +233,7 @@ impl Member {
                 not_before: None,
                 last: NoAnswer::new("not tried yet"),
             }),
-            owes: AtomicBool::new(false),
+            owes_since: Mutex::default(),
             examined: AtomicBool::new(false),
         }
     }
@@ -259,13 +261,14 @@ impl Member {
 
     /// Whether it lives and answers.
     pub(crate) fn is_well(&self) -> bool {
-        !self.owes.load(Ordering::Relaxed) && self.lives()
+        let owes = lock(&self.owes_since).is_some_and(|since| since.elapsed() < DOUBTED);
+        !owes && self.lives()
     }
 
     /// It owes somebody an answer. Returns whether nobody else finds out yet whether it lives; whoever does says so
     /// when it is done.
     pub(crate) fn owes_an_answer(&self) -> bool {
-        self.owes.store(true, Ordering::Relaxed);
+        *lock(&self.owes_since) = Some(Instant::now());
         !self.examined.swap(true, Ordering::Relaxed)
     }
 
@@ -313,13 +316,13 @@ impl Member {
         let sent = |why: NoAnswer| NoAnswer { sent: true, ..why };
         match timeout_at(until, exchange(stream, request)).await {
             Ok(answer) => {
-                self.owes.store(false, Ordering::Relaxed);
+                *lock(&self.owes_since) = None;
                 answer.map_err(|why| sent(self.unanswered(why)))
             }
             Err(_) => {
                 // A deadline that comes sooner says nothing about the member.
                 if until < deadline {
-                    self.owes.store(true, Ordering::Relaxed);
+                    *lock(&self.owes_since) = Some(Instant::now());
                     if place.link.signs_of_life() == signs {
                         self.distrust();
                     }

@@ -45,7 +45,8 @@ pub(crate) enum Verb {
         /// Its name
         name: String,
 
-        /// Go on though the members that are left could not agree on anything until some of them come back
+        /// Go on though the members that are left could not agree on anything until some of them come back, or
+        /// topics of one that lives would have fewer copies
         #[arg(long)]
         force: bool,
 
