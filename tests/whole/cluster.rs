@@ -3,7 +3,9 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    iter::repeat_with,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -110,15 +112,15 @@ pub(crate) fn address() -> Ipv4Addr {
     )
 }
 
-/// Ports that are free at `address`.
+/// Ports that are free at `address`, and stay so until somebody listens there: they lie below the range from which
+/// the system gives them to those who ask for any, as everybody does who dials, and no two calls return the same.
 pub(crate) fn ports(address: Ipv4Addr, count: usize) -> Vec<u16> {
-    let sockets: Vec<UdpSocket> = (0..count)
-        .map(|_| UdpSocket::bind(SocketAddr::from((address, 0))).expect("a free port"))
-        .collect();
-    sockets
-        .iter()
-        .map(|s| s.local_addr().expect("a bound socket").port())
-        .collect()
+    const RANGE: Range<u32> = 10_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = || RANGE.start + NEXT.fetch_add(1, Ordering::Relaxed) % RANGE.len() as u32;
+    let ports = repeat_with(|| u16::try_from(next()).expect("a port"));
+    let is_free = |port: &u16| UdpSocket::bind(SocketAddr::from((address, *port))).is_ok();
+    ports.filter(is_free).take(count).collect()
 }
 
 impl Cluster {

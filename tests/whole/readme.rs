@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use crate::cluster::{Cluster, kontiki};
+use crate::cluster::{Cluster, kontiki, ports};
 
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
@@ -245,8 +245,9 @@ fn a_member_goes_on_alone_as_typed() {
 /// An address that nothing else uses: the ports of this process's own part of the loopback network.
 fn own_address() -> String {
     let [a, b] = (std::process::id() as u16).to_be_bytes();
-    let listener = UdpSocket::bind((Ipv4Addr::new(127, 99, a, b), 0)).expect("a port");
-    listener.local_addr().expect("an address").to_string()
+    let address = Ipv4Addr::new(127, 99, a, b);
+    // Peers come to the port after it.
+    SocketAddr::from((address, ports(address, 2)[0])).to_string()
 }
 
 /// Processes that serve until the test's end.
