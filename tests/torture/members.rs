@@ -524,9 +524,10 @@ impl Removal {
             Some(by) => vec!["member", "replace", name, "--with", by],
             None => vec!["member", "remove", name],
         };
-        // There may be fewer members than copies, and the authorities are not in its folder, though the cluster
-        // believes so of the one it began with.
-        words.push("--force");
+        // The authorities are not in its folder, though the cluster believes so of the one it began with.
+        if name == "n1" {
+            words.push("--force");
+        }
         operator.insist(&words, Some(&format!("no member {name}")));
     }
 }

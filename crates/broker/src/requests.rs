@@ -205,11 +205,6 @@ impl Broker {
             .map_err(|why| Refusal::Unfit { why })?;
         if !force {
             self.answers_without(now, member)?;
-            let homes = self.homes(now.monotonic);
-            // The copies of one that has died are gone, whether it is a member or not.
-            if homes.answering.contains(&member) {
-                self.is_kept_by_as_many_without(&homes, member)?;
-            }
         }
         let command = ClusterCommand::SetStanding {
             member,
@@ -239,7 +234,7 @@ impl Broker {
         Err(Refusal::Unfit {
             why: format!(
                 "without {} a majority of {} members would have to answer, and {} do not: bring \
-                 them back first, or remove those that do not come back; to go on in spite of it is \
+                 them back first, or remove those that do not come back; to go on in spite of it (`--force`) is \
                  to risk that nothing can be agreed on until they do",
                 self.cluster.name(NodeId(leaver)),
                 left.len(),
@@ -293,7 +288,7 @@ impl Broker {
         Err(Refusal::Unfit {
             why: format!(
                 "nobody else is active and answers who could take the topics that {name} keeps: bring another \
-                 back or let one join first; to go on in spite of it is to have it wait until somebody comes, \
+                 back or let one join first; to go on in spite of it (`--force`) is to have it wait until somebody comes, \
                  and topics stay where they are until then"
             ),
         })
@@ -326,7 +321,7 @@ impl Broker {
             why: format!(
                 "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \
                  join or bring one back first, or say that fewer are enough (`kontiki topic edit {topic} \
-                 --replicas {left}`); to go on in spite of it is to do with fewer copies until somebody comes"
+                 --replicas {left}`); to go on in spite of it (`--force`) is to do with fewer copies until somebody comes"
             ),
         })
     }

@@ -21,8 +21,7 @@ impl Admin {
 
     /// Has a member leave: what it keeps is moved to others, and then it is a member no more. It may be
     /// dead. This has only begun when the call returns; [`status`](Self::status) tells how far it is.
-    /// Unless forced, it is refused where the others could not go on without it, and, as long as it answers, where
-    /// its topics would have fewer copies.
+    /// Unless forced, it is refused where the others could not go on without it.
     pub async fn remove_member(&self, name: &str, force: bool) -> Result<MemberInfo, AdminError> {
         let request = Request::RemoveMember {
             name: name.to_owned(),

@@ -100,8 +100,7 @@ pub enum Request {
     RemoveMember {
         /// Its name.
         name: String,
-        /// Whether to do so though too few of the others answer for the cluster to go on at once, or topics of one
-        /// that answers would have fewer copies.
+        /// Whether to do so though too few of the others answer for the cluster to go on at once.
         force: bool,
     },
     /// Have the topics of a member moved to others, or its vote taken, or let it keep topics and vote again.

@@ -45,8 +45,7 @@ pub(crate) enum Verb {
         /// Its name
         name: String,
 
-        /// Go on though the members that are left could not agree on anything until some of them come back, or
-        /// topics of one that lives would have fewer copies
+        /// Go on though the members that are left could not agree on anything until some of them come back
         #[arg(long)]
         force: bool,
 
