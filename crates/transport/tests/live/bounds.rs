@@ -276,13 +276,7 @@ async fn when_all_hold_too_much_whoever_holds_more_than_a_fair_part_is_given_up(
         unfinished_bytes: 1 << 20,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
     let dialer = cluster.dialer(Plane::Clients);
     let mut kept = Vec::new();
@@ -340,13 +334,7 @@ async fn whoever_comes_when_all_places_are_taken_is_turned_away_until_one_is_fre
         connections: 2,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
     let dialer = cluster.dialer(Plane::Clients);
     let first = soon("one", dialer.connect(to, Expect::AnyNode))
@@ -381,27 +369,9 @@ async fn handshakes_that_hang_make_others_prove_their_address_and_no_more() {
         handshakes_unproven: 1,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
-    // Passes the first packet on and hears no answer, as from a forged address.
-    let forged = UdpSocket::bind(loopback()).await.expect("a free port");
-    let dialer = cluster.dialer(Plane::Clients);
-    let forged_at = forged.local_addr().expect("bound");
-    let hanging = tokio::spawn({
-        let dialer = dialer.clone();
-        async move { dialer.connect(forged_at, Expect::AnyNode).await }
-    });
-    let mut first = [0; 2_048];
-    let bytes = soon("a first packet", forged.recv(&mut first))
-        .await
-        .expect("a packet");
-    forged.send_to(&first[..bytes], to).await.expect("sent");
+    let hanging = cluster.hangs_at(to).await;
     let honest = cluster.dialer(Plane::Clients);
     soon("a challenge", async {
         while listener.arrivals().challenged == 0 {
@@ -426,13 +396,7 @@ async fn of_a_crowd_that_dials_anew_again_and_again_everybody_gets_in() {
         handshakes_per_origin: 4,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
     let dialer = cluster.dialer(Plane::Clients);
     let mut crowd = JoinSet::new();
@@ -511,13 +475,7 @@ async fn one_identity_takes_its_own_places_only_and_is_told_so() {
         connections_per_identity: 2,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
     let dialer = cluster.dialer(Plane::Clients);
     let first = soon("one", dialer.connect(to, Expect::AnyNode))

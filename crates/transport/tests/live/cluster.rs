@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use kontiki_transport::{
-    Authority, Connection, Credentials, Endpoint, Expect, Identity, Plane, Role,
+    Authority, Connection, Credentials, Endpoint, Expect, Identity, Limits, Plane, Role,
 };
 use kontiki_wire::ClusterId;
+use tokio::{net::UdpSocket, task::JoinHandle};
 
 /// How long an honest certificate of a test is good.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -52,12 +53,32 @@ impl Cluster {
             .expect("a free port")
     }
 
+    /// One for clients, with other limits than are usual.
+    pub(crate) fn listener_within(&self, limits: Limits) -> Endpoint {
+        let credentials = self.credentials(Role::Node, "n1");
+        Endpoint::listen_within(loopback(), Plane::Clients, &credentials, limits)
+            .expect("a free port")
+    }
+
     pub(crate) fn dialer(&self, plane: Plane) -> Endpoint {
         let credentials = match plane {
             Plane::Peers => self.credentials(Role::Node, "n2"),
             Plane::Clients => self.credentials(Role::Operator, "ops"),
         };
         Endpoint::dialer(plane, &credentials).expect("a free port")
+    }
+
+    /// Has somebody dial a listener and hear no answer of it, as from a forged address. Its handshake hangs; what is
+    /// returned is the dialer, to be aborted.
+    pub(crate) async fn hangs_at(&self, to: SocketAddr) -> JoinHandle<()> {
+        let deaf = UdpSocket::bind(loopback()).await.expect("a free port");
+        let (dialer, at) = (self.dialer(Plane::Clients), deaf.local_addr());
+        let at = at.expect("bound");
+        let hanging = tokio::spawn(async move { drop(dialer.connect(at, Expect::AnyNode).await) });
+        let mut first = [0; 2_048];
+        let bytes = deaf.recv(&mut first).await.expect("a packet");
+        deaf.send_to(&first[..bytes], to).await.expect("sent");
+        hanging
     }
 
     /// Both ends of an honest connection, the dialer's first.

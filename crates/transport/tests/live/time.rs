@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use kontiki_transport::{Endpoint, Error, Expect, FRAME_TIME_MAX, Limits, Plane, Role};
+use kontiki_transport::{Error, Expect, FRAME_TIME_MAX, Limits, Plane};
 use kontiki_wire::{FrameKind, encode_frame, limits::PEER_FRAME_BYTES_MAX};
 use tokio::{
     net::UdpSocket,
@@ -170,16 +170,7 @@ async fn a_dialer_that_gets_no_answer_gives_up() {
 async fn a_handshake_that_hangs_is_given_up() {
     let cluster = Cluster::new();
     let listener = cluster.listener(Plane::Clients);
-    let forged = UdpSocket::bind(loopback()).await.expect("a free port");
-    let dialer: Endpoint = cluster.dialer(Plane::Clients);
-    let forged_at = forged.local_addr().expect("bound");
-    let hanging = tokio::spawn(async move { dialer.connect(forged_at, Expect::AnyNode).await });
-    let mut first = [0; 2_048];
-    let bytes = forged.recv(&mut first).await.expect("a packet");
-    forged
-        .send_to(&first[..bytes], listener.local_address())
-        .await
-        .expect("sent");
+    let hanging = cluster.hangs_at(listener.local_address()).await;
     let start = Instant::now();
     while listener.arrivals().refused == 0 {
         sleep(Duration::from_millis(100)).await;
@@ -196,25 +187,11 @@ async fn whoever_would_wait_longer_than_dialers_do_is_told_to_come_again() {
         handshakes_per_origin: 1,
         ..Limits::of(Plane::Clients)
     };
-    let listener = Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &cluster.credentials(Role::Node, "n1"),
-        limits,
-    )
-    .expect("a free port");
+    let listener = cluster.listener_within(limits);
     let to = listener.local_address();
-    // Passes the first packet on and hears no answer: it keeps the one place for five seconds.
-    let deaf = UdpSocket::bind(loopback()).await.expect("a free port");
-    let deaf_at = deaf.local_addr().expect("bound");
+    // It keeps the one place for five seconds.
+    let hanging = cluster.hangs_at(to).await;
     let dialer = cluster.dialer(Plane::Clients);
-    let hanging = tokio::spawn({
-        let dialer = dialer.clone();
-        async move { dialer.connect(deaf_at, Expect::AnyNode).await }
-    });
-    let mut first = [0; 2_048];
-    let bytes = deaf.recv(&mut first).await.expect("a packet");
-    deaf.send_to(&first[..bytes], to).await.expect("sent");
     let start = Instant::now();
     match dialer.connect(to, Expect::AnyNode).await {
         Err(Error::Refused(sentence)) => {
