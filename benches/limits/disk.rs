@@ -31,8 +31,9 @@ impl Run {
     }
 }
 
-/// The same to so many files at once, as members do that share a disk: what each of them gets.
-pub(crate) fn run_beside(bytes: usize, files: usize) -> Run {
+/// Writes batches of so many bytes for a while, to so many files at once, as members do that share a disk: what each
+/// of them gets.
+pub(crate) fn run(bytes: usize, files: usize) -> Run {
     let all = Barrier::new(files);
     let runs: Vec<_> = thread::scope(|scope| {
         let start = || {
@@ -47,11 +48,6 @@ pub(crate) fn run_beside(bytes: usize, files: usize) -> Run {
         done.map(|took| took.expect("no panic")).collect()
     });
     summed_up(bytes, &runs)
-}
-
-/// Writes batches of so many bytes for a while.
-pub(crate) fn run(bytes: usize) -> Run {
-    run_beside(bytes, 1)
 }
 
 fn prepared() -> File {

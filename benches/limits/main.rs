@@ -37,11 +37,11 @@ fn of_disk() {
         "bytes", "MB/s", "p50 us", "p99 us"
     );
     for bytes in BATCHES {
-        disk::run(bytes).tell();
+        disk::run(bytes, 1).tell();
     }
     println!("three files at once, as three members on one disk have them: what each gets");
     for bytes in BATCHES {
-        disk::run_beside(bytes, 3).tell();
+        disk::run(bytes, 3).tell();
     }
 }
 

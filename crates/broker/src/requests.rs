@@ -288,8 +288,8 @@ impl Broker {
         Err(Refusal::Unfit {
             why: format!(
                 "nobody else is active and answers who could take the topics that {name} keeps: bring another \
-                 back or let one join first; to go on in spite of it (`--force`) is to have it wait until somebody comes, \
-                 and topics stay where they are until then"
+                 back or let one join first; to go on in spite of it (`--force`) is to have it wait until somebody \
+                 comes, and topics stay where they are until then"
             ),
         })
     }
@@ -321,7 +321,8 @@ impl Broker {
             why: format!(
                 "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \
                  join or bring one back first, or say that fewer are enough (`kontiki topic edit {topic} \
-                 --replicas {left}`); to go on in spite of it (`--force`) is to do with fewer copies until somebody comes"
+                 --replicas {left}`); to go on in spite of it (`--force`) is to do with fewer copies until somebody \
+                 comes"
             ),
         })
     }

@@ -69,7 +69,7 @@ pub(crate) async fn ask_hedged(
 
 /// Somebody waits in vain for what a member owes: finds out apart from that whether it lives.
 pub(crate) fn examine(member: &Arc<Member>, topic: &TopicName) {
-    if !member.owes_an_answer() {
+    if !member.suspect() {
         return;
     }
     let (member, name) = (Arc::clone(member), topic.clone());

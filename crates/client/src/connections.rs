@@ -267,7 +267,7 @@ impl Member {
 
     /// It owes somebody an answer. Returns whether nobody else finds out yet whether it lives; whoever does says so
     /// when it is done.
-    pub(crate) fn owes_an_answer(&self) -> bool {
+    pub(crate) fn suspect(&self) -> bool {
         *lock(&self.owes_since) = Some(Instant::now());
         !self.examined.swap(true, Ordering::Relaxed)
     }

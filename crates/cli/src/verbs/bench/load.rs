@@ -216,7 +216,10 @@ impl Running {
         while let Some(ended) = self.producers.join_next().await {
             outcome.merge(ended.map_err(|_| Failure::new("a producer of the bench died"))?);
         }
-        let mut leaving: JoinSet<()> = self.clients.into_iter().map(farewell).collect();
+        let clients = self.clients.into_iter();
+        let mut leaving: JoinSet<()> = clients
+            .map(|client| async move { leave(&client).await })
+            .collect();
         while leaving.join_next().await.is_some() {}
         Ok(Loaded {
             outcome,
@@ -224,10 +227,6 @@ impl Running {
             cost,
         })
     }
-}
-
-async fn farewell(client: Client) {
-    leave(&client).await;
 }
 
 #[cfg(test)]
