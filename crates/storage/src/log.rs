@@ -65,8 +65,8 @@ impl Log {
             last: until.0,
         };
         let segment = segment.ok_or_else(gone)?;
-        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
-        let batches = segment.batches(disk, indexes, (from, until), bytes_max);
+        let (disk, recent) = (&*self.node.disk, &self.node.recent);
+        let batches = segment.batches(disk, recent, (from, until), bytes_max);
         batches.map_err(|error| self.explain(error, segment.extent.first, gone))
     }
 
@@ -85,8 +85,8 @@ impl Log {
             last: last.0,
         };
         let segment = segment.ok_or_else(gone)?;
-        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
-        let entries = segment.entries(disk, indexes, (first, last), bytes_max);
+        let (disk, recent) = (&*self.node.disk, &self.node.recent);
+        let entries = segment.entries(disk, recent, (first, last), bytes_max);
         entries.map_err(|error| self.explain(error, segment.extent.first, gone))
     }
 
@@ -239,7 +239,7 @@ impl Log {
                         return Ok(());
                     };
                     let target = Target::Index(first);
-                    segment.frames(disk, &self.node.indexes, target, WALK_READ_BYTES)?
+                    segment.frames(disk, &self.node.recent, target, WALK_READ_BYTES)?
                 }
             };
             while walked.upto < last
@@ -273,7 +273,7 @@ impl Log {
                 let Some(segment) = found.filter(|found| found.extent.first == extent.first) else {
                     return Ok(Vec::new());
                 };
-                let found = segment.placed(disk, &self.node.indexes, range);
+                let found = segment.placed(disk, &self.node.recent, range);
                 found.map_err(|error| self.suspect(error, extent.first))
             }
         }
@@ -305,10 +305,10 @@ impl Log {
     /// epoch), or `None` if every committed one is older. May block on the disk.
     pub fn offset_at(&self, time: u64) -> Result<Option<Offset>, Error> {
         let time = Micros(time);
-        let (disk, indexes) = (&*self.node.disk, &self.node.indexes);
+        let (disk, recent) = (&*self.node.disk, &self.node.recent);
         let mut target = Target::Time(time);
         while let Some(segment) = self.group.locate(target) {
-            let found = segment.offset_at(disk, indexes, time);
+            let found = segment.offset_at(disk, recent, time);
             let found = found.map_err(|error| self.suspect(error, segment.extent.first))?;
             if let Some(offset) = found {
                 return Ok(Some(offset));

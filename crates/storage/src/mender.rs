@@ -83,7 +83,7 @@ impl Mender {
             let last = part.unwrap_or(broken.last);
             match rewrite(disk, &self.group, broken, last)? {
                 Ok(extent) => {
-                    node.indexes.forget(self.group.id, extent.first);
+                    node.recent.forget(self.group.id);
                     self.group.lock().mended(extent);
                     if last < broken.last {
                         broken.go_on_after(disk, last)?;

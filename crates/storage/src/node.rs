@@ -16,7 +16,7 @@ use kontiki_wire::GroupId;
 
 use crate::{
     Error, Event, Settings, command::Task, disk::Disk, group::Group, journal::Position,
-    segment::IndexCache,
+    segment::Recent,
 };
 
 /// Called from storage's threads.
@@ -31,7 +31,7 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 pub(crate) struct Node {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) settings: Settings,
-    pub(crate) indexes: IndexCache,
+    pub(crate) recent: Recent,
     groups: RwLock<Groups>,
     events: Events,
     /// To the settler, from readers that find damage.
@@ -78,7 +78,7 @@ impl Node {
         Self {
             disk,
             settings,
-            indexes: IndexCache::default(),
+            recent: Recent::default(),
             groups: RwLock::new(Groups { by_id, removed }),
             events,
             tasks,

@@ -479,6 +479,7 @@ impl Settler {
         let disk = &*self.node.disk;
         disk.remove_dir(&layout::group_dir(id))?;
         disk.remove_dir(&layout::incoming_dir(id))?;
+        self.node.recent.forget(id);
         disk.sync_dir(Path::new(layout::GROUPS_DIR))?;
         self.state.remove(id)?;
         self.node.gone(id);
@@ -492,6 +493,7 @@ impl Settler {
             return Ok(());
         }
         adoption::move_in(&*self.node.disk, group.id)?;
+        self.node.recent.forget(group.id);
         self.state.keep(&[(group.id, whole.checkpoint)])?;
         let missing = self.reopen(group)?;
         if !missing.is_empty() {

@@ -95,7 +95,7 @@ impl Shipment {
         let (disk, extent) = (&*self.node.disk, segment.extent);
         let mut at = layout::segment::HEADER_BYTES as u64;
         if self.next > extent.first {
-            let mut frames = segment.frames(disk, &self.node.indexes, target, LOOK_BYTES)?;
+            let mut frames = segment.frames(disk, &self.node.recent, target, LOOK_BYTES)?;
             at = loop {
                 match frames.next()? {
                     Some(found) if found.header.id.index == self.next => break found.position,

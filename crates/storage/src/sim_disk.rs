@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     io::{self, IoSlice},
+    ops::Range,
     path::{Component, Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -113,6 +114,10 @@ struct Data {
     forsaken: BTreeSet<u64>,
     /// Where what was written with the last sync, or is to be with the next, begins.
     last_write: usize,
+    /// How often it is open.
+    open: usize,
+    /// Bytes of it that need not be kept in memory, counted as often as that was said.
+    uncached: u64,
 }
 
 const ROOT: NodeId = 0;
@@ -147,7 +152,8 @@ impl SimDisk {
     /// Another disk that holds the same, synced and not.
     #[must_use]
     pub fn copied(&self) -> Self {
-        let inner = self.lock().clone();
+        let mut inner = self.lock().clone();
+        inner.close_all();
         Self {
             inner: Arc::new(Mutex::new(inner)),
         }
@@ -161,6 +167,7 @@ impl SimDisk {
         inner.fault = None;
         inner.end = None;
         inner.bytes_max = None;
+        inner.close_all();
         let by_id = inner.paths().into_iter().map(|(path, id)| (id, path));
         let paths: BTreeMap<NodeId, PathBuf> = by_id.collect();
         let nameless = PathBuf::new();
@@ -255,6 +262,27 @@ impl SimDisk {
         }
     }
 
+    /// How many files are open that have no name any more.
+    #[must_use]
+    pub fn nameless_open(&self) -> usize {
+        let inner = self.lock();
+        let named: BTreeSet<NodeId> = inner.paths().into_iter().map(|(_, id)| id).collect();
+        let open = |(id, node): (&NodeId, &Node)| {
+            matches!(node, Node::Data(data) if data.open > 0) && !named.contains(id)
+        };
+        inner.nodes.iter().filter(|entry| open(*entry)).count()
+    }
+
+    /// Bytes of a file of which it was said that they need not be kept in memory, counted as often as that was said.
+    #[must_use]
+    pub fn uncached(&self, path: &Path) -> u64 {
+        let inner = self.lock();
+        match inner.find(path).and_then(|id| inner.nodes.get(&id)) {
+            Some(Node::Data(data)) => data.uncached,
+            _ => 0,
+        }
+    }
+
     /// Changes the bytes of a file behind everyone's back, durably.
     pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
         let mut inner = self.lock();
@@ -323,6 +351,15 @@ impl Inner {
         match self.nodes.get_mut(&id) {
             Some(Node::Data(data)) => data,
             _ => unreachable!("an open file stays where it is"),
+        }
+    }
+
+    /// Whoever had a file open has it on another disk.
+    fn close_all(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Node::Data(data) = node {
+                data.open = 0;
+            }
         }
     }
 
@@ -537,6 +574,7 @@ impl Disk for SimDisk {
         if matches!(inner.nodes.get(&id), Some(Node::Dir(_))) {
             return Err(failed("cannot open", path, io::ErrorKind::IsADirectory));
         }
+        inner.data(id).open += 1;
         Ok(Box::new(SimFile {
             disk: self.clone(),
             id,
@@ -739,6 +777,19 @@ impl File for SimFile {
 
     fn allocate(&self, size: u64) -> Result<(), Error> {
         self.resize(size, true)
+    }
+
+    fn uncache(&self, bytes: Range<u64>) {
+        let mut inner = self.disk.lock();
+        let data = inner.data(self.id);
+        let end = bytes.end.min(data.seen.len() as u64);
+        data.uncached += end.saturating_sub(bytes.start);
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.lock().data(self.id).open -= 1;
     }
 }
 

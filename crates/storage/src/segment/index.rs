@@ -203,9 +203,10 @@ impl IndexCache {
         Ok(marks)
     }
 
-    /// Forgets the marks of a segment.
-    pub(crate) fn forget(&self, group: GroupId, first: Index) {
-        self.take((group, first));
+    /// Forgets the marks of a group's segments.
+    pub(crate) fn forget(&self, group: GroupId) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|((known, _), _)| *known != group);
     }
 
     fn take(&self, key: Key) -> Option<Arc<Marks>> {

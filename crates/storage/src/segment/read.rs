@@ -1,6 +1,9 @@
 //! Reading segments: large contiguous reads, every header and every body that is handed on verified.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use kontiki_raft::{Entry, Index, Micros};
@@ -22,6 +25,7 @@ use crate::{
         extent::{Extent, add_to_digest},
         frame::{EntryHeader, Footer},
         index::{self, IndexCache, Mark, Marks, mark_due},
+        readers::{Readers, Since, Stopped},
         salvage::Piece,
     },
 };
@@ -45,6 +49,8 @@ pub(crate) struct Frames {
     chunk: Bytes,
     chunk_at: u64,
     chunk_bytes: usize,
+    /// What was given shall not stay in the system's memory.
+    drops: bool,
 }
 
 /// One entry as a segment has it.
@@ -90,6 +96,7 @@ impl Frames {
             chunk: Bytes::new(),
             chunk_at: at,
             chunk_bytes,
+            drops: false,
         })
     }
 
@@ -107,6 +114,7 @@ impl Frames {
     /// The next entry; its body is not verified yet. `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<FoundEntry>, Error> {
         if self.at >= self.end {
+            self.drop_given();
             return Ok(None);
         }
         let header = self.peek(ENTRY_BYTES)?;
@@ -166,7 +174,11 @@ impl Frames {
         }
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let mut bytes = vec![0; self.chunk_bytes.max(count).min(left)];
-        let read = self.file.read_at(self.at, &mut bytes)?;
+        let held = self.chunk.get(from..).unwrap_or_default();
+        let (known, unknown) = bytes.split_at_mut(held.len());
+        known.copy_from_slice(held);
+        let read = held.len() + self.file.read_at(self.at + held.len() as u64, unknown)?;
+        self.drop_given();
         bytes.truncate(read);
         self.chunk = Bytes::from(bytes);
         self.chunk_at = self.at;
@@ -176,12 +188,72 @@ impl Frames {
         Ok(self.chunk.slice(..count))
     }
 
+    /// Stops before an entry that was the last to be read.
+    fn stop_before(mut self, found: &FoundEntry, first: Index) -> Stopped {
+        let EntryHeader { id, offset, .. } = found.header;
+        (self.at, self.next) = (found.position, id.index);
+        if self.chunk.len() > Stopped::BYTES_MAX {
+            self.chunk = Bytes::new();
+            self.chunk_at = self.at;
+        }
+        Stopped {
+            group: self.group,
+            first,
+            index: id.index,
+            offset,
+            frames: self,
+        }
+    }
+
+    /// Goes on, as far as `end` at least, with what others read too or with what nobody else does.
+    pub(crate) fn read_on(&mut self, end: u64, is_shared: bool) {
+        self.end = self.end.max(end);
+        // Who comes back is likely to read all.
+        self.chunk_bytes = SCAN_BYTES;
+        self.drops &= !is_shared;
+    }
+
+    /// Bytes that were read and not given yet.
+    #[cfg(test)]
+    pub(crate) fn ahead(&self) -> usize {
+        self.chunk.len()
+    }
+
+    /// Lets the system use the pages again of what was read last and given since.
+    fn drop_given(&self) {
+        if self.drops {
+            // A system has pages in pieces of some MiB and lets go of whole ones only: of those that were left by
+            // what was dropped before, too.
+            self.file.uncache(0..self.at);
+        }
+    }
+
     fn damaged(&self, what: &str) -> Error {
         Error::Damaged {
             path: self.path.clone(),
             at: self.at,
             what: what.to_owned(),
         }
+    }
+}
+
+/// What of segments was read lately, for whoever reads next.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    indexes: IndexCache,
+    readers: Readers,
+}
+
+impl Recent {
+    #[cfg(test)]
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The segments of a group are others from now on, or gone.
+    pub(crate) fn forget(&self, group: GroupId) {
+        self.indexes.forget(group);
+        self.readers.forget(group);
     }
 }
 
@@ -221,20 +293,45 @@ impl SegmentRead {
     pub(crate) fn frames(
         &self,
         disk: &dyn Disk,
-        indexes: &IndexCache,
+        recent: &Recent,
         target: Target,
         bytes: usize,
     ) -> Result<Frames, Error> {
         let first = self.extent.first;
         let mark = if self.sealed {
             let load = || self.load_marks(disk);
-            target.mark_in(&indexes.get(self.group, first, load)?)
+            target.mark_in(&recent.indexes.get(self.group, first, load)?)
         } else {
             self.mark
         };
         let from = mark.map_or((HEADER_BYTES as u64, first), |m| (m.position, m.id.index));
         let chunk_bytes = SEEK_BYTES.saturating_add(bytes);
         Frames::new(disk, self.group, first, from, self.extent.end, chunk_bytes)
+    }
+
+    /// The same from where another reader stopped, if one did there.
+    fn reader(
+        &self,
+        disk: &dyn Disk,
+        recent: &Recent,
+        target: Target,
+        bytes: usize,
+    ) -> Result<(Since, Frames), Error> {
+        let (since, resumed) = recent.readers.resume(self.group, &self.extent, target);
+        if let Some(frames) = resumed {
+            return Ok((since, frames));
+        }
+        let mut frames = self.frames(disk, recent, target, bytes)?;
+        let first = self.extent.first;
+        let shared = recent.readers.begin(self.group, first, Instant::now());
+        frames.drops = self.sealed && !shared;
+        Ok((since, frames))
+    }
+
+    /// Keeps a reader, for whoever goes on with the entry that it found last.
+    fn keep(&self, recent: &Recent, since: Since, frames: Frames, found: &FoundEntry) {
+        let stopped = frames.stop_before(found, self.extent.first);
+        recent.readers.keep(since, stopped, Instant::now());
     }
 
     /// The index of a sealed segment, made again if it is not whole.
@@ -266,17 +363,19 @@ impl SegmentRead {
     pub(crate) fn batches(
         &self,
         disk: &dyn Disk,
-        indexes: &IndexCache,
+        recent: &Recent,
         (from, until): (Offset, Offset),
         bytes_max: usize,
     ) -> Result<Vec<DeliveredBatch>, Error> {
-        let mut frames = self.frames(disk, indexes, Target::Offset(from), bytes_max)?;
+        let target = Target::Offset(from);
+        let (since, mut frames) = self.reader(disk, recent, target, bytes_max)?;
         let mut batches = Vec::new();
         let mut bytes = 0;
         while let Some(found) = frames.next()? {
             let header = found.header;
             let end = header.offset.0.saturating_add(u64::from(header.count));
             if header.offset >= until {
+                self.keep(recent, since, frames, &found);
                 break;
             }
             let before = match plants(Planted::BatchReadTwice) {
@@ -288,6 +387,7 @@ impl SegmentRead {
             }
             bytes += found.body.len();
             if bytes > bytes_max && !batches.is_empty() {
+                self.keep(recent, since, frames, &found);
                 break;
             }
             frames.verify(&found)?;
@@ -304,12 +404,13 @@ impl SegmentRead {
     pub(crate) fn entries(
         &self,
         disk: &dyn Disk,
-        indexes: &IndexCache,
+        recent: &Recent,
         (first, last): (Index, Index),
         bytes_max: u64,
     ) -> Result<Vec<Entry>, Error> {
         let bytes_hint = usize::try_from(bytes_max.min(4 << 20)).unwrap_or(SCAN_BYTES);
-        let mut frames = self.frames(disk, indexes, Target::Index(first), bytes_hint)?;
+        let target = Target::Index(first);
+        let (since, mut frames) = self.reader(disk, recent, target, bytes_hint)?;
         let mut entries = Vec::new();
         let mut bytes = 0;
         while let Some(found) = frames.next()? {
@@ -319,6 +420,7 @@ impl SegmentRead {
             }
             bytes += found.body.len() as u64;
             if index > last || (bytes > bytes_max && !entries.is_empty()) {
+                self.keep(recent, since, frames, &found);
                 break;
             }
             frames.verify(&found)?;
@@ -332,11 +434,11 @@ impl SegmentRead {
     pub(crate) fn placed(
         &self,
         disk: &dyn Disk,
-        indexes: &IndexCache,
+        recent: &Recent,
         range: (Index, Index),
     ) -> Result<Vec<PlacedEntry>, Error> {
         let target = Target::Index(range.0);
-        let mut frames = self.frames(disk, indexes, target, FOUND_BYTES_MAX)?;
+        let mut frames = self.frames(disk, recent, target, FOUND_BYTES_MAX)?;
         placed(&mut frames, range)
     }
 
@@ -344,10 +446,10 @@ impl SegmentRead {
     pub(crate) fn offset_at(
         &self,
         disk: &dyn Disk,
-        indexes: &IndexCache,
+        recent: &Recent,
         time: Micros,
     ) -> Result<Option<Offset>, Error> {
-        let mut frames = self.frames(disk, indexes, Target::Time(time), 0)?;
+        let mut frames = self.frames(disk, recent, Target::Time(time), 0)?;
         while let Some(found) = frames.next()? {
             if found.header.time >= time && found.header.count > 0 {
                 return Ok(Some(found.header.offset));
