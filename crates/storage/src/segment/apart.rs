@@ -282,7 +282,7 @@ struct Joined {
 struct Window {
     from: u64,
     records: Vec<Option<Record>>,
-    /// The one that was wanted last: the next is often the one behind it.
+    /// The one that was wanted last: the next is often a neighbour.
     last: u64,
 }
 
@@ -358,7 +358,7 @@ impl Joined {
 
     /// The last sound record that begins at or before this byte, and a byte before which no other does.
     fn find(&self, window: &mut Window, at: u64) -> Result<(Option<Record>, u64), Error> {
-        for number in window.last..(window.last + 2).min(self.records) {
+        for number in window.last.saturating_sub(1)..(window.last + 2).min(self.records) {
             if let Some(record) = self.record(window, number)?
                 && (record.at..record.end()).contains(&at)
             {
@@ -509,14 +509,19 @@ impl File for Joined {
     }
 
     fn uncache(&self, bytes: Range<u64>) {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut body_at = |at| {
-            let (record, _) = self.find(&mut window, at).ok()?;
+        let body_at = |window: &mut Window, at| {
+            let (record, _) = self.find(window, at).ok()?;
             let bytes = |record: Record| u64::from(record.body_bytes);
             record.map(|record| (record.body_at, record.body_at + bytes(record)))
         };
-        let first = body_at(bytes.start);
-        let last = body_at(bytes.end.saturating_sub(1));
+        // The end is near what was read last, and who reads on finds the window there.
+        let mut aside = Window::default();
+        let first = (bytes.start >= HEADER_BYTES as u64)
+            .then(|| body_at(&mut aside, bytes.start))
+            .flatten();
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = body_at(&mut window, bytes.end.saturating_sub(1));
+        drop(window);
         if let (Some(bodies), Some((_, to))) = (&self.bodies, last) {
             bodies.uncache(first.map_or(0, |(from, _)| from)..to);
         }

@@ -34,6 +34,8 @@ use crate::{
 const SEEK_BYTES: usize = 128 << 10;
 /// Bytes of a read when much is to be gone through.
 const SCAN_BYTES: usize = 1 << 20;
+/// Bytes that a system keeps in memory, or does not, together.
+const FOLIO_BYTES_MAX: u64 = 2 << 20;
 
 /// The frames of a segment, one after the other. Bodies share the buffer of one read.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ pub(crate) struct Frames {
     chunk: Bytes,
     chunk_at: u64,
     chunk_bytes: usize,
-    /// What was given shall not stay in the system's memory.
-    drops: bool,
+    /// What was given from this byte on shall not stay in the system's memory.
+    drops: Option<u64>,
 }
 
 /// One entry as a segment has it.
@@ -96,7 +98,7 @@ impl Frames {
             chunk: Bytes::new(),
             chunk_at: at,
             chunk_bytes,
-            drops: false,
+            drops: None,
         })
     }
 
@@ -172,13 +174,13 @@ impl Frames {
         if from + count <= self.chunk.len() {
             return Ok(self.chunk.slice(from..from + count));
         }
+        self.drop_given();
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let mut bytes = vec![0; self.chunk_bytes.max(count).min(left)];
         let held = self.chunk.get(from..).unwrap_or_default();
         let (known, unknown) = bytes.split_at_mut(held.len());
         known.copy_from_slice(held);
         let read = held.len() + self.file.read_at(self.at + held.len() as u64, unknown)?;
-        self.drop_given();
         bytes.truncate(read);
         self.chunk = Bytes::from(bytes);
         self.chunk_at = self.at;
@@ -210,7 +212,7 @@ impl Frames {
         self.end = self.end.max(end);
         // Who comes back is likely to read all.
         self.chunk_bytes = SCAN_BYTES;
-        self.drops &= !is_shared;
+        self.drops = self.drops.filter(|_| !is_shared);
     }
 
     /// Bytes that were read and not given yet.
@@ -219,12 +221,16 @@ impl Frames {
         self.chunk.len()
     }
 
-    /// Lets the system use the pages again of what was read last and given since.
+    /// From now on lets go of what is given.
+    fn drop_from_here(&mut self) {
+        self.drops = Some(self.at / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX);
+    }
+
+    /// Lets the system use the pages again of what was given since this began. It lets go of whole folios only, and so
+    /// left a part of what was dropped before.
     fn drop_given(&self) {
-        if self.drops {
-            // A system has pages in pieces of some MiB and lets go of whole ones only: of those that were left by
-            // what was dropped before, too.
-            self.file.uncache(0..self.at);
+        if let Some(from) = self.drops {
+            self.file.uncache(from..self.at);
         }
     }
 
@@ -317,14 +323,16 @@ impl SegmentRead {
         target: Target,
         bytes: usize,
     ) -> Result<(Since, Frames), Error> {
-        let (since, resumed) = recent.readers.resume(self.group, &self.extent, target);
+        let now = Instant::now();
+        let (since, resumed) = recent.readers.resume(self.group, &self.extent, target, now);
         if let Some(frames) = resumed {
             return Ok((since, frames));
         }
         let mut frames = self.frames(disk, recent, target, bytes)?;
-        let first = self.extent.first;
-        let shared = recent.readers.begin(self.group, first, Instant::now());
-        frames.drops = self.sealed && !shared;
+        let is_shared = recent.readers.begin(self.group, self.extent.first, now);
+        if self.sealed && !is_shared {
+            frames.drop_from_here();
+        }
         Ok((since, frames))
     }
 

@@ -4,7 +4,8 @@
 //!
 //! What one of them alone reads of a sealed segment does not stay in the system's memory: pages that it has to find
 //! for a log are dear, most of all in a virtual machine whose host takes back what is free, and those of everybody
-//! else would have to go for them. What is begun twice within a minute does stay: many may read the same.
+//! else would have to go for them. What another begins while the first is there, or within a minute, does stay: many
+//! may read the same.
 
 use std::{
     collections::VecDeque,
@@ -24,8 +25,8 @@ use crate::segment::{
 const KEPT_MAX: usize = 32;
 /// Segments of which it is remembered when they were begun.
 const BEGUN_MAX: usize = 4 * KEPT_MAX;
-/// Whoever begins a segment so soon after another shares it with that one. A reader whom nobody has asked for so long
-/// is not kept for anybody.
+/// Whoever begins a segment so soon after another has read in it shares it with that one. A reader that nobody has
+/// come back for in such a time makes room when somebody else reads.
 const SOON: Duration = Duration::from_secs(60);
 
 /// A reader that stopped before an entry.
@@ -75,9 +76,9 @@ struct Known {
 struct Begun {
     group: GroupId,
     first: Index,
-    /// When somebody did so last.
+    /// When somebody did so, or stopped in it, last.
     at: Instant,
-    /// Another had done so soon before.
+    /// Another was there soon before.
     shared: bool,
 }
 
@@ -97,6 +98,7 @@ impl Readers {
         group: GroupId,
         extent: &Extent,
         target: Target,
+        now: Instant,
     ) -> (Since, Option<Frames>) {
         let mut known = self.lock();
         let since = Since(known.forgotten);
@@ -108,6 +110,10 @@ impl Readers {
             stopped.frames.read_on(extent.end, is_shared);
             stopped.frames
         });
+        let gone = known.let_go(now, KEPT_MAX);
+        // Files are closed while nobody waits.
+        drop(known);
+        drop(gone);
         (since, frames)
     }
 
@@ -135,17 +141,13 @@ impl Readers {
         if known.forgotten != since.0 {
             return;
         }
-        let mut gone = Vec::new();
-        while known.stopped.len() == KEPT_MAX
-            || known
-                .stopped
-                .front()
-                .is_some_and(|(at, _)| now.duration_since(*at) >= SOON)
-        {
-            gone.extend(known.stopped.pop_front());
+        let gone = known.let_go(now, KEPT_MAX - 1);
+        let (group, first) = (stopped.group, stopped.first);
+        let mut begun = known.begun.iter_mut();
+        if let Some(begun) = begun.find(|begun| begun.is(group, first)) {
+            begun.at = now;
         }
         known.stopped.push_back((now, stopped));
-        // Files are closed while nobody waits.
         drop(known);
         drop(gone);
     }
@@ -165,6 +167,18 @@ impl Readers {
 }
 
 impl Known {
+    /// Takes out the oldest until there are no more than `most`, and those that nobody has come back for.
+    fn let_go(&mut self, now: Instant, most: usize) -> Vec<(Instant, Stopped)> {
+        let old = |(at, _): &(Instant, Stopped)| now.duration_since(*at) >= SOON;
+        let old = self
+            .stopped
+            .iter()
+            .take_while(|stopped| old(stopped))
+            .count();
+        let many = self.stopped.len().saturating_sub(most);
+        self.stopped.drain(..old.max(many)).collect()
+    }
+
     fn is_shared(&self, group: GroupId, first: Index) -> bool {
         let mut begun = self.begun.iter();
         begun.any(|begun| begun.is(group, first) && begun.shared)
@@ -357,7 +371,8 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(10);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume = |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)));
+        let resume =
+            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
         let (since, none) = resume(5);
         assert!(none.is_none());
         readers.forget(GROUP);
@@ -373,7 +388,8 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(1);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume = |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)));
+        let resume =
+            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
         let (since, _) = resume(0);
         for offset in 0..2 * KEPT_MAX as u64 {
             readers.keep(since, at(&log, offset), now);
@@ -389,7 +405,8 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(1);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume = |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)));
+        let resume =
+            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
         let (since, _) = resume(0);
         readers.keep(since, at(&log, 1), now);
         readers.keep(since, at(&log, 2), now + SOON / 2);
@@ -408,10 +425,23 @@ mod tests {
         assert!(readers.begin(GROUP, Index(1), now + SOON / 2));
         assert!(readers.begin(GROUP, Index(1), now + SOON));
         assert!(!readers.begin(GROUP, Index(2), now + SOON));
+        assert!(!readers.begin(GROUP, Index(1), now + SOON * 2));
         for first in 3..3 + BEGUN_MAX as u64 {
             readers.begin(GROUP, Index(first), now + SOON);
         }
         assert_eq!(readers.lock().begun.len(), BEGUN_MAX);
+    }
+
+    #[test]
+    fn who_is_still_there_shares_with_whoever_comes() {
+        let mut log = Growing::new();
+        log.grow_to(1);
+        let (readers, now) = (Readers::default(), Instant::now());
+        let target = Target::Offset(Offset(0));
+        let (since, _) = readers.resume(GROUP, &log.extent, target, now);
+        assert!(!readers.begin(GROUP, Index(1), now));
+        readers.keep(since, at(&log, 5), now + SOON);
+        assert!(readers.begin(GROUP, Index(1), now + SOON + SOON / 2));
     }
 
     #[test]
