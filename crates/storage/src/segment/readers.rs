@@ -23,7 +23,7 @@ use crate::segment::{
 
 /// Readers that are kept, over all groups. Each holds up to [`Stopped::BYTES_MAX`], and a file or two.
 const KEPT_MAX: usize = 32;
-/// Segments of which it is remembered when they were begun.
+/// Segments of which it is remembered when somebody was in them.
 const BEGUN_MAX: usize = 4 * KEPT_MAX;
 /// Whoever begins a segment so soon after another has read in it shares it with that one. A reader that nobody has
 /// come back for in such a time makes room when somebody else reads.
@@ -42,7 +42,7 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
-    /// Bytes that were read and not given to anybody yet, at most; more is read again.
+    /// Bytes of the piece that was read last, at most; of a longer one, what was not given yet is read again.
     pub(crate) const BYTES_MAX: usize = (1 << 20) + (128 << 10);
 
     fn is_at(&self, group: GroupId, first: Index, target: Target) -> bool {
@@ -65,7 +65,7 @@ pub(crate) struct Readers {
 struct Known {
     /// With the time when each stopped, the latest last.
     stopped: VecDeque<(Instant, Stopped)>,
-    /// The segments that were begun last, the latest last.
+    /// The segments that somebody was in last, the latest last.
     begun: VecDeque<Begun>,
     /// How often files were forgotten.
     forgotten: u64,
@@ -120,8 +120,7 @@ impl Readers {
     /// Notes that a segment is begun at `now`, and says whether it is shared.
     pub(crate) fn begin(&self, group: GroupId, first: Index, now: Instant) -> bool {
         let mut known = self.lock();
-        let at = known.begun.iter().position(|begun| begun.is(group, first));
-        let before = at.and_then(|at| known.begun.remove(at));
+        let before = known.take_begun(group, first);
         if known.begun.len() == BEGUN_MAX {
             known.begun.pop_front();
         }
@@ -143,9 +142,8 @@ impl Readers {
         }
         let gone = known.let_go(now, KEPT_MAX - 1);
         let (group, first) = (stopped.group, stopped.first);
-        let mut begun = known.begun.iter_mut();
-        if let Some(begun) = begun.find(|begun| begun.is(group, first)) {
-            begun.at = now;
+        if let Some(begun) = known.take_begun(group, first) {
+            known.begun.push_back(Begun { at: now, ..begun });
         }
         known.stopped.push_back((now, stopped));
         drop(known);
@@ -177,6 +175,11 @@ impl Known {
             .count();
         let many = self.stopped.len().saturating_sub(most);
         self.stopped.drain(..old.max(many)).collect()
+    }
+
+    fn take_begun(&mut self, group: GroupId, first: Index) -> Option<Begun> {
+        let at = self.begun.iter().position(|begun| begun.is(group, first))?;
+        self.begun.remove(at)
     }
 
     fn is_shared(&self, group: GroupId, first: Index) -> bool {
@@ -291,6 +294,10 @@ mod tests {
             segment.batches(&self.disk, recent, range, PIECE_BYTES)
         }
 
+        fn resume(&self, readers: &Readers, offset: u64, now: Instant) -> (Since, Option<Frames>) {
+            readers.resume(GROUP, &self.extent, Target::Offset(Offset(offset)), now)
+        }
+
         /// The offset after what is read from there.
         fn read_from(&self, recent: &Recent, from: u64) -> u64 {
             let batches = self.read(recent, from).unwrap();
@@ -371,8 +378,7 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(10);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume =
-            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
+        let resume = |offset| log.resume(&readers, offset, now);
         let (since, none) = resume(5);
         assert!(none.is_none());
         readers.forget(GROUP);
@@ -388,8 +394,7 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(1);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume =
-            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
+        let resume = |offset| log.resume(&readers, offset, now);
         let (since, _) = resume(0);
         for offset in 0..2 * KEPT_MAX as u64 {
             readers.keep(since, at(&log, offset), now);
@@ -405,8 +410,7 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(1);
         let (readers, now) = (Readers::default(), Instant::now());
-        let resume =
-            |offset| readers.resume(GROUP, &log.extent, Target::Offset(Offset(offset)), now);
+        let resume = |offset| log.resume(&readers, offset, now);
         let (since, _) = resume(0);
         readers.keep(since, at(&log, 1), now);
         readers.keep(since, at(&log, 2), now + SOON / 2);
@@ -437,11 +441,30 @@ mod tests {
         let mut log = Growing::new();
         log.grow_to(1);
         let (readers, now) = (Readers::default(), Instant::now());
-        let target = Target::Offset(Offset(0));
-        let (since, _) = readers.resume(GROUP, &log.extent, target, now);
+        let (since, _) = log.resume(&readers, 0, now);
         assert!(!readers.begin(GROUP, Index(1), now));
         readers.keep(since, at(&log, 5), now + SOON);
-        assert!(readers.begin(GROUP, Index(1), now + SOON + SOON / 2));
+        let later = now + SOON;
+        for group in 100..99 + BEGUN_MAX as u64 {
+            readers.begin(GroupId(group), Index(1), later);
+        }
+        assert!(readers.begin(GROUP, Index(1), later + SOON / 2));
+    }
+
+    #[test]
+    fn whoever_was_in_a_segment_last_is_remembered_longest() {
+        let mut log = Growing::new();
+        log.grow_to(1);
+        let (readers, now) = (Readers::default(), Instant::now());
+        let (since, _) = log.resume(&readers, 0, now);
+        readers.begin(GROUP, Index(1), now);
+        readers.begin(GroupId(8), Index(1), now);
+        readers.keep(since, at(&log, 5), now);
+        for group in 100..99 + BEGUN_MAX as u64 {
+            readers.begin(GroupId(group), Index(1), now);
+        }
+        assert!(readers.begin(GROUP, Index(1), now));
+        assert!(!readers.begin(GroupId(8), Index(1), now));
     }
 
     #[test]
