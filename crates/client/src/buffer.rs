@@ -58,7 +58,7 @@ struct Gathering {
     full: VecDeque<Gathered>,
     /// The last batch begun.
     begun: Serial,
-    /// Room to give the next batch: what the last one needed.
+    /// Room to give the next batch: what the last ones needed.
     capacity: usize,
     wake: Wake,
     /// Batches up to this one do not linger.
@@ -172,7 +172,7 @@ impl Buffer {
             return Taken::Lingers(due);
         }
         let batch = gathering.open.take().expect("it was just looked at");
-        gathering.capacity = batch.builder.len();
+        gathering.measure(&batch);
         Taken::Batch(Box::new(batch))
     }
 
@@ -320,9 +320,15 @@ impl Gathering {
         Ok(ticket)
     }
 
+    /// The next batch is given room for as much; after a smaller one that much less by and by.
+    fn measure(&mut self, batch: &Gathered) {
+        let less = self.capacity - self.capacity / 8;
+        self.capacity = batch.builder.len().max(less).max(CAPACITY_MIN);
+    }
+
     fn close_batch(&mut self) {
         if let Some(full) = self.open.take() {
-            self.capacity = full.builder.len().max(CAPACITY_MIN);
+            self.measure(&full);
             self.full.push_back(full);
         }
     }
