@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::OFlags;
 
 /// What positions, lengths and memory are multiples of. A device with larger blocks refuses it.
-const BLOCK_BYTES: usize = 4 << 10;
+pub(crate) const BLOCK_BYTES: usize = 4 << 10;
 /// Bytes of one call, at most.
 const CALL_BYTES_MAX: usize = 1 << 20;
 
@@ -58,6 +58,17 @@ impl Direct {
         if before > 0 && at != self.end {
             return Ok(false);
         }
+        if let [piece] = pieces
+            && before == 0
+            && is_whole(piece)
+        {
+            let written = write(&self.file, piece, at, true)?;
+            if written {
+                self.end = at + piece.len() as u64;
+                self.last.clear();
+            }
+            return Ok(written);
+        }
         let mut filled = before;
         let mut to = at - before as u64;
         let room = &mut self.room[self.skew..][..CALL_BYTES_MAX];
@@ -92,6 +103,13 @@ impl Direct {
             .extend_from_slice(&room[filled - filled % BLOCK_BYTES..filled]);
         Ok(true)
     }
+}
+
+/// Whether the device can take it from where it is.
+fn is_whole(piece: &[u8]) -> bool {
+    !piece.is_empty()
+        && piece.len().is_multiple_of(BLOCK_BYTES)
+        && piece.as_ptr().align_offset(BLOCK_BYTES) == 0
 }
 
 /// False if the device does not take it, which it says of the first call or of none.
@@ -168,6 +186,26 @@ mod tests {
         );
         assert!(direct.write_at(exactly, &slices(&[b"next"])).unwrap());
         assert_eq!(fs::read(&path).unwrap()[CALL_BYTES_MAX..][..4], *b"next");
+    }
+
+    #[test]
+    fn whole_blocks_in_aligned_memory_are_written_from_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some((path, mut direct)) = direct(&dir) else {
+            return;
+        };
+        let memory = vec![7; 3 * BLOCK_BYTES];
+        let skew = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let blocks = &memory[skew..][..2 * BLOCK_BYTES];
+        let room = direct.room.clone();
+        assert!(direct.write_at(0, &slices(&[b"one"])).unwrap());
+        assert!(direct.write_at(0, &slices(&[blocks])).unwrap());
+        assert_eq!(direct.room[direct.skew + 3..], room[direct.skew + 3..]);
+        let after = blocks.len() as u64;
+        assert!(direct.write_at(after, &slices(&[b"after"])).unwrap());
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes[..blocks.len()], *blocks);
+        assert_eq!(bytes[blocks.len()..][..6], *b"after\0");
     }
 
     #[test]

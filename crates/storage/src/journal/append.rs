@@ -3,7 +3,7 @@
 use std::{io::IoSlice, path::Path};
 
 use crate::{
-    Error,
+    Error, direct,
     disk::{Disk, File, Open},
     fields::PutFields,
     gather::Gather,
@@ -67,7 +67,9 @@ pub(crate) fn prepare(
 
 fn zero(file: &dyn File, from: u64, to: u64) -> Result<(), Error> {
     const CHUNK: u64 = 1 << 20;
-    let zeros = vec![0; CHUNK as usize];
+    // Aligned, so that none of it is copied on its way past the page cache.
+    let zeros = vec![0; CHUNK as usize + direct::BLOCK_BYTES];
+    let zeros = &zeros[zeros.as_ptr().align_offset(direct::BLOCK_BYTES)..];
     let mut at = from;
     while at < to {
         let len = (to - at).min(CHUNK);
