@@ -23,6 +23,10 @@ pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 /// What every further byte adds to that, as bytes a second: slow, but not dripping.
 const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
+/// Room that a frame of which so much has arrived is given at once, as a multiple of that: most are then
+/// never moved while they arrive, and who sends little cannot have much kept free for him.
+const ROOM_AHEAD: usize = 8;
+
 /// The code with which a stream is given up in the middle of a write.
 const TORN: VarInt = VarInt::from_u32(1);
 
@@ -35,8 +39,9 @@ pub struct FrameWriter {
 
 /// The receiving half of a stream.
 ///
-/// An idle one holds no memory. A frame that arrives slowly holds what has arrived of it, within
-/// `payload_max` and within a bound over all streams of the connection, for [`FRAME_TIME_MAX`].
+/// An idle one holds no memory. A frame that arrives slowly holds what has arrived of it, and room for up to
+/// eight times as much, within `payload_max` and within a bound for what has arrived over all streams of the
+/// connection, for [`FRAME_TIME_MAX`].
 pub struct FrameReader {
     recv: RecvStream,
     link: Arc<Link>,
@@ -128,7 +133,7 @@ impl FrameReader {
             if self.finished {
                 return self.end().map(|()| None);
             }
-            self.fill().await?;
+            self.fill(payload_max).await?;
         }
     }
 
@@ -143,7 +148,7 @@ impl FrameReader {
             }
             // Nobody needs waking: the next call of `next` leaves a waker of its own.
             let mut context = Context::from_waker(Waker::noop());
-            match pin!(self.fill()).poll(&mut context) {
+            match pin!(self.fill(payload_max)).poll(&mut context) {
                 Poll::Ready(filled) => filled?,
                 Poll::Pending => return Ok(None),
             }
@@ -168,7 +173,7 @@ impl FrameReader {
 
     /// Takes what has arrived, or waits for more. Cancel-safe: bytes leave the stream only when they
     /// are put into the buffer.
-    async fn fill(&mut self) -> Result<(), Error> {
+    async fn fill(&mut self, payload_max: usize) -> Result<(), Error> {
         if self.buffer.is_empty() {
             // It may still hold on to memory that it shares with frames handed on.
             self.buffer = BytesMut::new();
@@ -192,7 +197,14 @@ impl FrameReader {
         let chunks = &chunks[..count];
         let bytes = chunks.iter().map(Bytes::len).sum();
         self.extend_deadline(bytes);
-        self.buffer.reserve(bytes);
+        let front = match &self.buffer[..] {
+            [] => &chunks[0],
+            begun => begun,
+        };
+        let arrived = self.buffer.len() + bytes;
+        let whole = Frame::length(front, payload_max).unwrap_or(0);
+        let room = arrived.max(whole.min(arrived * ROOM_AHEAD));
+        self.buffer.reserve(room - self.buffer.len());
         for chunk in chunks {
             self.buffer.extend_from_slice(chunk);
         }

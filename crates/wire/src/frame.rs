@@ -133,6 +133,15 @@ impl Frame {
         }))
     }
 
+    /// How long the frame is that begins with these bytes, header and all; `None` if they do not tell or
+    /// [`take`](Self::take) would refuse it.
+    #[must_use]
+    pub fn length(front: &[u8], payload_max: usize) -> Option<usize> {
+        let header = front.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let (_, length, _) = read_header(header, payload_max).ok()?;
+        Some(FRAME_HEADER_BYTES + length)
+    }
+
     /// The payload, if it is of this kind and its checksum covers all of it.
     pub(crate) fn whole(&self, kind: FrameKind) -> Result<&Bytes, Malformed> {
         self.head(kind, self.payload.len())?;
