@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -27,6 +28,10 @@ const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// never moved while they arrive, and who sends little cannot have much kept free for him.
 const ROOM_AHEAD: usize = 8;
 
+/// A frame of so many bytes is given memory of its own: what follows it on the stream would have to be moved,
+/// or have it moved, once there is no room for both.
+const ALONE_BYTES_MIN: usize = 64 << 10;
+
 /// The code with which a stream is given up in the middle of a write.
 const TORN: VarInt = VarInt::from_u32(1);
 
@@ -45,8 +50,7 @@ pub struct FrameWriter {
 pub struct FrameReader {
     recv: RecvStream,
     link: Arc<Link>,
-    /// Arrived and not yet handed on.
-    buffer: BytesMut,
+    arrived: Arrived,
     /// How much of it has been counted in at the link.
     held: usize,
     /// By when the frame that has begun must be whole.
@@ -96,6 +100,14 @@ impl FrameWriter {
     }
 }
 
+/// What has arrived of a stream and has not been handed on.
+#[derive(Default)]
+struct Arrived {
+    buffer: BytesMut,
+    /// What came after that, which ends with a large frame then.
+    rest: BytesMut,
+}
+
 /// A write under way. If it is dropped half-way the stream has no frame boundary any more, and is
 /// given up.
 struct Writing<'a> {
@@ -116,7 +128,7 @@ impl FrameReader {
         Self {
             recv,
             link,
-            buffer: BytesMut::new(),
+            arrived: Arrived::default(),
             held: 0,
             deadline: None,
             finished: false,
@@ -162,11 +174,11 @@ impl FrameReader {
     }
 
     fn take(&mut self, payload_max: usize) -> Result<Option<Frame>, Error> {
-        let frame = Frame::take(&mut self.buffer, payload_max)?;
+        let frame = self.arrived.take(payload_max)?;
         if frame.is_some() {
             self.deadline = None;
-            self.link.release(self.held - self.buffer.len());
-            self.held = self.buffer.len();
+            self.link.release(self.held - self.arrived.len());
+            self.held = self.arrived.len();
         }
         Ok(frame)
     }
@@ -174,13 +186,9 @@ impl FrameReader {
     /// Takes what has arrived, or waits for more. Cancel-safe: bytes leave the stream only when they
     /// are put into the buffer.
     async fn fill(&mut self, payload_max: usize) -> Result<(), Error> {
-        if self.buffer.is_empty() {
-            // It may still hold on to memory that it shares with frames handed on.
-            self.buffer = BytesMut::new();
-        }
         let mut chunks = [const { Bytes::new() }; CHUNKS];
         let reading = self.recv.read_chunks(&mut chunks);
-        let read = if self.buffer.is_empty() {
+        let read = if self.arrived.len() == 0 {
             reading.await
         } else {
             let deadline = *self
@@ -194,20 +202,10 @@ impl FrameReader {
             self.finished = true;
             return Ok(());
         };
-        let chunks = &chunks[..count];
-        let bytes = chunks.iter().map(Bytes::len).sum();
+        let chunks = &mut chunks[..count];
+        let bytes = length(chunks);
         self.extend_deadline(bytes);
-        let front = match &self.buffer[..] {
-            [] => &chunks[0],
-            begun => begun,
-        };
-        let arrived = self.buffer.len() + bytes;
-        let whole = Frame::length(front, payload_max).unwrap_or(0);
-        let room = arrived.max(whole.min(arrived * ROOM_AHEAD));
-        self.buffer.reserve(room - self.buffer.len());
-        for chunk in chunks {
-            self.buffer.extend_from_slice(chunk);
-        }
+        self.arrived.put(chunks, payload_max);
         self.held += bytes;
         self.link.hold(bytes)
     }
@@ -222,15 +220,75 @@ impl FrameReader {
 
     /// The end of the stream is good between two frames only.
     fn end(&self) -> Result<(), Error> {
-        if self.buffer.is_empty() {
+        let have = self.arrived.len();
+        if have == 0 {
             return Ok(());
         }
         Err(Error::Malformed(Malformed::Short {
             what: "the last frame of a stream",
-            have: self.buffer.len(),
-            need: FRAME_HEADER_BYTES.max(self.buffer.len() + 1),
+            have,
+            need: FRAME_HEADER_BYTES.max(have + 1),
         }))
     }
+}
+
+impl Arrived {
+    fn len(&self) -> usize {
+        self.buffer.len() + self.rest.len()
+    }
+
+    /// The first frame, if it is there whole.
+    fn take(&mut self, payload_max: usize) -> Result<Option<Frame>, Malformed> {
+        let frame = Frame::take(&mut self.buffer, payload_max)?;
+        if self.buffer.is_empty() {
+            // It may still hold on to memory that it shares with frames handed on.
+            self.buffer = mem::take(&mut self.rest);
+        }
+        Ok(frame)
+    }
+
+    /// Puts what has arrived behind what had, in which there is no whole frame.
+    fn put(&mut self, chunks: &mut [Bytes], payload_max: usize) {
+        let mut left = match Frame::length(front(&self.buffer, chunks), payload_max) {
+            Some(whole) if whole >= ALONE_BYTES_MIN => whole - self.buffer.len(),
+            _ => usize::MAX,
+        };
+        let fits = |chunk: &&Bytes| {
+            let fits = chunk.len() <= left;
+            left -= if fits { chunk.len() } else { 0 };
+            fits
+        };
+        let count = chunks.iter().take_while(fits).count();
+        let (chunks, after) = chunks.split_at_mut(count);
+        put(&mut self.buffer, chunks, payload_max);
+        if let Some(first) = after.first_mut() {
+            self.buffer.extend_from_slice(&first.split_to(left));
+            put(&mut self.rest, after, payload_max);
+        }
+    }
+}
+
+/// Puts these behind it, and makes room for all of the frame that begins it.
+fn put(buffer: &mut BytesMut, chunks: &[Bytes], payload_max: usize) {
+    let arrived = buffer.len() + length(chunks);
+    let whole = Frame::length(front(buffer, chunks), payload_max).unwrap_or(0);
+    let room = arrived.max(whole.min(arrived * ROOM_AHEAD));
+    buffer.reserve(room - buffer.len());
+    for chunk in chunks {
+        buffer.extend_from_slice(chunk);
+    }
+}
+
+/// What begins with the header of a frame.
+fn front<'a>(buffer: &'a [u8], chunks: &'a [Bytes]) -> &'a [u8] {
+    match (buffer, chunks) {
+        ([], [first, ..]) => first,
+        _ => buffer,
+    }
+}
+
+fn length(chunks: &[Bytes]) -> usize {
+    chunks.iter().map(Bytes::len).sum()
 }
 
 impl Drop for FrameReader {
@@ -248,5 +306,97 @@ impl fmt::Debug for FrameWriter {
 impl fmt::Debug for FrameReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FrameReader({})", self.recv.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_wire::{FrameKind, encode_frame};
+
+    use super::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn frames(lengths: &[usize]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for (at, length) in lengths.iter().enumerate() {
+            encode_frame(FrameKind::Produce, &vec![at as u8; *length], &mut bytes);
+        }
+        bytes.freeze()
+    }
+
+    /// What comes out when so many bytes arrive at a time, in pieces of so many.
+    fn taken(mut stream: Bytes, at_a_time: usize, piece: usize) -> Vec<Bytes> {
+        let mut arrived = Arrived::default();
+        let mut taken = Vec::new();
+        while !stream.is_empty() {
+            let mut now = stream.split_to(at_a_time.min(stream.len()));
+            let pieces = std::iter::from_fn(|| {
+                let piece = now.split_to(piece.min(now.len()));
+                (!piece.is_empty()).then_some(piece)
+            });
+            arrived.put(&mut pieces.collect::<Vec<_>>(), MAX);
+            while let Some(frame) = arrived.take(MAX).unwrap() {
+                taken.push(frame.payload);
+            }
+        }
+        assert_eq!(arrived.len(), 0);
+        taken
+    }
+
+    #[test]
+    fn frames_come_out_as_they_were_sent_however_they_arrive() {
+        let lengths = [
+            0,
+            3,
+            ALONE_BYTES_MIN,
+            1,
+            3 * ALONE_BYTES_MIN,
+            70_000,
+            70_001,
+            0,
+            500,
+        ];
+        let sent = frames(&lengths);
+        for (at_a_time, piece) in [
+            (sent.len(), 6_468),
+            (sent.len(), sent.len()),
+            (208_000, 6_468),
+            (FRAME_HEADER_BYTES, 5),
+            (65_536, 65_536),
+            (7, 3),
+        ] {
+            let taken = taken(sent.clone(), at_a_time, piece);
+            let lengths_taken: Vec<usize> = taken.iter().map(Bytes::len).collect();
+            assert_eq!(lengths_taken, lengths, "{at_a_time} in pieces of {piece}");
+            for (at, payload) in taken.iter().enumerate() {
+                assert!(payload.iter().all(|byte| *byte == at as u8));
+            }
+        }
+    }
+
+    #[test]
+    fn large_frame_stays_where_it_begins_to_arrive() {
+        let mut stream = frames(&[4 * ALONE_BYTES_MIN, 4 * ALONE_BYTES_MIN]);
+        let mut arrived = Arrived::default();
+        let mut put = |arrived: &mut Arrived, bytes| {
+            arrived.put(&mut [stream.split_to(bytes)], MAX);
+        };
+        put(&mut arrived, ALONE_BYTES_MIN);
+        let begun = arrived.buffer.as_ptr();
+        put(&mut arrived, 3 * ALONE_BYTES_MIN + 50_000);
+        let (first, next) = (arrived.buffer.as_ptr(), arrived.rest.as_ptr());
+        assert_eq!(first, begun);
+        assert!(arrived.take(MAX).unwrap().is_some());
+        put(&mut arrived, 3 * ALONE_BYTES_MIN);
+        assert_eq!(arrived.buffer.as_ptr(), next);
+    }
+
+    #[test]
+    fn who_has_sent_little_is_given_little_room() {
+        let mut stream = frames(&[MAX]);
+        let mut arrived = Arrived::default();
+        arrived.put(&mut [stream.split_to(100)], MAX);
+        assert!(arrived.buffer.capacity() <= 100 * ROOM_AHEAD);
     }
 }
