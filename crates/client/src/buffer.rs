@@ -21,6 +21,9 @@ use crate::{
 
 /// The least room a new batch is given.
 const CAPACITY_MIN: usize = 1 << 10;
+/// How many batches in a row may leave half of their room unused before the next ones are given less: small
+/// ones and full ones take turns where what is acknowledged together is submitted anew.
+const SMALL_MAX: u32 = 16;
 
 /// Counts a producer's batches from 1 in the order in which they were begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -60,6 +63,8 @@ struct Gathering {
     begun: Serial,
     /// Room to give the next batch: what the last ones needed.
     capacity: usize,
+    /// Batches in a row that left half of it unused.
+    small: u32,
     wake: Wake,
     /// Batches up to this one do not linger.
     pressing: Serial,
@@ -93,6 +98,7 @@ impl Buffer {
                 full: VecDeque::new(),
                 begun: Serial::default(),
                 capacity: CAPACITY_MIN,
+                small: 0,
                 wake: Wake::Not,
                 pressing: Serial::default(),
                 ending: false,
@@ -320,10 +326,20 @@ impl Gathering {
         Ok(ticket)
     }
 
-    /// The next batch is given room for as much; after a smaller one that much less by and by.
+    /// Gives the next batches room for as much as this one took, and for half as much when many in a row
+    /// have left half of it unused.
     fn measure(&mut self, batch: &Gathered) {
-        let less = self.capacity - self.capacity / 8;
-        self.capacity = batch.builder.len().max(less).max(CAPACITY_MIN);
+        let bytes = batch.builder.len();
+        if bytes >= self.capacity / 2 {
+            self.capacity = self.capacity.max(bytes);
+            self.small = 0;
+            return;
+        }
+        self.small += 1;
+        if self.small == SMALL_MAX {
+            self.capacity = (self.capacity / 2).max(CAPACITY_MIN);
+            self.small = 0;
+        }
     }
 
     fn close_batch(&mut self) {

@@ -208,3 +208,29 @@ async fn only_what_was_begun_by_then_expires() {
     assert!(buffer.take_begun_by(then).is_none());
     assert_eq!(buffer.waiting_since(), Some(then + MOMENT));
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn room_for_a_full_batch_outlives_small_ones_between_but_not_many_in_a_row() {
+    let buffer = Buffer::new(ProducerConfig::default().batch_bytes(BATCH_BYTES_MAX));
+    let room = |bytes| {
+        drop(buffer.try_submit(record(bytes)).unwrap());
+        settle(&buffer, &taken(&buffer).unwrap());
+        buffer.lock().capacity
+    };
+    let full = room(100_000);
+    assert!(full >= 100_000);
+    for _ in 0..2 {
+        for _ in 1..SMALL_MAX {
+            assert_eq!(room(1), full);
+        }
+        assert_eq!(room(60_000), full);
+    }
+    for _ in 1..SMALL_MAX {
+        assert_eq!(room(1), full);
+    }
+    assert_eq!(room(1), full / 2);
+    for _ in 0..20 * SMALL_MAX {
+        room(1);
+    }
+    assert_eq!(buffer.lock().capacity, CAPACITY_MIN);
+}
