@@ -68,7 +68,10 @@ pub(crate) async fn story(folder: &Path) -> Outcome<Vec<Vec<String>>> {
     let shown = try_join_all(asked.map(|context| read(context, 2))).await?;
     tell(format!("they are asked, and show {shown:?}"));
 
-    // It leads, so it hands over first; what it is told in the end is that it is a member no more.
+    // Two copies are enough from now on, or it would not be let go.
+    let settings = TopicSettings { replicas: 2 };
+    client.admin().edit_topic(&topic, settings).await?;
+    // If it leads, it hands over first; what it is told in the end is that it is a member no more.
     client.admin().remove_member("n1", false).await?;
     let ended = n1.wait().await;
     if !matches!(ended, Err(ServerError::Expelled(_))) {

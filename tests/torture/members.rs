@@ -274,7 +274,7 @@ impl Town {
     }
 
     fn remove(&mut self, at: usize, by: Option<String>, blow: Blow) {
-        let words = removal(&self.members()[at].name, by);
+        let words = self.removal(at, by, self.members().len());
         self.meanwhile(blow, Some(at), move |operator| words.insist(operator));
         self.part(at);
     }
@@ -287,7 +287,8 @@ impl Town {
 
     fn swap(&mut self, at: usize, blow: Blow) {
         let newcomer = self.newcomer(None);
-        let (joining, words) = (newcomer.clone(), removal(&self.members()[at].name, None));
+        let words = self.removal(at, None, self.members().len() + 1);
+        let joining = newcomer.clone();
         let operator = self.operator.clone();
         let removes = thread::spawn(move || words.insist(&operator));
         self.meanwhile(blow, Some(at), move |operator| operator.join(&joining, &[]));
@@ -301,7 +302,7 @@ impl Town {
     fn come_back(&mut self, at: usize, blow: Blow) {
         let name = self.members()[at].name.clone();
         self.stage.cluster.kill(at);
-        let words = removal(&name, None);
+        let words = self.removal(at, None, self.members().len());
         self.meanwhile(blow, Some(at), move |operator| words.insist(operator));
         // It keeps its place: whoever comes now gets another.
         self.join(Some(name), Blow::None);
@@ -353,6 +354,15 @@ impl Town {
         fs::remove_dir_all(gone.data).expect("a folder that nobody uses");
         self.former.remove(&gone.name);
         self.keeping.remove(&gone.name);
+    }
+
+    /// How somebody is to be removed from among so many.
+    fn removal(&self, at: usize, by: Option<String>, among: usize) -> Removal {
+        let name = self.members()[at].name.clone();
+        // Where there are to be fewer members than copies that is meant. The authorities are in nobody's folder, though
+        // the cluster believes so of the one it began with.
+        let force = by.is_none() && among <= REPLICAS || name == "n1";
+        Removal { name, by, force }
     }
 
     fn members(&self) -> &[Member] {
@@ -508,13 +518,7 @@ impl Town {
 struct Removal {
     name: String,
     by: Option<String>,
-}
-
-fn removal(name: &str, by: Option<String>) -> Removal {
-    Removal {
-        name: name.to_owned(),
-        by,
-    }
+    force: bool,
 }
 
 impl Removal {
@@ -524,8 +528,7 @@ impl Removal {
             Some(by) => vec!["member", "replace", name, "--with", by],
             None => vec!["member", "remove", name],
         };
-        // The authorities are not in its folder, though the cluster believes so of the one it began with.
-        if name == "n1" {
+        if self.force {
             words.push("--force");
         }
         operator.insist(&words, Some(&format!("no member {name}")));

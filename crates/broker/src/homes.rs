@@ -1,5 +1,5 @@
 //! Who may get a topic: members that are to keep topics, that have the cluster's own log, so that they
-//! know what they are given, and, rather than others, those that answer.
+//! know what they are given, and, rather than others, those that answer. And whose copies would be missed.
 
 use std::borrow::Cow;
 
@@ -49,6 +49,25 @@ impl Homes {
         homes.late.sort_unstable();
         homes.late.dedup();
         Cow::Owned(homes)
+    }
+
+    /// By how many others a topic could be kept without this member, and how many are to keep it as it is: not more
+    /// than it asks for. Who takes the place of that member is not one more, if it came later and answers; who was
+    /// there before has a place of its own.
+    pub(crate) fn copies(&self, topic: &Topic, leaver: u64, with: Option<u64>) -> (usize, usize) {
+        let has_it = |id: &u64| topic.replicas.contains(id) && !topic.coming.contains(id);
+        let others = self.standing.iter().filter(|id| **id != leaver);
+        let left = others.filter(|id| has_it(id) || self.answering.contains(id));
+        let heir = with.filter(|with| *with > leaver && self.answering.contains(with));
+        let now = topic.replicas.iter().filter(|id| heir != Some(**id));
+        let now = now.count().min(topic.settings.replicas.into());
+        (left.count(), now)
+    }
+
+    /// Whether copies are lost with this member if it leaves for good: not those of one that has died, since as few
+    /// others may fail with it as without, nor of one that is to keep none already.
+    pub(crate) fn would_miss(&self, leaver: u64) -> bool {
+        self.standing.contains(&leaver) && !self.late.contains(&leaver)
     }
 
     /// Whether somebody is to keep topics and cannot yet, or does not answer.
@@ -149,6 +168,78 @@ mod tests {
         assert_eq!(homes.for_newborn(9), [2, 4, 1, 3]);
         assert!(homes.lacks_somebody());
         assert_eq!(Homes::default().for_newborn(3), []);
+    }
+
+    fn kept_by(replicas: &[u64], asked: u8) -> Topic {
+        let settings = kontiki_wire::TopicSettings { replicas: asked };
+        let name = "t".parse().unwrap();
+        Topic {
+            replicas: replicas.to_vec(),
+            ..Topic::founded(name, GroupId(1), settings, Vec::new(), 1)
+        }
+    }
+
+    fn all_of(members: &[u64]) -> Homes {
+        Homes {
+            standing: members.to_vec(),
+            ready: members.to_vec(),
+            answering: members.to_vec(),
+            late: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn copies_without_a_member_are_those_that_others_have_or_could_take_now() {
+        let topic = kept_by(&[1, 2, 3], 3);
+        assert_eq!(all_of(&[1, 2, 3]).copies(&topic, 3, None), (2, 3));
+        assert_eq!(all_of(&[1, 2, 3, 4]).copies(&topic, 3, None), (3, 3));
+        let fewer_asked = kept_by(&[1, 2, 3], 2);
+        assert_eq!(all_of(&[1, 2, 3]).copies(&fewer_asked, 3, None), (2, 2));
+        // Who has a copy counts while it is silent; who is silent takes none, and who drains has one no more.
+        let silent = Homes {
+            answering: vec![1, 3],
+            ..all_of(&[1, 2, 3, 4])
+        };
+        assert_eq!(silent.copies(&topic, 3, None), (2, 3));
+        let coming = Topic {
+            coming: vec![2],
+            ..topic.clone()
+        };
+        assert_eq!(silent.copies(&coming, 3, None), (1, 3));
+        assert_eq!(all_of(&[1, 3, 4]).copies(&topic, 3, None), (2, 3));
+    }
+
+    #[test]
+    fn who_takes_a_place_is_not_one_more_if_it_came_later_and_answers() {
+        let topic = kept_by(&[1, 2, 3], 3);
+        let three = all_of(&[1, 2, 3]);
+        assert_eq!(three.copies(&topic, 2, Some(3)), (2, 2));
+        assert_eq!(three.copies(&topic, 3, Some(2)), (2, 3), "it came before");
+        let silent = Homes {
+            answering: vec![1, 2],
+            ..three
+        };
+        assert_eq!(silent.copies(&topic, 2, Some(3)), (2, 3));
+        // It makes up for one, not for two.
+        assert_eq!(all_of(&[1, 4]).copies(&topic, 3, Some(4)), (2, 3));
+        assert_eq!(all_of(&[1, 2, 3, 4]).copies(&topic, 3, Some(4)), (3, 3));
+        assert_eq!(
+            all_of(&[1, 2]).copies(&kept_by(&[1], 3), 1, Some(2)),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn who_is_dead_or_keeps_nothing_any_more_is_not_missed() {
+        let homes = Homes {
+            answering: vec![1, 2],
+            late: vec![4],
+            ..all_of(&[1, 2, 3, 4])
+        };
+        assert!(homes.would_miss(1));
+        assert!(homes.would_miss(3), "it may come back");
+        assert!(!homes.would_miss(4), "it is dead");
+        assert!(!homes.would_miss(5), "it drains, or leaves");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     broker::Broker,
     catalogue::{check_settings, too_many_topics},
     cluster::no_such_topic,
-    homes::{Homes, answers},
+    homes::{Homes, LATE_AFTER, answers},
     input::{Now, Ticket},
     placement::Placement,
     planted::{Planted, plants},
@@ -43,7 +43,12 @@ impl Broker {
             Request::DeleteTopic { name } => self.delete(now, ticket, name),
             Request::TransferLeader { topic, to } => self.transfer(now, ticket, topic, &to),
             Request::EditTopic { name, settings } => self.edit(now, ticket, &name, settings),
-            Request::RemoveMember { name, force } => self.remove_member(now, ticket, &name, force),
+            Request::RemoveMember { name, force } => {
+                self.remove_member(now, ticket, &name, None, force)
+            }
+            Request::ReplaceMember { name, with, force } => {
+                self.remove_member(now, ticket, &name, Some(&with), force)
+            }
             Request::SetStanding {
                 name,
                 standing,
@@ -196,15 +201,21 @@ impl Broker {
         now: Now,
         ticket: Ticket,
         name: &str,
+        with: Option<&str>,
         force: bool,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
         let member = self.member_named(name)?;
+        let with = with.map(|with| self.member_named(with)).transpose()?;
         self.cluster
             .spares(member)
             .map_err(|why| Refusal::Unfit { why })?;
         if !force {
             self.answers_without(now, member)?;
+            let homes = self.homes(now.monotonic);
+            if homes.would_miss(member) {
+                self.has_homes_without(&homes, member, with)?;
+            }
         }
         let command = ClusterCommand::SetStanding {
             member,
@@ -263,10 +274,12 @@ impl Broker {
         if !force {
             match standing {
                 Standing::Active | Standing::Leaving => {}
-                Standing::Draining => self.has_homes_without(now, member)?,
+                Standing::Draining => {
+                    self.has_homes_without(&self.homes(now.monotonic), member, None)?;
+                }
                 Standing::Demoted => {
                     self.answers_without(now, member)?;
-                    self.has_homes_without(now, member)?;
+                    self.has_homes_without(&self.homes(now.monotonic), member, None)?;
                 }
             }
         }
@@ -274,15 +287,20 @@ impl Broker {
         self.command(now, ticket, &command, None)
     }
 
-    /// Refuses if nobody could take the topics of this member, or some would be kept by fewer than now.
-    fn has_homes_without(&self, now: Now, member: u64) -> Result<(), Refusal> {
+    /// Refuses if nobody could take the topics of this member, or some would be kept by fewer than now, or than
+    /// before the one came that takes its place.
+    fn has_homes_without(
+        &self,
+        homes: &Homes,
+        member: u64,
+        with: Option<u64>,
+    ) -> Result<(), Refusal> {
         let kept = self.cluster.kept_by(member);
-        let homes = self.homes(now.monotonic);
         if kept == 0 {
             return Ok(());
         }
         if homes.answering.iter().any(|home| *home != member) {
-            return self.is_kept_by_as_many_without(&homes, member);
+            return self.is_kept_by_as_many_without(homes, member, with);
         }
         let name = self.cluster.name(NodeId(member));
         Err(Refusal::Unfit {
@@ -296,16 +314,17 @@ impl Broker {
 
     /// Refuses if a topic of this member would be kept by fewer than now: one disk more that is lost might then be
     /// one too many, which nobody has asked for.
-    fn is_kept_by_as_many_without(&self, homes: &Homes, member: u64) -> Result<(), Refusal> {
+    fn is_kept_by_as_many_without(
+        &self,
+        homes: &Homes,
+        member: u64,
+        with: Option<u64>,
+    ) -> Result<(), Refusal> {
         let topics = self.cluster.state().topics.iter();
         let kept = topics.filter(|topic| topic.replicas.contains(&member));
         let poorer = kept.filter_map(|topic| {
             let homes = self.homes_for(topic, homes);
-            let has_it = |id: &u64| topic.replicas.contains(id) && !topic.coming.contains(id);
-            let others = homes.standing.iter().filter(|id| **id != member);
-            let left = others.filter(|id| has_it(id) || homes.answering.contains(id));
-            let (left, now) = (left.count(), topic.replicas.len());
-            let now = now.min(topic.settings.replicas.into());
+            let (left, now) = homes.copies(topic, member, with);
             (left < now).then_some((topic, left, now))
         });
         let poorer: Vec<_> = poorer.collect();
@@ -317,12 +336,20 @@ impl Broker {
             more => format!(", and {more} more with fewer than now"),
         };
         let (name, topic) = (self.cluster.name(NodeId(member)), &topic.name);
+        let silent = match homes.answering.contains(&member) {
+            true => String::new(),
+            false => format!(
+                " ({name} does not answer: if it never comes back, `kontiki member remove` does without its copies \
+                 when it has been silent for {} s)",
+                LATE_AFTER.0 / 1_000_000
+            ),
+        };
         Err(Refusal::Unfit {
             why: format!(
                 "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \
-                 join or bring one back first, or say that fewer are enough (`kontiki topic edit {topic} \
-                 --replicas {left}`); to go on in spite of it (`--force`) is to do with fewer copies until somebody \
-                 comes"
+                 join first, which can take its place (`kontiki member replace {name} --with NAME`), or bring one \
+                 back, or say that fewer are enough (`kontiki topic edit {topic} --replicas {left}`); to go on in \
+                 spite of it (`--force`) is to do with fewer copies until somebody comes{silent}"
             ),
         })
     }

@@ -57,9 +57,21 @@ fn one_member_becomes_three_while_it_serves_and_one_of_them_leaves() {
         .feed(&["append", "orders"], b"of three\n")
         .ends(0, &["1 record"]);
 
-    // One of them goes for good: it says so, its folder is of no use, and its name is free.
+    // Nobody goes for good as long as its copies would be missed and nobody insists.
+    let refused = shell.run(&["member", "remove", "n3"]);
+    refused.ends(
+        1,
+        &[
+            "topic orders would be kept by 2 in place of 3 members",
+            "kontiki member replace n3 --with NAME",
+            "kontiki topic edit orders --replicas 2",
+            "--force",
+        ],
+    );
+    assert_eq!(members(&shell), ["n1", "n2", "n3"]);
+    // Then it says so, its folder is of no use, and its name is free.
     let json = shell
-        .run(&["member", "remove", "n3", "--json"])
+        .run(&["member", "remove", "n3", "--force", "--json"])
         .ends(0, &[])
         .json();
     assert_eq!((&json["name"], &json["done"]), (&"n3".into(), &true.into()));

@@ -88,6 +88,17 @@ fn a_member_is_drained_watched_and_replaced() {
         .ends(0, &["1 record"]);
     let said = shell.run(&["read", "orders", "--from", "earliest"]);
     assert_eq!(said.ends(0, &[]).out, "one\ntwo\n");
+
+    // Whoever comes to take a place is no copy more that would be lost.
+    shell
+        .run(&["topic", "edit", "orders", "--replicas", "3"])
+        .ends(0, &[]);
+    let _n4 = joins(&shell, "n4");
+    until(&shell, "a topic on three", |status| kept_by(status, 3));
+    let refused = shell.run(&["member", "remove", "n3"]);
+    refused.ends(1, &["by 2 in place of 3 members", "member replace n3"]);
+    replace("n3", "n4").ends(0, &[]);
+    assert_eq!(members(&shell), ["n1", "n4"]);
 }
 
 #[test]

@@ -21,10 +21,27 @@ impl Admin {
 
     /// Has a member leave: what it keeps is moved to others, and then it is a member no more. It may be
     /// dead. This has only begun when the call returns; [`status`](Self::status) tells how far it is.
-    /// Unless forced, it is refused where the others could not go on without it.
+    /// Unless forced, it is refused where the others could not go on without it, or, if it has answered in the last
+    /// half minute, its topics would have fewer copies.
     pub async fn remove_member(&self, name: &str, force: bool) -> Result<MemberInfo, AdminError> {
         let request = Request::RemoveMember {
             name: name.to_owned(),
+            force,
+        };
+        self.member(&request).await
+    }
+
+    /// The same where another takes its place, which has joined since: there are as many copies then as before that
+    /// one came.
+    pub async fn replace_member(
+        &self,
+        name: &str,
+        with: &str,
+        force: bool,
+    ) -> Result<MemberInfo, AdminError> {
+        let request = Request::ReplaceMember {
+            name: name.to_owned(),
+            with: with.to_owned(),
             force,
         };
         self.member(&request).await

@@ -63,6 +63,7 @@ impl<'a> Wish<'a> {
             Request::Walk { .. } => (Act::Verify, None),
             Request::EditTopic { name, .. } => (Act::EditTopic, Some(name)),
             Request::RemoveMember { .. }
+            | Request::ReplaceMember { .. }
             | Request::SetStanding { .. }
             | Request::SetBalance { .. }
             | Request::Finalize => (Act::ChangeMembers, None),

@@ -100,7 +100,8 @@ pub enum Request {
     RemoveMember {
         /// Its name.
         name: String,
-        /// Whether to do so though too few of the others answer for the cluster to go on at once.
+        /// Whether to do so though too few of the others answer for the cluster to go on at once, topics of one that
+        /// lives would have fewer copies, or nobody could take them.
         force: bool,
     },
     /// Have the topics of a member moved to others, or its vote taken, or let it keep topics and vote again.
@@ -145,6 +146,16 @@ pub enum Request {
     Rotate(Rotate),
     /// The clients that are connected to this member and show what an authority has signed that is being replaced.
     Outdated,
+    /// The same as `RemoveMember` of one whose place another takes, which has joined for that: its copies make up for
+    /// those that go, and are not more than there were.
+    ReplaceMember {
+        /// The name of the one that leaves.
+        name: String,
+        /// The name of the one that takes its place.
+        with: String,
+        /// As for `RemoveMember`.
+        force: bool,
+    },
 }
 
 /// The answer to a request.
@@ -178,8 +189,8 @@ pub enum Response {
     Refused(Refusal),
     /// To `Walk`.
     Walked(Walked),
-    /// To `RemoveMember`, which has only begun then, and `SetStanding`; and to who asks to be admitted and is a
-    /// member already.
+    /// To `RemoveMember` and `ReplaceMember`, which have only begun then, and `SetStanding`; and to who asks to be
+    /// admitted and is a member already.
     Member(MemberInfo),
     /// To `CreateToken`; and to a client that was admitted.
     Token(TokenInfo),
@@ -225,12 +236,17 @@ impl Request {
 impl Request {
     /// Refuses names and lists that are longer than any can be.
     fn check(&self) -> Result<(), Malformed> {
+        let check_name = |name: &str| {
+            within("the length of a name", name.len() as u64, NAME_BYTES_MAX)?;
+            Ok(())
+        };
         match self {
             Self::TransferLeader { to: name, .. }
             | Self::RemoveMember { name, .. }
-            | Self::SetStanding { name, .. } => {
-                within("the length of a name", name.len() as u64, NAME_BYTES_MAX)?;
-                Ok(())
+            | Self::SetStanding { name, .. } => check_name(name),
+            Self::ReplaceMember { name, with, .. } => {
+                check_name(name)?;
+                check_name(with)
             }
             Self::CreateToken(spec) => spec.check(),
             Self::Revoke(whom) => whom.check(),

@@ -359,6 +359,11 @@ fn requests() -> Vec<Sample> {
         "renew" Request::Renew => Request::Renew;
         "make-successors" Request::MakeSuccessors => Request::MakeSuccessors;
         "outdated" Request::Outdated => Request::Outdated;
+        "replace-member" Request::ReplaceMember { .. } => Request::ReplaceMember {
+            name: "n2".to_owned(),
+            with: "n4".to_owned(),
+            force: false,
+        };
         "rotate" Request::Rotate(_) => Request::Rotate(Rotate::Finish { force: true });
     }
 }

@@ -383,6 +383,11 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Topics),
         (topic(), settings()).prop_map(|(name, settings)| Request::EditTopic { name, settings }),
         (name(), any::<bool>()).prop_map(|(name, force)| Request::RemoveMember { name, force }),
+        (name(), name(), any::<bool>()).prop_map(|(name, with, force)| Request::ReplaceMember {
+            name,
+            with,
+            force
+        }),
         name().prop_map(|name| Request::SetStanding {
             name,
             standing: Standing::Draining,

@@ -10,6 +10,17 @@ use kontiki_wire::{
 
 use crate::world::{CALM, Faults, Node, World};
 
+/// Whoever has not been heard of for so long is dead to the leader of the cluster.
+const DEAD_AFTER: u64 = 31_000_000;
+
+/// Why it was not done.
+pub(crate) fn refused(response: Response) -> String {
+    let Response::Refused(Refusal::Unfit { why }) = response else {
+        panic!("it was done: {response:?}");
+    };
+    why
+}
+
 const ROUGH: Faults = Faults {
     lost: 20,
     doubled: 20,
@@ -117,6 +128,12 @@ impl World {
     pub(crate) fn let_go(&mut self, number: usize, force: bool) {
         let removed = self.remove(number, force);
         assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    }
+
+    fn replace(&mut self, number: usize, with: usize) -> Response {
+        let [name, with] = [number, with].map(|number| self.nodes[number].name.clone());
+        let force = false;
+        self.ask(&Request::ReplaceMember { name, with, force })
     }
 
     pub(crate) fn edit(&mut self, name: &str, replicas: u8) {
@@ -232,7 +249,8 @@ fn grow_and_shrink(seed: u64, faults: Faults) -> World {
     for group in groups {
         world.produce(group, 100);
     }
-    // Whoever leads the cluster goes, and somebody else.
+    // Three copies are enough from now on. Whoever leads the cluster goes, and somebody else.
+    world.edit("c", 3);
     let leader = world.leader(GroupId::CLUSTER).unwrap();
     let other = (leader + 2) % 5;
     for number in [leader, other] {
@@ -266,6 +284,12 @@ fn a_dead_member_is_removed_and_replaced_by_one_of_its_name() {
         world.run(500_000);
         world.crash(1);
         world.nodes[1].is_dead = true;
+        // It may come back: until it is taken for dead its copies count.
+        world.run(1_000_000);
+        let why = refused(world.remove(1, false));
+        assert!(why.contains("by 2 in place of 3 members"), "{why}");
+        assert!(why.contains("n2 does not answer"), "{why}");
+        world.run(DEAD_AFTER);
         world.let_go(1, false);
         world.placed();
         assert_eq!(world.members(), ["n1", "n3"]);
@@ -292,13 +316,79 @@ fn a_member_whose_going_leaves_no_majority_that_answers_is_not_removed_without_f
     world.crash(dead);
     world.nodes[dead].is_dead = true;
     world.run(1_000_000);
-    let Response::Refused(Refusal::Unfit { why }) = world.remove(healthy, false) else {
-        panic!("the living one was removed");
-    };
-    assert!(why.contains(&format!("n{}", dead + 1)), "{why}");
+    let why = refused(world.remove(healthy, false));
+    assert!(why.contains(&format!("n{} do not", dead + 1)), "{why}");
+    world.run(DEAD_AFTER);
     world.let_go(dead, false);
     world.placed();
     assert_eq!(world.cluster().members.len(), 2);
+}
+
+#[test]
+fn a_member_that_lives_is_not_removed_while_its_copies_would_be_missed() {
+    let mut world = World::new(9, 3);
+    world.create("a", 3);
+    world.create("b", 3);
+    world.create("c", 1);
+    world.run(2_000_000);
+    let why = refused(world.remove(2, false));
+    assert!(
+        why.contains("topic a would be kept by 2 in place of 3 members, and 1 more"),
+        "{why}"
+    );
+    assert!(!why.contains("does not answer"), "{why}");
+    // With a fourth that has come to run there are as many copies without it.
+    let absent = world.admit("n4");
+    world.run(2_000_000);
+    let why = refused(world.remove(2, false));
+    assert!(why.contains("by 2 in place of 3 members"), "{why}");
+    let why = refused(world.replace(2, absent));
+    assert!(why.contains("by 2 in place of 3 members"), "{why}");
+    world.start(absent);
+    world.placed();
+    world.let_go(2, false);
+    world.placed();
+    assert_eq!(world.members(), ["n1", "n2", "n4"]);
+    let why = refused(world.remove(1, false));
+    assert!(why.contains("by 2 in place of 3 members"), "{why}");
+    world.let_go(1, true);
+    world.finish();
+    assert_eq!(world.members(), ["n1", "n4"]);
+}
+
+#[test]
+fn a_member_that_keeps_nothing_or_of_which_nothing_is_asked_is_removed() {
+    let mut world = World::new(10, 3);
+    world.create("a", 3);
+    world.run(2_000_000);
+    world.drain_it(2);
+    world.let_go(2, false);
+    world.placed();
+    world.edit("a", 1);
+    world.let_go(1, false);
+    world.finish();
+    assert_eq!(world.members(), ["n1"]);
+}
+
+#[test]
+fn who_comes_to_take_a_place_takes_it_though_there_are_fewer_members_than_copies() {
+    for seed in 0..3 {
+        let (mut world, group) = World::writing(seed, 1, 3, 100);
+        for (leaver, name) in [(0, "n2"), (1, "n3")] {
+            let newcomer = world.join(name);
+            world.placed();
+            let why = refused(world.remove(leaver, false));
+            assert!(why.contains("by 1 in place of 2 members"), "{why}");
+            let why = refused(world.replace(newcomer, leaver));
+            assert!(why.contains("by 1 in place of 2 members"), "{why}");
+            let replaced = world.replace(leaver, newcomer);
+            assert!(matches!(replaced, Response::Member(_)), "{replaced:?}");
+            world.placed();
+            assert_eq!(world.members(), [name]);
+        }
+        world.produce(group, 50);
+        world.finish();
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Newcomers that die before they have what they were given.
 
-use kontiki_wire::{GroupId, Request, Response, Standing, Topic};
+use kontiki_wire::{GroupId, Member, Request, Response, Standing, Topic};
 
-use crate::world::World;
+use crate::{grow::refused, world::World};
 
 impl World {
     pub(crate) fn topic(&self) -> &Topic {
@@ -45,6 +45,25 @@ impl World {
         });
         assert!(matches!(drained, Response::Member(_)), "{drained:?}");
     }
+}
+
+/// Of many topics that wait for their turn to move none is missed who is to keep nothing.
+#[test]
+fn a_removal_under_way_is_asked_for_again_without_force() {
+    let mut world = World::new(3, 3);
+    for number in 0..12 {
+        world.create(&format!("t{number}"), 3);
+    }
+    let leaver = world.move_to_the_dead(3);
+    world.run(1_000_000);
+    let why = refused(world.remove(leaver, false));
+    assert!(why.contains("by 2 in place of 3 members"), "{why}");
+    world.let_go(leaver, true);
+    world.run(1_000_000);
+    let id = world.nodes[leaver].me.id.0;
+    let leaves = |member: &Member| member.id == id && member.standing == Standing::Leaving;
+    assert!(world.cluster().members.iter().any(leaves));
+    world.let_go(leaver, false);
 }
 
 #[test]

@@ -150,6 +150,7 @@ fn a_drain_that_leaves_fewer_copies_takes_force_another_member_or_the_word_that_
     let refusals = [
         world.stand(1, Standing::Draining, false),
         world.stand(1, Standing::Demoted, false),
+        world.remove(1, false),
     ];
     for refused in refusals {
         let Response::Refused(refusal) = refused else {
@@ -248,6 +249,7 @@ fn who_was_admitted_and_never_ran_keeps_nobody_from_going() {
         let (mut world, _) = World::writing(seed, 3, 3, 100);
         world.run(1_000_000);
         let absent = world.admit("n4");
+        world.edit("a", 2);
         world.let_go(2, false);
         world.until("n3 is gone", 40_000_000, |world| {
             world.members() == ["n1", "n2", "n4"]

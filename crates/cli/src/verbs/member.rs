@@ -45,7 +45,9 @@ pub(crate) enum Verb {
         /// Its name
         name: String,
 
-        /// Go on though the members that are left could not agree on anything until some of them come back
+        /// Go on though the members that are left could not agree on anything until some of them come back, or
+        /// its topics would have fewer copies (those of one that has been silent for half a minute do not count), or
+        /// nobody could take them, or nobody is known to sign any more
         #[arg(long)]
         force: bool,
 
@@ -62,7 +64,7 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NAME")]
         with: String,
 
-        /// As for remove
+        /// As for remove; the copies of the one that takes the place make up for those that go
         #[arg(long)]
         force: bool,
     },
@@ -168,10 +170,22 @@ pub(crate) async fn run(verb: Verb, invocation: &Invocation) -> Result<Exit, Fai
             name,
             force,
             no_wait,
-        } => remove(&Order::of(&client, invocation, &name, !no_wait), force).await,
+        } => {
+            remove(
+                &Order::of(&client, invocation, &name, !no_wait),
+                None,
+                force,
+            )
+            .await
+        }
         Verb::Replace { name, with, force } => {
             check_replacement(&client, &name, &with).await?;
-            remove(&Order::of(&client, invocation, &name, true), force).await
+            remove(
+                &Order::of(&client, invocation, &name, true),
+                Some(&with),
+                force,
+            )
+            .await
         }
         Verb::Add { name, ttl } => add(&client, &name, ttl, invocation).await,
         Verb::Demote {
@@ -302,7 +316,7 @@ async fn list(client: &Client, invocation: &Invocation) -> Result<(), Failure> {
     })
 }
 
-async fn remove(order: &Order<'_>, force: bool) -> Result<(), Failure> {
+async fn remove(order: &Order<'_>, with: Option<&str>, force: bool) -> Result<(), Failure> {
     let Order {
         client,
         invocation,
@@ -312,7 +326,11 @@ async fn remove(order: &Order<'_>, force: bool) -> Result<(), Failure> {
     if !force {
         check_signers(client, name).await?;
     }
-    let leaver = client.admin().remove_member(name, force).await?;
+    let admin = client.admin();
+    let leaver = match with {
+        None => admin.remove_member(name, force).await?,
+        Some(with) => admin.replace_member(name, with, force).await?,
+    };
     let gone = |status: &ClusterStatus| !status.members.iter().any(|one| one.id == leaver.id);
     let done = order.is_done(gone).await?;
     if done {
