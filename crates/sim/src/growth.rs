@@ -28,6 +28,17 @@ pub(crate) struct Newcomer {
     has_token: bool,
 }
 
+/// What somebody does whose order is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Nerve {
+    /// Takes it for an answer.
+    Yields,
+    /// Goes on in spite of it.
+    Insists,
+    /// Has been refused, and goes on.
+    Forces,
+}
+
 /// How long a token admits somebody.
 const TOKEN_SECONDS: u64 = 3_600;
 /// A process that was just admitted starts within this.
@@ -143,7 +154,11 @@ impl World {
             }
             Kind::MemberRemoved if self.may_go(active.iter()) => {
                 let name = chance.pick(&active).name.clone();
-                self.remove(name.clone());
+                let nerve = match chance.permille(500) {
+                    true => Nerve::Insists,
+                    false => Nerve::Yields,
+                };
+                self.remove(name.clone(), nerve);
                 Some(name)
             }
             Kind::MemberReplaced if self.can_spare_one(active.len()) => {
@@ -158,7 +173,8 @@ impl World {
                 self.end_process(number, true);
                 self.members[number].held_down += 1;
                 injury.hold_down(number);
-                self.remove(known.name.clone());
+                // Its name is to be free, whatever is missed.
+                self.remove(known.name.clone(), Nerve::Insists);
                 self.join(Newcomer::new(known.name.clone(), chance));
                 Some(known.name)
             }

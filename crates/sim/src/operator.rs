@@ -5,7 +5,7 @@ use kontiki_wire::{GroupId, Refusal, Request, Response, Standing, TopicName, Top
 
 use crate::{
     event::Event,
-    growth::Newcomer,
+    growth::{Nerve, Newcomer},
     history::{OrderId, Ordered},
     pipe::{Asker, Up},
     plan,
@@ -41,7 +41,7 @@ enum What {
     Delete { topic: usize },
     Transfer { topic: Option<usize>, to: usize },
     Join(Newcomer),
-    Remove { name: String },
+    Remove { name: String, nerve: Nerve },
     Stand { name: String, standing: Standing },
     Balance { on: bool },
 }
@@ -52,6 +52,19 @@ const AGREE_TIME_MAX: u64 = 3_000_000;
 const RETRY: u64 = 100_000;
 /// How long an operator tries, unless it must be.
 const PATIENCE: u64 = 8_000_000;
+
+impl Order {
+    /// Whether a refusal is not taken for an answer; the next attempt is with force.
+    fn insists(&mut self) -> bool {
+        let What::Remove { nerve, .. } = &mut self.what else {
+            return false;
+        };
+        if *nerve != Nerve::Yields || self.maybe_done {
+            *nerve = Nerve::Forces;
+        }
+        *nerve == Nerve::Forces
+    }
+}
 
 impl World {
     /// Orders the topics that the plan has.
@@ -111,8 +124,8 @@ impl World {
     }
 
     /// Orders that a member leave.
-    pub(crate) fn remove(&mut self, name: String) {
-        self.order(What::Remove { name }, None, u64::MAX);
+    pub(crate) fn remove(&mut self, name: String, nerve: Nerve) {
+        self.order(What::Remove { name, nerve }, None, u64::MAX);
     }
 
     /// Orders that a member keep topics and vote, or not.
@@ -156,7 +169,7 @@ impl World {
     /// Whether a member is told to leave, or to keep no topics.
     pub(crate) fn goes(&self, name: &str) -> bool {
         let goes = |what: &What| match what {
-            What::Remove { name: whom } => whom == name,
+            What::Remove { name: whom, .. } => whom == name,
             What::Stand {
                 name: whom,
                 standing,
@@ -253,7 +266,10 @@ impl World {
         let member = hint.unwrap_or_else(|| self.chance.below(self.members.len()));
         let asked = match what {
             What::Join(newcomer) => newcomer.asks(),
-            What::Remove { name } => Up::Ask(Request::RemoveMember { name, force: true }),
+            What::Remove { name, nerve } => Up::Ask(Request::RemoveMember {
+                name,
+                force: nerve == Nerve::Forces,
+            }),
             What::Stand { name, standing } => Up::Ask(Request::SetStanding {
                 name,
                 standing,
@@ -309,9 +325,9 @@ impl World {
                     self.orders[number].hint = hint;
                 }
             }
-            // Too many others stand down just now.
-            Some(Response::Refused(Refusal::Unfit { .. }))
-                if matches!(order.what, What::Remove { .. }) => {}
+            // Who does not know whether an earlier attempt is under way goes on, too. With force it is refused while
+            // too many others stand down.
+            Some(Response::Refused(Refusal::Unfit { .. })) if order.insists() => {}
             Some(Response::Topic(info)) => {
                 // An earlier attempt cannot have made it: then it would be there already.
                 self.order_done(number, Ordered::Made(info.group));
