@@ -100,9 +100,9 @@ impl World {
         self.read_everything();
         self.until("all replicas are equal", EQUAL_WITHIN, Self::different);
         self.until(
-            "all consumers have everything",
+            "all consumers have everything, and all replicas are equal still",
             EQUAL_WITHIN,
-            Self::without_all,
+            |world| world.without_all().or_else(|| world.different()),
         );
     }
 
