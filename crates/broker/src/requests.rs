@@ -29,6 +29,15 @@ enum Outcome {
     Waits,
 }
 
+/// Where a member goes whose copies may be missed.
+#[derive(Clone, Copy)]
+enum Going {
+    /// It stays a member, and may take them again.
+    Aside,
+    /// It is a member no more; another may have come to take its place.
+    ForGood { with: Option<u64> },
+}
+
 impl Broker {
     /// Takes a request.
     pub(crate) fn request(&mut self, now: Now, ticket: Ticket, request: Request) {
@@ -214,7 +223,7 @@ impl Broker {
             self.answers_without(now, member)?;
             let homes = self.homes(now.monotonic);
             if homes.would_miss(member) {
-                self.has_homes_without(&homes, member, with)?;
+                self.has_homes_without(now, &homes, member, Going::ForGood { with })?;
             }
         }
         let command = ClusterCommand::SetStanding {
@@ -272,14 +281,13 @@ impl Broker {
             self.cluster.spares(member).map_err(unfit)?;
         }
         if !force {
+            let homes = self.homes(now.monotonic);
             match standing {
                 Standing::Active | Standing::Leaving => {}
-                Standing::Draining => {
-                    self.has_homes_without(&self.homes(now.monotonic), member, None)?;
-                }
+                Standing::Draining => self.has_homes_without(now, &homes, member, Going::Aside)?,
                 Standing::Demoted => {
                     self.answers_without(now, member)?;
-                    self.has_homes_without(&self.homes(now.monotonic), member, None)?;
+                    self.has_homes_without(now, &homes, member, Going::Aside)?;
                 }
             }
         }
@@ -291,16 +299,17 @@ impl Broker {
     /// before the one came that takes its place.
     fn has_homes_without(
         &self,
+        now: Now,
         homes: &Homes,
         member: u64,
-        with: Option<u64>,
+        going: Going,
     ) -> Result<(), Refusal> {
         let kept = self.cluster.kept_by(member);
         if kept == 0 {
             return Ok(());
         }
         if homes.answering.iter().any(|home| *home != member) {
-            return self.is_kept_by_as_many_without(homes, member, with);
+            return self.is_kept_by_as_many_without(now, homes, member, going);
         }
         let name = self.cluster.name(NodeId(member));
         Err(Refusal::Unfit {
@@ -316,10 +325,15 @@ impl Broker {
     /// one too many, which nobody has asked for.
     fn is_kept_by_as_many_without(
         &self,
+        now: Now,
         homes: &Homes,
         member: u64,
-        with: Option<u64>,
+        going: Going,
     ) -> Result<(), Refusal> {
+        let with = match going {
+            Going::Aside => None,
+            Going::ForGood { with } => with,
+        };
         let topics = self.cluster.state().topics.iter();
         let kept = topics.filter(|topic| topic.replicas.contains(&member));
         let poorer = kept.filter_map(|topic| {
@@ -328,7 +342,7 @@ impl Broker {
             (left < now).then_some((topic, left, now))
         });
         let poorer: Vec<_> = poorer.collect();
-        let Some((topic, left, now)) = poorer.first() else {
+        let Some((topic, left, now_kept)) = poorer.first() else {
             return Ok(());
         };
         let more = match poorer.len() - 1 {
@@ -336,22 +350,44 @@ impl Broker {
             more => format!(", and {more} more with fewer than now"),
         };
         let (name, topic) = (self.cluster.name(NodeId(member)), &topic.name);
-        let silent = match homes.answering.contains(&member) {
-            true => String::new(),
-            false => format!(
-                " ({name} does not answer: if it never comes back, `kontiki member remove` does without its copies \
-                 when it has been silent for {} s)",
-                LATE_AFTER.0 / 1_000_000
-            ),
-        };
+        let advice = self.advice(now, member, going);
         Err(Refusal::Unfit {
             why: format!(
-                "without {name} topic {topic} would be kept by {left} in place of {now} members{more}: let another \
-                 join first, which can take its place (`kontiki member replace {name} --with NAME`), or bring one \
-                 back, or say that fewer are enough (`kontiki topic edit {topic} --replicas {left}`); to go on in \
-                 spite of it (`--force`) is to do with fewer copies until somebody comes{silent}"
+                "without {name} topic {topic} would be kept by {left} in place of {now_kept} members{more}: {advice}, \
+                 or say that fewer are enough (`kontiki topic edit {topic} --replicas {left}`); to go on in spite of \
+                 it (`--force`) is to do with fewer copies until somebody comes"
             ),
         })
+    }
+
+    /// What to do first about copies that would be missed.
+    fn advice(&self, now: Now, member: u64, going: Going) -> String {
+        let name = self.cluster.name(NodeId(member));
+        let done = match going {
+            Going::Aside => return "let another join or bring one back first".to_owned(),
+            Going::ForGood { with: None } => format!(
+                "let another join first, which can take its place (`kontiki member replace {name} --with NAME`), or \
+                 bring one back"
+            ),
+            Going::ForGood { with: Some(with) } => format!(
+                "{with} makes up for that only if it joined after {name} and answers; let another join first, or \
+                 bring one back",
+                with = self.cluster.name(NodeId(with))
+            ),
+        };
+        if self.is_heard(now, member) {
+            return done;
+        }
+        let patience = LATE_AFTER.0 / 1_000_000;
+        format!(
+            "{done}, or wait: {name} does not answer, and after {patience} s of silence is not missed"
+        )
+    }
+
+    fn is_heard(&self, now: Now, member: u64) -> bool {
+        let timeout = self.settings.raft.election_timeout;
+        let group = self.groups.get(&GroupId::CLUSTER);
+        group.is_some_and(|group| answers(&group.status(now.monotonic), member, timeout))
     }
 
     fn member_named(&self, name: &str) -> Result<u64, Refusal> {

@@ -344,6 +344,7 @@ fn a_member_that_lives_is_not_removed_while_its_copies_would_be_missed() {
     assert!(why.contains("by 2 in place of 3 members"), "{why}");
     let why = refused(world.replace(2, absent));
     assert!(why.contains("by 2 in place of 3 members"), "{why}");
+    assert!(why.contains("n4 makes up for that only if it"), "{why}");
     world.start(absent);
     world.placed();
     world.let_go(2, false);

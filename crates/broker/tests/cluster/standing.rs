@@ -147,12 +147,13 @@ fn a_drain_that_leaves_fewer_copies_takes_force_another_member_or_the_word_that_
     world.create("b", 3);
     world.create("c", 1);
     world.run(2_000_000);
+    // Who is to stay is not advised to be replaced.
     let refusals = [
-        world.stand(1, Standing::Draining, false),
-        world.stand(1, Standing::Demoted, false),
-        world.remove(1, false),
+        (world.stand(1, Standing::Draining, false), false),
+        (world.stand(1, Standing::Demoted, false), false),
+        (world.remove(1, false), true),
     ];
-    for refused in refusals {
+    for (refused, goes) in refusals {
         let Response::Refused(refusal) = refused else {
             panic!("{refused:?}");
         };
@@ -161,6 +162,8 @@ fn a_drain_that_leaves_fewer_copies_takes_force_another_member_or_the_word_that_
             why.contains("topic a would be kept by 2 in place of 3 members, and 1 more"),
             "{why}"
         );
+        assert_eq!(why.contains("member replace n2 --with"), goes, "{why}");
+        assert!(!why.contains("does not answer"), "{why}");
     }
     for name in ["a", "b"] {
         let edited = world.ask(&Request::EditTopic {
