@@ -302,12 +302,13 @@ impl Gathering {
         {
             self.close_batch();
         }
+        let room = self.room(bytes, batch_bytes);
         let begun = &mut self.begun;
         let open = self.open.get_or_insert_with(|| {
             begun.0 += 1;
             Gathered {
                 serial: *begun,
-                builder: BatchBuilder::new(self.capacity + bytes),
+                builder: BatchBuilder::new(room),
                 fate: Arc::default(),
                 since: Instant::now(),
                 charged: 0,
@@ -324,6 +325,11 @@ impl Gathering {
             self.close_batch();
         }
         Ok(ticket)
+    }
+
+    /// Room for a batch that begins with a record of so many bytes: no more than it can need.
+    fn room(&self, bytes: usize, batch_bytes: usize) -> usize {
+        self.capacity.min(batch_bytes) + bytes
     }
 
     /// Gives the next batches room for as much as this one took, and for half as much when many in a row

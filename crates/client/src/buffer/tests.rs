@@ -234,3 +234,11 @@ async fn room_for_a_full_batch_outlives_small_ones_between_but_not_many_in_a_row
     }
     assert_eq!(buffer.lock().capacity, CAPACITY_MIN);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn one_huge_record_makes_no_room_for_others_in_small_batches() {
+    let buffer = Buffer::new(ProducerConfig::default().batch_bytes(10_000));
+    drop(buffer.try_submit(record(1 << 20)).unwrap());
+    settle(&buffer, &taken(&buffer).unwrap());
+    assert_eq!(buffer.lock().room(100, 10_000), 10_100);
+}
