@@ -40,8 +40,8 @@ pub struct Limits {
     pub strangers: usize,
     /// How long one of them may stay.
     pub stranger_time: Duration,
-    /// Bytes of frames that are held before they are whole, over all connections. Above it, whoever
-    /// leaves more than half a mebibyte of them is given up.
+    /// Bytes of frames that have arrived before they are whole, over all connections; each has room for up to
+    /// half a mebibyte more. Above it, whoever leaves more than half a mebibyte of them is given up.
     pub unfinished_bytes: usize,
     /// Handshakes under way; more wait for their turn.
     pub handshakes: usize,

@@ -28,6 +28,9 @@ const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// never moved while they arrive, and who sends little cannot have much kept free for him.
 const ROOM_AHEAD: usize = 8;
 
+/// And at most so much more than has arrived.
+const ROOM_AHEAD_BYTES_MAX: usize = 512 << 10;
+
 /// A frame of so many bytes is given memory of its own: what follows it on the stream would have to be moved,
 /// or have it moved, once there is no room for both.
 const ALONE_BYTES_MIN: usize = 64 << 10;
@@ -44,8 +47,8 @@ pub struct FrameWriter {
 
 /// The receiving half of a stream.
 ///
-/// An idle one holds no memory. A frame that arrives slowly holds what has arrived of it, and room for up to
-/// eight times as much, within `payload_max` and within a bound for what has arrived over all streams of the
+/// An idle one holds no memory. A frame that arrives slowly holds what has arrived of it, and some room for
+/// the rest of it, within `payload_max` and within a bound for what has arrived over all streams of the
 /// connection, for [`FRAME_TIME_MAX`].
 pub struct FrameReader {
     recv: RecvStream,
@@ -272,7 +275,8 @@ impl Arrived {
 fn put(buffer: &mut BytesMut, chunks: &[Bytes], payload_max: usize) {
     let arrived = buffer.len() + length(chunks);
     let whole = Frame::length(front(buffer, chunks), payload_max).unwrap_or(0);
-    let room = arrived.max(whole.min(arrived * ROOM_AHEAD));
+    let ahead = (arrived * ROOM_AHEAD).min(arrived + ROOM_AHEAD_BYTES_MAX);
+    let room = arrived.max(whole.min(ahead));
     buffer.reserve(room - buffer.len());
     for chunk in chunks {
         buffer.extend_from_slice(chunk);
@@ -317,10 +321,18 @@ mod tests {
 
     const MAX: usize = 1 << 20;
 
+    /// No piece of it is like another.
+    fn payload(at: usize, length: usize) -> Vec<u8> {
+        let words = (0..length.div_ceil(4)).map(|word| (word as u32) << 4 | at as u32);
+        let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        bytes.truncate(length);
+        bytes
+    }
+
     fn frames(lengths: &[usize]) -> Bytes {
         let mut bytes = BytesMut::new();
         for (at, length) in lengths.iter().enumerate() {
-            encode_frame(FrameKind::Produce, &vec![at as u8; *length], &mut bytes);
+            encode_frame(FrameKind::Produce, &payload(at, *length), &mut bytes);
         }
         bytes.freeze()
     }
@@ -367,10 +379,16 @@ mod tests {
             (7, 3),
         ] {
             let taken = taken(sent.clone(), at_a_time, piece);
-            let lengths_taken: Vec<usize> = taken.iter().map(Bytes::len).collect();
-            assert_eq!(lengths_taken, lengths, "{at_a_time} in pieces of {piece}");
-            for (at, payload) in taken.iter().enumerate() {
-                assert!(payload.iter().all(|byte| *byte == at as u8));
+            assert_eq!(
+                taken.len(),
+                lengths.len(),
+                "{at_a_time} in pieces of {piece}"
+            );
+            for (at, (taken, length)) in taken.iter().zip(lengths).enumerate() {
+                assert!(
+                    *taken == payload(at, length),
+                    "frame {at}, {at_a_time} in pieces of {piece}"
+                );
             }
         }
     }
@@ -398,5 +416,8 @@ mod tests {
         let mut arrived = Arrived::default();
         arrived.put(&mut [stream.split_to(100)], MAX);
         assert!(arrived.buffer.capacity() <= 100 * ROOM_AHEAD);
+        let mut all = Arrived::default();
+        all.put(&mut [frames(&[MAX]).split_to(ALONE_BYTES_MIN * 4)], MAX);
+        assert!(all.buffer.capacity() <= ALONE_BYTES_MIN * 4 + ROOM_AHEAD_BYTES_MAX);
     }
 }
