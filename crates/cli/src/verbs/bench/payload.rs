@@ -194,8 +194,9 @@ mod tests {
 
     #[test]
     fn one_changed_byte_anywhere_is_noticed() {
-        let payload = Payloads::new(101).make(stamp(9));
-        for at in 0..payload.len() {
+        let payload =
+            Payloads::new(PAYLOAD_BYTES_MIN + 2 * BLOCK_WORDS * WORD_BYTES + 13).make(stamp(9));
+        for at in (0..200).chain(payload.len() - 4_200..payload.len()) {
             let mut changed = payload.to_vec();
             changed[at] ^= 1;
             let expected = match at {
