@@ -83,6 +83,10 @@ fn dump(
             let batch = batch.map_err(|malformed| malformed.to_string())?;
             let piece = Piece::of(delivered.offset.0, &batch);
             let piece = piece.map_err(|malformed| malformed.to_string())?;
+            // Without this a log that gives the same again and again would be read for ever.
+            if piece.end() <= next.0 {
+                return Err(format!("at {next} it gives {} again", delivered.offset));
+            }
             next = Offset(piece.end());
             dump.pieces.push(piece);
         }
@@ -96,6 +100,9 @@ fn dump(
         let entries = log.entries(first, applied, READ_BYTES as u64);
         let entries = entries.map_err(|error| error.to_string())?;
         for entry in &entries {
+            if entry.id.index != first {
+                return Err(format!("at entry {first} it gives {}", entry.id));
+            }
             if entry_checksum(&entry.body) != entry.checksum {
                 return Err(format!(
                     "entry {} has other bytes than its checksum",
