@@ -96,13 +96,16 @@ impl Unapplied {
             None => Rebuild::new(self.checkpoint.as_ref())?,
         };
         let applied = rebuild.applied();
-        for entry in self.entries.iter().filter(|entry| entry.id != applied) {
-            rebuild.apply(entry)?;
+        for entry in &self.entries {
+            // The one that the checkpoint ends with is not held from now on either.
             if entry.kind == Kind::Config {
                 let config = Membership::decode(&entry.body);
                 let config =
                     config.ok_or_else(|| format!("entry {} is no configuration", entry.id))?;
                 self.configs.insert(entry.id.index, config);
+            }
+            if entry.id != applied {
+                rebuild.apply(entry)?;
             }
         }
         self.rebuild = Some(rebuild);

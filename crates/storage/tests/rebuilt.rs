@@ -108,26 +108,54 @@ fn older_checkpoint_is_gone_on_from() {
     assert!(only(&recovered).checkpoint.as_ref().unwrap().0.index > at.index);
 }
 
-#[test]
-fn configurations_that_are_not_held_are_told() {
+/// A log with configurations at these entries, of which a start holds a part after a checkpoint up to
+/// `checkpoint`.
+fn assert_told(configs: &[u64], checkpoint: Option<u64>) {
     let dir = tempfile::tempdir().unwrap();
-    let of_kind = |kind, entry| Entry { kind, ..entry };
-    let config = Membership::of([NodeRef {
-        id: NodeId(4),
-        ..NodeRef::default()
-    }]);
-    let mut entries = vec![of_kind(Kind::Config, entry(1, 1, &config.encode()))];
-    let noop = |index| of_kind(Kind::Noop, entry(index, 1, &[0; BODY_BYTES]));
-    entries.extend((2..=100).map(noop));
+    let config = |index| {
+        Membership::of([NodeRef {
+            id: NodeId(index),
+            ..NodeRef::default()
+        }])
+    };
+    let entries: Vec<_> = (1..=100)
+        .map(|index| match configs.contains(&index) {
+            true => Entry {
+                kind: Kind::Config,
+                ..entry(index, 1, &config(index).encode())
+            },
+            false => Entry {
+                kind: Kind::Noop,
+                ..entry(index, 1, &[0; BODY_BYTES])
+            },
+        })
+        .collect();
     let (mut rig, _) = Rig::open(dir.path(), settings());
     rig.write(GROUP, append(entries.clone()));
     let placed: Vec<_> = (1..=100).map(|index| place(index, 0, 0)).collect();
     rig.storage.applied(GROUP, &placed);
+    if let Some(upto) = checkpoint {
+        let (at, state) = kept_of(&entries, Index(upto)).checkpoint();
+        rig.storage.checkpoint(GROUP, at, state);
+    }
     rig.storage.close().unwrap();
 
     let (_rig, recovered) = Rig::open(dir.path(), settings());
     assert_bounded(only(&recovered), &entries);
-    assert_eq!(only(&recovered).configs, [(Index(1), config)].into());
+    let told = configs.iter().map(|&index| (Index(index), config(index)));
+    assert_eq!(only(&recovered).configs, told.collect(), "{checkpoint:?}");
+}
+
+#[test]
+fn configurations_that_are_not_held_are_told() {
+    assert_told(&[1], None);
+    assert_told(&[1, 2, 7], Some(3));
+}
+
+#[test]
+fn configuration_that_the_checkpoint_ends_with_is_told() {
+    assert_told(&[2], Some(2));
+    assert_told(&[1, 2, 3, 4], Some(3));
 }
 
 #[test]
