@@ -48,10 +48,11 @@ impl Mistake {
         use kontiki_raft::Planted::{
             ChangeWithoutJoint, CountHalvesTogether, LeaveJointUncommitted,
         };
+        use kontiki_storage::Planted::{AdoptedTermLost, CheckpointsConfigForgotten};
         matches!(
             self.plant,
             Plant::Raft(ChangeWithoutJoint | LeaveJointUncommitted | CountHalvesTogether)
-                | Plant::Storage(kontiki_storage::Planted::AdoptedTermLost)
+                | Plant::Storage(AdoptedTermLost | CheckpointsConfigForgotten)
                 | Plant::Broker(kontiki_broker::Planted::DropForgotten)
         )
     }

@@ -36,6 +36,8 @@ pub enum Planted {
     StaleFramesReplayed,
     /// All of a log is taken for committed at a start.
     WholeLogCommitted,
+    /// A start that holds a part of a log forgets the configuration that its checkpoint ends with.
+    CheckpointsConfigForgotten,
     /// That a group was removed is not written down.
     RemovalNotLogged,
     /// A segment is called durable without a sync.

@@ -7,7 +7,10 @@ use kontiki_broker::Rebuild;
 use kontiki_raft::{Entry, Index, Kind, Membership};
 use kontiki_wire::GroupId;
 
-use crate::state::Checkpoint;
+use crate::{
+    planted::{Planted, plants},
+    state::Checkpoint,
+};
 
 /// What a start has read of a group's log so far. Everything given to it is committed.
 #[derive(Debug)]
@@ -98,7 +101,8 @@ impl Unapplied {
         let applied = rebuild.applied();
         for entry in &self.entries {
             // The one that the checkpoint ends with is not held from now on either.
-            if entry.kind == Kind::Config {
+            let is_told = entry.id != applied || !plants(Planted::CheckpointsConfigForgotten);
+            if entry.kind == Kind::Config && is_told {
                 let config = Membership::decode(&entry.body);
                 let config =
                     config.ok_or_else(|| format!("entry {} is no configuration", entry.id))?;

@@ -111,6 +111,15 @@ impl Replica {
         self.log.get(at).copied()
     }
 
+    /// The configurations in it after `base` that are durable.
+    pub(super) fn durable_configs(
+        &self,
+        base: Index,
+    ) -> impl Iterator<Item = (Index, &Membership)> {
+        let all = self.configs.iter().map(|(at, config)| (*at, config));
+        all.filter(move |(at, _)| *at > base && *at <= self.durable)
+    }
+
     /// The position at an index, the origin included.
     pub(super) fn id(&self, index: Index) -> Option<LogId> {
         if index == LogId::ORIGIN.index {

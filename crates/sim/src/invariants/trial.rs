@@ -1,5 +1,7 @@
 //! Short histories of one promise, for its tests. All of it is about group 1.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kontiki_broker::{Effect, GroupBoot, GroupWrite, Input, Placed, StreamId, Ticket, Writes};
 use kontiki_raft::{
@@ -105,7 +107,7 @@ fn empty(member: u64) -> Boot {
 }
 
 /// One promise, and the ledger it is held against.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Trial<P> {
     promise: P,
     ledger: Ledger,
@@ -322,6 +324,22 @@ impl<P: Promise> Trial<P> {
     /// Starts with a log that ends at `last` and has these runs of terms.
     pub(super) fn starts(&mut self, member: u64, last: u64, terms: &[(u64, u64)]) -> Verdict {
         let groups = [found(ends(member, last, terms))];
+        self.see(member, &Observation::Started { groups: &groups })
+    }
+
+    /// Starts with a log in which these configurations stand.
+    pub(super) fn starts_with(
+        &mut self,
+        member: u64,
+        last: u64,
+        terms: &[(u64, u64)],
+        configs: BTreeMap<Index, Membership>,
+    ) -> Verdict {
+        let boot = Boot {
+            configs,
+            ..ends(member, last, terms)
+        };
+        let groups = [found(boot)];
         self.see(member, &Observation::Started { groups: &groups })
     }
 

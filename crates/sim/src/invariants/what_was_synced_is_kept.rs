@@ -1,15 +1,18 @@
-//! A member starts with everything that its disk had confirmed: the log as far as it was durable, term
-//! and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
+//! A member starts with everything that its disk had confirmed: the log as far as it was durable, who counts
+//! by it, term and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
 //! member knows that it may have forgotten something: unless nothing is gone but its last write, which the
 //! disk cannot tell from one that was torn.
 
 use kontiki_broker::GroupBoot;
 use kontiki_wire::GroupId;
 
-use crate::invariants::{Ledger, Observation, Promise, Sighting, ledger::Replica};
+use crate::invariants::{
+    Ledger, Observation, Promise, Sighting,
+    ledger::{Replica, config},
+};
 
 /// Compares what is found with what was confirmed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct WhatWasSyncedIsKept;
 
 impl Promise for WhatWasSyncedIsKept {
@@ -84,10 +87,19 @@ fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
     let run = found.terms.iter().rfind(|(first, _)| *first <= durable);
     let term = run.map(|(_, term)| *term);
     let had = replica.held(durable).map(|held| held.term);
-    if found.last >= durable && (had.is_none() || had == term || durable <= found.base.index) {
-        return Ok(());
+    if found.last < durable || (had.is_some() && had != term && durable > found.base.index) {
+        return Err(lost(group, replica, boot));
     }
-    Err(lost(group, replica, boot))
+    for (at, had) in replica.durable_configs(found.base.index) {
+        let read = found.tail.iter().find(|entry| entry.id.index == at);
+        let read = read.and_then(config).map(|(_, config)| config);
+        if read.as_ref().or_else(|| found.configs.get(&at)) != Some(had) {
+            return Err(format!(
+                "starts group {group} without the configuration of entry {at}, which its disk had confirmed"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn lost(group: GroupId, replica: &Replica, boot: &GroupBoot) -> String {
@@ -100,8 +112,10 @@ fn lost(group: GroupId, replica: &Replica, boot: &GroupBoot) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_raft::{Index, Membership};
+
     use super::*;
-    use crate::invariants::trial::Trial;
+    use crate::invariants::trial::{Trial, node};
 
     fn trial() -> Trial<WhatWasSyncedIsKept> {
         let mut trial = Trial::default();
@@ -123,6 +137,30 @@ mod tests {
     #[test]
     fn a_log_that_is_another_than_the_synced_one_is_found() {
         trial().starts(1, 2, &[(1, 1)]).unwrap_err();
+    }
+
+    #[test]
+    fn a_configuration_that_is_forgotten_is_found() {
+        let config = Membership::of([node(1), node(2)]);
+        let mut trial = trial();
+        trial.configures(1, 3, 4, &config).unwrap();
+        trial.synced(1, 2).unwrap();
+        let told = |configs: &[u64]| {
+            let configs = configs.iter().map(|at| (Index(*at), config.clone()));
+            configs.collect()
+        };
+        let mut early = trial.clone();
+        early
+            .starts_with(1, 4, &[(1, 1), (2, 2), (4, 1)], told(&[]))
+            .unwrap();
+        trial.synced(1, 3).unwrap();
+        let mut sound = trial.clone();
+        sound
+            .starts_with(1, 4, &[(1, 1), (2, 2), (4, 1)], told(&[4]))
+            .unwrap();
+        trial
+            .starts_with(1, 4, &[(1, 1), (2, 2), (4, 1)], told(&[3]))
+            .unwrap_err();
     }
 
     #[test]

@@ -603,4 +603,13 @@ pub const CATALOGUE: &[Mistake] = &[
         is_rare: false,
         plant: Plant::Broker(Broker::DropForgotten),
     },
+    Mistake {
+        name: "checkpoints-config-forgotten",
+        what: "a start that holds a part of a log forgets the configuration that its checkpoint ends with",
+        known: None,
+        place: "storage/unapplied.rs",
+        takes: "topics that move, restarts",
+        is_rare: false,
+        plant: Plant::Storage(Storage::CheckpointsConfigForgotten),
+    },
 ];
