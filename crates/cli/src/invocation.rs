@@ -19,7 +19,7 @@ use crate::{
 const FAREWELL: Duration = Duration::from_millis(10);
 
 /// The global options, understood.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     /// Where output goes.
     pub(crate) output: Output,

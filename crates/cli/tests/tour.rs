@@ -286,16 +286,15 @@ fn a_bench_measures_and_verifies() {
     assert!(appended["cpu_s_per_million"].as_f64().unwrap() > 0.0);
     assert_eq!(appended["server_pids"][0], ready["members"][0]["pid"]);
 
-    let tailed = run(&[
-        &["tail", "--rate", "200", "--subscribers", "2"][..],
-        &second,
-    ]
-    .concat());
-    assert_eq!(
-        tailed["delivered"].as_u64(),
-        tailed["acknowledged"].as_u64().map(|count| count * 2)
-    );
-    assert!(tailed["e2e_p50_us"].as_u64().unwrap() > 0);
+    // In the load's own thread, and in threads of their own.
+    for subscribers in [2, 20] {
+        let count = subscribers.to_string();
+        let tail = ["tail", "--rate", "200", "--subscribers", &count];
+        let tailed = run(&[&tail[..], &second].concat());
+        let acknowledged = tailed["acknowledged"].as_u64().unwrap();
+        assert_eq!(tailed["delivered"], acknowledged * subscribers);
+        assert!(tailed["e2e_p50_us"].as_u64().unwrap() > 0);
+    }
 
     let read = run(&["read"]);
     assert!(read["records"].as_u64().unwrap() > records);

@@ -1,6 +1,7 @@
 //! `kontiki bench`: the user's own measure of a cluster.
 
 mod append;
+mod crowd;
 mod latency;
 mod load;
 mod machine;

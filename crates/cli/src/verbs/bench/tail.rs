@@ -1,32 +1,21 @@
 //! `kontiki bench tail`: from producers to subscribers, end to end.
 
-use std::{
-    collections::BTreeMap,
-    num::NonZeroU32,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use kontiki_client::{Client, DeliveredRecords, From as Start, SubscribeError, Subscription};
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::sync::watch;
 
 use crate::{
     exit::{Exit, Failure},
-    invocation::{Invocation, leave},
+    invocation::Invocation,
     verbs::bench::{
         append::new_run,
-        latency::Latencies,
+        crowd::{Crowd, GRACE, Run, Seen, shares},
         load::{self, Load, Loaded, at_least_one},
-        outcome::Window,
-        payload::{Stamp, Wrong},
         plot,
         report::Report,
         verdict::Judged,
     },
 };
-
-/// How long nothing may come, once all are acknowledged, before what is left counts as missing.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How to append and follow
 #[derive(Debug, clap::Args)]
@@ -47,32 +36,19 @@ pub(crate) struct Args {
     plot: Option<PathBuf>,
 }
 
-/// What one or more subscribers saw.
-struct Seen {
-    /// Records of this run, each subscriber's counted, and none twice.
-    delivered: u64,
-    /// The last one of each producer.
-    last: BTreeMap<u32, u64>,
-    /// Latencies of those that were due inside the window.
-    latencies: Latencies,
-    /// Records whose bytes are not those that were sent.
-    altered: u64,
-    failure: Option<SubscribeError>,
-}
-
 /// Does it.
 pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Failure> {
     let load = &args.load;
     args.plot.as_deref().map(plot::try_out).transpose()?;
     let producers = load::producers(load, std::slice::from_ref(&load.topic), invocation).await?;
-    let mut followers = Vec::with_capacity(args.subscribers);
-    for _ in 0..args.subscribers {
-        let client = invocation.connect().await?;
-        let subscription = client
-            .topic(load.topic.as_str())?
-            .subscribe(Start::Latest)
-            .await?;
-        followers.push((client, subscription));
+    let shares = shares(args.subscribers);
+    let apart = shares.len() > 1;
+    let mut crowds = Vec::new();
+    for share in shares {
+        crowds.push(Crowd::gather(share, apart, load.topic.clone(), invocation)?);
+    }
+    for crowd in &mut crowds {
+        crowd.all_follow().await?;
     }
     let run = new_run()?;
     let running = load::start(load, Some(args.rate), run, producers)?;
@@ -82,21 +58,18 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         args.rate, load.topic, load.seconds, load.warm_up
     ));
     let (acknowledged, expected) = watch::channel(None);
-    let mut tasks = JoinSet::new();
-    for (client, subscription) in followers {
-        let follower = Follower {
-            client,
-            run,
+    for crowd in &mut crowds {
+        crowd.tell(Run {
+            number: run,
             window: running.window(),
             expected: expected.clone(),
-        };
-        tasks.spawn(follower.follow(subscription));
+        });
     }
     let loaded = running.finish().await?;
     acknowledged.send_replace(Some(loaded.outcome.acknowledged));
     let mut seen = Seen::new();
-    while let Some(ended) = tasks.join_next().await {
-        seen.merge(ended.map_err(|_| Failure::new("a subscriber of the bench died"))?);
+    for crowd in crowds {
+        seen.merge(crowd.seen().await?);
     }
     report(&args, &loaded, &seen, &pids).say(invocation.output)?;
     let plotted = args.plot.as_deref().map(|path| {
@@ -169,92 +142,4 @@ fn report(args: &Args, loaded: &Loaded, seen: &Seen, pids: &[u32]) -> Report {
         ..loaded.judged(Some(args.rate))
     });
     report
-}
-
-impl Seen {
-    fn new() -> Self {
-        Self {
-            delivered: 0,
-            last: BTreeMap::new(),
-            latencies: Latencies::new(),
-            altered: 0,
-            failure: None,
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.delivered += other.delivered;
-        self.latencies.merge(&other.latencies);
-        self.altered += other.altered;
-        self.failure = self.failure.take().or(other.failure);
-    }
-
-    fn add(&mut self, value: &[u8], run: u64, window: Window, now: Instant) {
-        match Stamp::verify(value) {
-            Ok(stamp) if stamp.run == run => {
-                let before = self.last.insert(stamp.producer, stamp.sequence);
-                if before.is_some_and(|before| before >= stamp.sequence) {
-                    return;
-                }
-                self.delivered += 1;
-                let due = window.start + stamp.sent;
-                if window.from <= due {
-                    self.latencies.add(now.saturating_duration_since(due));
-                }
-            }
-            Err(Wrong::Altered(of)) if of == run => self.altered += 1,
-            Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-/// One subscriber.
-struct Follower {
-    client: Client,
-    run: u64,
-    window: Window,
-    /// How many records there are to be seen, once that is known.
-    expected: watch::Receiver<Option<u64>>,
-}
-
-impl Follower {
-    async fn follow(self, mut subscription: Subscription) -> Seen {
-        let mut seen = Seen::new();
-        let mut expected = self.expected.clone();
-        loop {
-            let all = *expected.borrow();
-            if all.is_some_and(|all| seen.delivered >= all) {
-                break;
-            }
-            tokio::select! {
-                biased;
-                next = subscription.next_batch() => match next {
-                    Ok(Some(batch)) => self.take(batch, &mut seen),
-                    Ok(None) => break,
-                    // It goes on by itself when it is polled again.
-                    Err(error) if error.is_retryable() => {}
-                    Err(error) => {
-                        seen.failure = Some(error);
-                        break;
-                    }
-                },
-                changed = expected.changed(), if all.is_none() => if changed.is_err() {
-                    break;
-                },
-                () = sleep(GRACE), if all.is_some() => break,
-            }
-        }
-        leave(&self.client).await;
-        seen
-    }
-
-    fn take(&self, batch: DeliveredRecords, seen: &mut Seen) {
-        let now = Instant::now();
-        for delivered in batch {
-            match delivered {
-                Ok(delivered) => seen.add(&delivered.record.value, self.run, self.window, now),
-                Err(error) => seen.failure = Some(error),
-            }
-        }
-    }
 }

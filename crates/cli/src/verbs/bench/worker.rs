@@ -3,13 +3,16 @@
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::Poll,
     time::{Duration, Instant},
 };
 
 use kontiki_client::{Producer, Record, Ticket};
-use tokio::{sync::mpsc, time::timeout_at};
+use tokio::{
+    sync::mpsc,
+    time::{sleep_until, timeout_at},
+};
 
 use crate::verbs::bench::{
     outcome::{Gaps, Outcome, Window},
@@ -72,7 +75,7 @@ impl Worker {
             Some(pace) => self.paced(pace).await,
             None => self.closed_loop().await,
         }
-        let late = self.window.until + GRACE;
+        let late = self.late();
         while !self.waiting.is_empty() {
             if timeout_at(late.into(), self.answers()).await.is_err() {
                 let (producer, outcome) = (self.stamp.producer, &mut self.outcome);
@@ -103,10 +106,25 @@ impl Worker {
         }
     }
 
+    /// When the run is given up.
+    fn late(&self) -> Instant {
+        self.window.until + GRACE
+    }
+
     async fn paced(&mut self, mut pace: mpsc::Receiver<Instant>) {
+        let mut late = pin!(sleep_until(self.late().into()));
         loop {
             tokio::select! {
                 biased;
+                () = &mut late => {
+                    // What was due and could not be sent for those before it has failed as well.
+                    while pace.try_recv().is_ok() {
+                        let (producer, sequence) = (self.stamp.producer, self.stamp.sequence);
+                        self.stamp.sequence += 1;
+                        self.outcome.fail((producer, sequence));
+                    }
+                    return;
+                }
                 due = pace.recv(), if self.waiting.len() < self.in_flight => match due {
                     Some(due) => if !self.submit(due).await {
                         return;
