@@ -216,6 +216,7 @@ impl Broker {
         self.lead(GroupId::CLUSTER)?;
         let member = self.member_named(name)?;
         let with = with.map(|with| self.member_named(with)).transpose()?;
+        self.knows_what_is_under_way(now)?;
         self.cluster
             .spares(member)
             .map_err(|why| Refusal::Unfit { why })?;
@@ -231,6 +232,20 @@ impl Broker {
             standing: Standing::Leaving,
         };
         self.command(now, ticket, &command, None)
+    }
+
+    /// Refuses, for a moment, while the cluster's own log has entries that are not applied: one of them may send
+    /// away whom the others are to do with. Two that go at once would each be judged as if the other stayed.
+    fn knows_what_is_under_way(&self, now: Now) -> Result<(), Refusal> {
+        let own = self.groups.get(&GroupId::CLUSTER);
+        let last = own.map(|own| own.status(now.monotonic).last.index);
+        match last.is_some_and(|last| last > self.cluster.applied().index) {
+            true => Err(Refusal::Unavailable {
+                why: "another change of the cluster is being agreed on: try again in a moment"
+                    .to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Refuses if too few of the members that would be left answer for them to go on at once.
@@ -276,6 +291,9 @@ impl Broker {
         let unfit = |why| Refusal::Unfit { why };
         if standing == Standing::Leaving {
             return Err(unfit("a member is removed, not told to leave".to_owned()));
+        }
+        if standing != Standing::Active {
+            self.knows_what_is_under_way(now)?;
         }
         if !standing.votes() {
             self.cluster.spares(member).map_err(unfit)?;

@@ -87,6 +87,49 @@ fn a_demoted_member_votes_nowhere_and_keeps_nothing_until_it_is_promoted() {
 }
 
 #[test]
+fn of_two_that_are_sent_away_at_once_the_second_is_judged_without_the_first() {
+    let away = |name: &str| {
+        let (name, force) = (name.to_owned(), false);
+        [
+            Request::SetStanding {
+                name: name.clone(),
+                standing: Standing::Draining,
+                force,
+            },
+            Request::RemoveMember { name, force },
+        ]
+    };
+    for which in [0, 1] {
+        let mut world = World::new(7, 4);
+        let group = world.create("a", 3);
+        world.produce(group, 10);
+        world.placed();
+        world.run(2_000_000);
+        let leader = world.leader(GroupId::CLUSTER).unwrap();
+        let others = [(leader + 1) % 4, (leader + 2) % 4];
+        let names = others.map(|number| world.nodes[number].name.clone());
+        let tickets = names.each_ref().map(|name| {
+            let request = away(name)[which].clone();
+            world.request(leader, request).unwrap()
+        });
+        world.run(1_000_000);
+        let [first, second] = tickets.map(|ticket| world.responses[&ticket].clone());
+        assert!(matches!(first, Response::Member(_)), "{first:?}");
+        let Response::Refused(refusal) = second else {
+            panic!("{second:?}");
+        };
+        assert!(refusal.is_retryable(), "{refusal}");
+        // Whoever asks again is told what it would cost.
+        let Response::Refused(refusal) = world.ask(&away(&names[1])[which]) else {
+            panic!("it is let go as well");
+        };
+        let why = refusal.to_string();
+        assert!(why.contains("would be kept by 2 in place of 3"), "{why}");
+        world.finish();
+    }
+}
+
+#[test]
 fn who_is_to_lose_a_vote_is_named_while_that_is_waited_for() {
     let mut world = World::new(5, 3);
     world.run(2_000_000);
