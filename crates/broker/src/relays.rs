@@ -4,12 +4,13 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Input, Kind, Micros, NodeRef, Proposal};
-use kontiki_wire::{ClusterCommand, GroupId, Refusal, Response};
+use kontiki_wire::{ClusterCommand, GroupId, Refusal, Response, Standing};
 
 use crate::{
     broker::Broker,
     chores::Chore,
     input::{Now, Ticket},
+    tickets::Proposed,
 };
 
 impl Broker {
@@ -110,7 +111,15 @@ impl Broker {
             checksum: kontiki_wire::entry_checksum(&body),
             body: body.into(),
         };
-        self.tickets.wait_for_command(id, ticket, placement);
+        let proposed = Proposed {
+            ticket,
+            placement,
+            sends_away: matches!(
+                command,
+                ClusterCommand::SetStanding { standing, .. } if *standing != Standing::Active
+            ),
+        };
+        self.tickets.wait_for_command(id, proposed);
         let propose = Input::Propose {
             time: Micros(now.wall.0),
             proposals: vec![proposal],

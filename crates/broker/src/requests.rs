@@ -214,9 +214,9 @@ impl Broker {
         force: bool,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
+        self.nobody_else_is_being_sent_away(now)?;
         let member = self.member_named(name)?;
         let with = with.map(|with| self.member_named(with)).transpose()?;
-        self.knows_what_is_under_way(now)?;
         self.cluster
             .spares(member)
             .map_err(|why| Refusal::Unfit { why })?;
@@ -234,14 +234,16 @@ impl Broker {
         self.command(now, ticket, &command, None)
     }
 
-    /// Refuses, for a moment, while the cluster's own log has entries that are not applied: one of them may send
-    /// away whom the others are to do with. Two that go at once would each be judged as if the other stayed.
-    fn knows_what_is_under_way(&self, now: Now) -> Result<(), Refusal> {
+    /// Refuses, for a moment, while another is being sent away, which is not applied yet: two that go at once
+    /// would each be judged as if the other stayed. Of what was proposed in earlier terms nobody here knows
+    /// until all of it is applied.
+    fn nobody_else_is_being_sent_away(&self, now: Now) -> Result<(), Refusal> {
         let own = self.groups.get(&GroupId::CLUSTER);
-        let last = own.map(|own| own.status(now.monotonic).last.index);
-        match last.is_some_and(|last| last > self.cluster.applied().index) {
+        let term = own.map(|own| own.status(now.monotonic).term);
+        let is_new = term.is_some_and(|term| term > self.cluster.applied().term);
+        match is_new || self.tickets.sends_somebody_away() {
             true => Err(Refusal::Unavailable {
-                why: "another change of the cluster is being agreed on: try again in a moment"
+                why: "whether another member goes is being agreed on: try again in a moment"
                     .to_owned(),
             }),
             false => Ok(()),
@@ -256,8 +258,10 @@ impl Broker {
         let status = group.status(now.monotonic);
         let timeout = self.settings.raft.election_timeout;
         let heard = |id: NodeId| answers(&status, id.0, timeout);
+        // Who is on the way out votes still, and is not counted on.
+        let stays = |id: NodeId| self.cluster.standing(id.0).is_some_and(Standing::votes);
         let voters = status.config.voters.iter().map(|voter| voter.id);
-        let left: Vec<NodeId> = voters.filter(|id| id.0 != leaver).collect();
+        let left: Vec<NodeId> = voters.filter(|id| id.0 != leaver && stays(*id)).collect();
         let silent: Vec<String> = left
             .iter()
             .filter(|id| !heard(**id))
@@ -287,13 +291,13 @@ impl Broker {
         force: bool,
     ) -> Result<Outcome, Refusal> {
         self.lead(GroupId::CLUSTER)?;
+        if standing != Standing::Active {
+            self.nobody_else_is_being_sent_away(now)?;
+        }
         let member = self.member_named(name)?;
         let unfit = |why| Refusal::Unfit { why };
         if standing == Standing::Leaving {
             return Err(unfit("a member is removed, not told to leave".to_owned()));
-        }
-        if standing != Standing::Active {
-            self.knows_what_is_under_way(now)?;
         }
         if !standing.votes() {
             self.cluster.spares(member).map_err(unfit)?;

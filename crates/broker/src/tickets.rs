@@ -61,12 +61,14 @@ struct Read {
 }
 
 /// A command under way.
-#[derive(Clone, Debug)]
-struct Proposed {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proposed {
     /// Who waits for it; nobody, if it is this node that wants it.
-    ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
     /// Where the topic that it makes is to be kept.
-    placement: Option<Placement>,
+    pub(crate) placement: Option<Placement>,
+    /// Whether it sends a member away.
+    pub(crate) sends_away: bool,
 }
 
 /// A leadership being handed over.
@@ -94,15 +96,14 @@ impl Tickets {
         Ok(())
     }
 
-    /// The ticket waits for a command, if it is not this node that wants it.
-    pub(crate) fn wait_for_command(
-        &mut self,
-        id: ProposalId,
-        ticket: Option<Ticket>,
-        placement: Option<Placement>,
-    ) {
-        let proposed = Proposed { ticket, placement };
+    /// A command is under way.
+    pub(crate) fn wait_for_command(&mut self, id: ProposalId, proposed: Proposed) {
         self.proposed.insert(id, proposed);
+    }
+
+    /// Whether a command is under way that sends a member away.
+    pub(crate) fn sends_somebody_away(&self) -> bool {
+        self.proposed.values().any(|proposed| proposed.sends_away)
     }
 
     /// A command was committed or its fate is known: the ticket that waited for it.
@@ -282,7 +283,12 @@ mod tests {
         let mut outbox = Outbox::default();
         tickets.open(Ticket(1)).unwrap();
         assert!(tickets.balance().is_err());
-        tickets.wait_for_command(ProposalId(9), Some(Ticket(1)), None);
+        let ticket = Some(Ticket(1));
+        let proposed = Proposed {
+            ticket,
+            ..Proposed::default()
+        };
+        tickets.wait_for_command(ProposalId(9), proposed);
         tickets.balance().unwrap();
         let ticket = tickets.end_command(ProposalId(9)).unwrap().unwrap();
         assert!(tickets.balance().is_err());

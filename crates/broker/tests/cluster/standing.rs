@@ -90,16 +90,21 @@ fn a_demoted_member_votes_nowhere_and_keeps_nothing_until_it_is_promoted() {
 fn of_two_that_are_sent_away_at_once_the_second_is_judged_without_the_first() {
     let away = |name: &str| {
         let (name, force) = (name.to_owned(), false);
+        let stand = |standing| Request::SetStanding {
+            name: name.clone(),
+            standing,
+            force,
+        };
         [
-            Request::SetStanding {
+            stand(Standing::Draining),
+            stand(Standing::Demoted),
+            Request::RemoveMember {
                 name: name.clone(),
-                standing: Standing::Draining,
                 force,
             },
-            Request::RemoveMember { name, force },
         ]
     };
-    for which in [0, 1] {
+    for which in 0..3 {
         let mut world = World::new(7, 4);
         let group = world.create("a", 3);
         world.produce(group, 10);
@@ -108,6 +113,8 @@ fn of_two_that_are_sent_away_at_once_the_second_is_judged_without_the_first() {
         let leader = world.leader(GroupId::CLUSTER).unwrap();
         let others = [(leader + 1) % 4, (leader + 2) % 4];
         let names = others.map(|number| world.nodes[number].name.clone());
+        // Another entry under way keeps nobody waiting.
+        world.request(leader, Request::SetBalance { on: true });
         let tickets = names.each_ref().map(|name| {
             let request = away(name)[which].clone();
             world.request(leader, request).unwrap()
@@ -127,6 +134,34 @@ fn of_two_that_are_sent_away_at_once_the_second_is_judged_without_the_first() {
         assert!(why.contains("would be kept by 2 in place of 3"), "{why}");
         world.finish();
     }
+}
+
+#[test]
+fn who_leaves_and_votes_still_is_not_counted_on() {
+    let mut world = World::new(11, 4);
+    let group = world.create("a", 3);
+    world.produce(group, 10);
+    world.placed();
+    world.run(2_000_000);
+    let leader = world.leader(GroupId::CLUSTER).unwrap();
+    let [dead, leaver, other] = [1, 2, 3].map(|step| (leader + step) % 4);
+    world.crash(dead);
+    world.nodes[dead].is_dead = true;
+    world.run(1_000_000);
+    let mut remove = |number: usize, force| {
+        let name = world.nodes[number].name.clone();
+        world.ask(&Request::RemoveMember { name, force })
+    };
+    let removed = remove(leaver, true);
+    assert!(matches!(removed, Response::Member(_)), "{removed:?}");
+    let Response::Refused(refusal) = remove(other, false) else {
+        panic!("one of the two that are left answers");
+    };
+    let why = refusal.to_string();
+    assert!(
+        why.contains("a majority of 2 members would have to answer"),
+        "{why}"
+    );
 }
 
 #[test]
