@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -226,9 +227,11 @@ fn may_replace(path: &Path) -> io::Result<()> {
     fs::remove_file(&aside)
 }
 
-/// This process's own.
+/// This process's own, and another one each time: threads may do the same at once.
 fn aside(path: &Path) -> PathBuf {
-    beside(path, &format!("{}.new", process::id()))
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    beside(path, &format!("{}.{count}.new", process::id()))
 }
 
 pub(crate) fn unwritten(doing: &str, path: &Path, error: &io::Error) -> Failure {

@@ -93,15 +93,8 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
         );
         plot::write(path, &title, &[("acknowledged", &loaded.outcome.latencies)])?;
     }
-    match loaded.outcome.failure {
-        Some(error) => Err(Failure::from(error).within(|error| {
-            format!(
-                "{} records were not acknowledged: {error}",
-                loaded.outcome.failed
-            )
-        })),
-        None => Ok(Exit::Done),
-    }
+    loaded.outcome.all_acknowledged()?;
+    Ok(Exit::Done)
 }
 
 /// How many acknowledged records of this run the topics have.

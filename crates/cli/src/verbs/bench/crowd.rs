@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::pending,
     thread,
     time::{Duration, Instant},
 };
@@ -64,10 +65,11 @@ impl Seen {
     fn add(&mut self, value: &[u8], run: &Run, now: Instant) {
         match Stamp::verify(value) {
             Ok(stamp) if stamp.run == run.number => {
-                let before = self.last.insert(stamp.producer, stamp.sequence);
-                if before.is_some_and(|before| before >= stamp.sequence) {
+                let last = self.last.get(&stamp.producer);
+                if last.is_some_and(|last| *last >= stamp.sequence) {
                     return;
                 }
+                self.last.insert(stamp.producer, stamp.sequence);
                 self.delivered += 1;
                 let due = run.window.start + stamp.sent;
                 if run.window.from <= due {
@@ -95,24 +97,45 @@ const FEW: usize = 16;
 
 /// Some subscribers.
 pub(crate) struct Crowd {
-    follows: oneshot::Receiver<Result<(), Failure>>,
+    subscribed: oneshot::Receiver<Result<(), Failure>>,
     run: Option<oneshot::Sender<Run>>,
-    seen: oneshot::Receiver<Result<Seen, Failure>>,
+    done: oneshot::Receiver<Result<Seen, Failure>>,
 }
 
 impl Crowd {
+    /// Subscribes to the topic so many times, each with a connection of its own.
+    pub(crate) async fn all(
+        subscribers: usize,
+        topic: &TopicName,
+        invocation: &Invocation,
+    ) -> Result<Vec<Self>, Failure> {
+        let shares = shares(subscribers);
+        let apart = shares.len() > 1;
+        let gather = |share| Self::gather(share, apart, topic.clone(), invocation);
+        let mut crowds = shares
+            .into_iter()
+            .map(gather)
+            .collect::<Result<Vec<_>, _>>()?;
+        for crowd in &mut crowds {
+            (&mut crowd.subscribed)
+                .await
+                .unwrap_or_else(|_| Err(died()))?;
+        }
+        Ok(crowds)
+    }
+
     /// Begins to subscribe to the topic so many times, each with a connection of its own; in a thread of
     /// their own if they are `apart`.
-    pub(crate) fn gather(
+    fn gather(
         subscribers: usize,
         apart: bool,
         topic: TopicName,
         invocation: &Invocation,
     ) -> Result<Self, Failure> {
         let invocation = invocation.clone();
-        let (told, follows) = oneshot::channel();
+        let (told, subscribed) = oneshot::channel();
         let (run, begun) = oneshot::channel();
-        let (done, seen) = oneshot::channel();
+        let (ended, done) = oneshot::channel();
         let work = async move {
             let followers = subscribe(subscribers, &topic, &invocation).await;
             let (followers, outcome) = match followers {
@@ -122,7 +145,7 @@ impl Crowd {
             // Nobody listens if the bench has ended.
             let _ = told.send(outcome);
             if let Ok(run) = begun.await {
-                let _ = done.send(follow_all(followers, run).await);
+                let _ = ended.send(follow_all(followers, run).await);
             }
         };
         if apart {
@@ -135,15 +158,10 @@ impl Crowd {
             tokio::spawn(work);
         }
         Ok(Self {
-            follows,
+            subscribed,
             run: Some(run),
-            seen,
+            done,
         })
-    }
-
-    /// Waits until all of them follow.
-    pub(crate) async fn all_follow(&mut self) -> Result<(), Failure> {
-        (&mut self.follows).await.unwrap_or_else(|_| Err(died()))
     }
 
     /// Says what is to come.
@@ -156,13 +174,13 @@ impl Crowd {
 
     /// Waits until they have seen all, or will not.
     pub(crate) async fn seen(self) -> Result<Seen, Failure> {
-        self.seen.await.unwrap_or_else(|_| Err(died()))
+        self.done.await.unwrap_or_else(|_| Err(died()))
     }
 }
 
 /// So many subscribers as crowds of about the same size: a few are one, and of many there is one a
 /// processor.
-pub(crate) fn shares(subscribers: usize) -> Vec<usize> {
+fn shares(subscribers: usize) -> Vec<usize> {
     let crowds = match subscribers {
         ..=FEW => 1,
         many => thread::available_parallelism().map_or(1, |most| most.get().min(many)),
@@ -206,19 +224,22 @@ async fn follow_all(followers: Vec<(Client, Subscription)>, run: Run) -> Result<
 
 async fn follow(client: Client, mut subscription: Subscription, mut run: Run) -> Seen {
     let mut seen = Seen::new();
-    let mut heard = Instant::now();
+    // Until when something must come of what is left, once it is known how much that is.
+    let mut late: Option<Instant> = None;
     loop {
         let all = *run.expected.borrow();
         if all.is_some_and(|all| seen.delivered >= all) {
             break;
         }
+        if all.is_some() && late.is_none() {
+            late = Some(Instant::now() + GRACE);
+        }
+        let delivered = seen.delivered;
         tokio::select! {
             biased;
+            () = until(late) => break,
             next = subscription.next_batch() => match next {
-                Ok(Some(batch)) => {
-                    heard = Instant::now();
-                    take(batch, &run, heard, &mut seen);
-                }
+                Ok(Some(batch)) => take(batch, &run, Instant::now(), &mut seen),
                 Ok(None) => break,
                 // It goes on by itself when it is polled again.
                 Err(error) if error.is_retryable() => {}
@@ -227,15 +248,24 @@ async fn follow(client: Client, mut subscription: Subscription, mut run: Run) ->
                     break;
                 }
             },
-            changed = run.expected.changed(), if all.is_none() => match changed {
-                Ok(()) => heard = Instant::now(),
-                Err(_) => break,
+            changed = run.expected.changed(), if all.is_none() => if changed.is_err() {
+                break;
             },
-            () = sleep_until((heard + GRACE).into()), if all.is_some() => break,
+        }
+        if seen.delivered > delivered {
+            late = None;
         }
     }
     leave(&client).await;
     seen
+}
+
+/// Waits until then, if there is an end to it.
+async fn until(late: Option<Instant>) {
+    match late {
+        Some(late) => sleep_until(late.into()).await,
+        None => pending().await,
+    }
 }
 
 fn take(batch: DeliveredRecords, run: &Run, now: Instant, seen: &mut Seen) {

@@ -10,7 +10,10 @@ use std::{
 
 use kontiki_client::{AppendError, Appended};
 
-use crate::verbs::bench::latency::Latencies;
+use crate::{
+    exit::Failure,
+    verbs::bench::{latency::Latencies, worker::GRACE},
+};
 
 /// The times of one run.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +92,21 @@ impl Outcome {
                 self.fail((producer, sequence));
                 self.failure.get_or_insert(error);
             }
+        }
+    }
+
+    /// Fails if a record was not acknowledged, and says why.
+    pub(crate) fn all_acknowledged(self) -> Result<(), Failure> {
+        let failed = self.failed;
+        match self.failure {
+            Some(error) => Err(Failure::from(error)
+                .within(|error| format!("{failed} records were not acknowledged: {error}"))),
+            None if failed > 0 => Err(Failure::new(format!(
+                "{failed} records were not acknowledged within {} s of the end: more was asked for than the cluster \
+                 takes",
+                GRACE.as_secs()
+            ))),
+            None => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     invocation::Invocation,
     verbs::bench::{
         append::new_run,
-        crowd::{Crowd, GRACE, Run, Seen, shares},
+        crowd::{Crowd, GRACE, Run, Seen},
         load::{self, Load, Loaded, at_least_one},
         plot,
         report::Report,
@@ -41,15 +41,7 @@ pub(crate) async fn run(args: Args, invocation: &Invocation) -> Result<Exit, Fai
     let load = &args.load;
     args.plot.as_deref().map(plot::try_out).transpose()?;
     let producers = load::producers(load, std::slice::from_ref(&load.topic), invocation).await?;
-    let shares = shares(args.subscribers);
-    let apart = shares.len() > 1;
-    let mut crowds = Vec::new();
-    for share in shares {
-        crowds.push(Crowd::gather(share, apart, load.topic.clone(), invocation)?);
-    }
-    for crowd in &mut crowds {
-        crowd.all_follow().await?;
-    }
+    let mut crowds = Crowd::all(args.subscribers, &load.topic, invocation).await?;
     let run = new_run()?;
     let running = load::start(load, Some(args.rate), run, producers)?;
     let pids = running.pids().to_vec();
@@ -95,10 +87,8 @@ fn judge(args: &Args, loaded: Loaded, seen: Seen) -> Result<Exit, Failure> {
             seen.altered
         )));
     }
-    if let Some(error) = loaded.outcome.failure {
-        return Err(error.into());
-    }
     let expected = loaded.outcome.acknowledged * args.subscribers as u64;
+    loaded.outcome.all_acknowledged()?;
     match seen.failure {
         Some(error) => Err(error.into()),
         None if seen.delivered < expected => Err(Failure::new(format!(
