@@ -1,5 +1,5 @@
-//! A member starts with everything that its disk had confirmed: the log as far as it was durable, who counts
-//! by it, term and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
+//! A member starts with everything that its disk had confirmed: the log as far as it was durable, with its
+//! configurations, term and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
 //! member knows that it may have forgotten something: unless nothing is gone but its last write, which the
 //! disk cannot tell from one that was torn.
 
@@ -95,7 +95,7 @@ fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
         let read = read.and_then(config).map(|(_, config)| config);
         if read.as_ref().or_else(|| found.configs.get(&at)) != Some(had) {
             return Err(format!(
-                "starts group {group} without the configuration of entry {at}, which its disk had confirmed"
+                "starts group {group} with another configuration in entry {at} than its disk had confirmed, or none"
             ));
         }
     }
