@@ -49,20 +49,37 @@ pub fn decode<T: Decode<()>>(
     }
     // bincode makes room for a list before it reads it, as far as its limit goes, and the limit must
     // be known when this is compiled: so a few of them, and for few bytes a low one.
-    match bytes.len() {
-        0..=TINY => read::<T, _>(what, bytes, layout::<{ TINY * GROWTH }>()),
-        len if len <= SMALL => read::<T, _>(what, bytes, layout::<{ SMALL * GROWTH }>()),
-        len if len <= MIDDLE => read::<T, _>(what, bytes, layout::<{ MIDDLE * GROWTH }>()),
-        len if len <= LARGE => read::<T, _>(what, bytes, layout::<{ LARGE * GROWTH }>()),
-        _ => read::<T, _>(what, bytes, layout::<{ CHECKPOINT_BYTES_MAX * GROWTH }>()),
+    match step(bytes.len()) {
+        0 => read::<T, _>(what, bytes, layout::<{ STEPS[0] * GROWTH }>()),
+        1 => read::<T, _>(what, bytes, layout::<{ STEPS[1] * GROWTH }>()),
+        2 => read::<T, _>(what, bytes, layout::<{ STEPS[2] * GROWTH }>()),
+        3 => read::<T, _>(what, bytes, layout::<{ STEPS[3] * GROWTH }>()),
+        4 => read::<T, _>(what, bytes, layout::<{ STEPS[4] * GROWTH }>()),
+        5 => read::<T, _>(what, bytes, layout::<{ STEPS[5] * GROWTH }>()),
+        6 => read::<T, _>(what, bytes, layout::<{ STEPS[6] * GROWTH }>()),
+        7 => read::<T, _>(what, bytes, layout::<{ STEPS[7] * GROWTH }>()),
+        _ => read::<T, _>(what, bytes, layout::<{ STEPS[8] * GROWTH }>()),
     }
 }
 
-/// Each eight times the one before: nothing makes room for more than 32 times its bytes.
-const TINY: usize = 1 << 10;
-const SMALL: usize = 8 << 10;
-const MIDDLE: usize = 64 << 10;
-const LARGE: usize = 512 << 10;
+/// Each at most four times the one before: beyond the first, nothing makes room for more than 16 times its
+/// bytes.
+const STEPS: [usize; 9] = [
+    1 << 10,
+    4 << 10,
+    16 << 10,
+    64 << 10,
+    256 << 10,
+    1 << 20,
+    4 << 20,
+    16 << 20,
+    CHECKPOINT_BYTES_MAX,
+];
+
+/// The first step that so many bytes do not go beyond.
+fn step(len: usize) -> usize {
+    STEPS.partition_point(|most| *most < len)
+}
 
 fn layout<const LIMIT: usize>() -> impl Config {
     config::standard()
@@ -136,6 +153,15 @@ mod tests {
         ids::{GroupId, Offset, TopicName},
         refusal::Refusal,
     };
+
+    #[test]
+    fn nothing_makes_room_for_more_than_sixteen_times_its_bytes() {
+        for pair in STEPS.windows(2) {
+            assert!(pair[0] < pair[1] && pair[1] <= 4 * pair[0], "{pair:?}");
+            assert!(STEPS[step(pair[0] + 1)] * GROWTH <= 16 * (pair[0] + 1));
+            assert_eq!(STEPS[step(pair[1])], pair[1]);
+        }
+    }
 
     #[test]
     fn no_other_file_names_bincode() {
