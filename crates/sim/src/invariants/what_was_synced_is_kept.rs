@@ -1,7 +1,7 @@
 //! A member starts with everything that its disk had confirmed: the log as far as it was durable, with its
-//! configurations, term and vote, and every group that was not removed. Only harm done to the disk excuses less, and then the
-//! member knows that it may have forgotten something: unless nothing is gone but its last write, which the
-//! disk cannot tell from one that was torn.
+//! configurations, term and vote, and every group that was not removed. Only harm done to the disk excuses
+//! less, and then the member knows that it may have forgotten something: unless nothing is gone but its last
+//! write, which the disk cannot tell from one that was torn.
 
 use kontiki_broker::GroupBoot;
 use kontiki_wire::GroupId;
