@@ -23,7 +23,7 @@ pub(crate) struct Args {
     load: Load,
 
     /// Append this many records a second, over all producers, instead of as many as go
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = load::parse_rate)]
     rate: Option<NonZeroU32>,
 
     /// Spread the producers over so many topics, named TOPIC-1 and so on

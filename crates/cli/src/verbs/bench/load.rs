@@ -73,6 +73,11 @@ fn parse_size(text: &str) -> Result<usize, String> {
         })
 }
 
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .map_err(|_| "a number of records a second is needed, 1 or more, like 5000".into())
+}
+
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
@@ -232,6 +237,15 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_of_records() {
+        assert_eq!(parse_rate("5000").map(NonZeroU32::get), Ok(5_000));
+        for wrong in ["0", "-1", "fast", "5k", ""] {
+            let why = parse_rate(wrong).unwrap_err();
+            assert!(why.contains("like 5000"), "{why}");
+        }
+    }
 
     #[test]
     fn a_size_holds_a_stamp_and_stays_a_record() {

@@ -10,7 +10,7 @@ use crate::{
     verbs::bench::{
         append::new_run,
         crowd::{Crowd, GRACE, Run, Seen},
-        load::{self, Load, Loaded, at_least_one},
+        load::{self, Load, Loaded, at_least_one, parse_rate},
         plot,
         report::Report,
         verdict::Judged,
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     load: Load,
 
     /// Append this many records a second, over all producers
-    #[arg(long, value_name = "R", default_value = "5000")]
+    #[arg(long, value_name = "R", default_value = "5000", value_parser = parse_rate)]
     rate: NonZeroU32,
 
     /// Subscribers, each with a connection of its own
