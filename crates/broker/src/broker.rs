@@ -13,7 +13,7 @@ use kontiki_wire::{
 use crate::{
     apply::CheckpointEvery,
     chores::Chore,
-    cluster::{Cluster, let_go_by, placed_on},
+    cluster::{Cluster, let_go_by, placed_on, unapplied},
     early::Early,
     effect::{Effect, Members},
     fetching::Fetching,
@@ -143,6 +143,7 @@ impl Broker {
         };
         let cluster = Cluster::restore(settings.birth.clone(), own.checkpoint.as_ref())?;
         cluster.check_build(settings.me.id, &own.boot.tail)?;
+        let to_come = unapplied(&own.boot.tail, cluster.applied().index);
         let grain = Micros(settings.raft.beat_interval.0 / TIMER_GRAINS_PER_BEAT);
         let mut broker = Self {
             started: now.monotonic,
@@ -153,10 +154,10 @@ impl Broker {
             mending: BTreeMap::new(),
             fetching: BTreeMap::new(),
             going: BTreeSet::new(),
-            returning: placed_on(settings.me.id, &own.boot.tail),
+            returning: placed_on(settings.me.id, to_come),
             found: own.boot.last,
             parked: BTreeMap::new(),
-            doomed: let_go_by(&own.boot.tail),
+            doomed: let_go_by(to_come),
             leaving: VecDeque::new(),
             early: Early::default(),
             outbox: Outbox::default(),

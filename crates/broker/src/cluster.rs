@@ -391,6 +391,11 @@ impl Cluster {
     }
 }
 
+/// Those of these entries that are not applied yet: a start also finds the one that its checkpoint ends with.
+pub(crate) fn unapplied(entries: &[Entry], applied: Index) -> &[Entry] {
+    &entries[entries.partition_point(|entry| entry.id.index <= applied)..]
+}
+
 /// The groups whose files a member may remove when it applies these entries, each with the last entry
 /// that lets it: their topics are deleted, or those who keep them no more are let go.
 pub(crate) fn let_go_by(entries: &[Entry]) -> BTreeMap<GroupId, Index> {

@@ -9,7 +9,7 @@ use kontiki_wire::{GroupId, Member, Offset, Refusal, Response, Topic};
 use crate::{
     apply::TopicLog,
     broker::Broker,
-    cluster::{let_go_by, no_such_topic, placed_on},
+    cluster::{let_go_by, no_such_topic, placed_on, unapplied},
     group::{Group, Meaning, Resume},
     input::{GroupBoot, Now},
     invariants::Order,
@@ -351,8 +351,9 @@ impl Broker {
     ) -> Result<(), String> {
         let at = self.cluster.applied();
         let resume = resume.unwrap_or_else(|| Resume::cluster(at.index));
-        self.doomed = let_go_by(&boot.boot.tail);
-        self.returning = placed_on(self.settings.me.id, &boot.boot.tail);
+        let to_come = unapplied(&boot.boot.tail, at.index);
+        self.doomed = let_go_by(to_come);
+        self.returning = placed_on(self.settings.me.id, to_come);
         self.found = self.found.max(boot.boot.last);
         self.take_up_at(boot, at, resume, now)?;
         for topic in self.cluster.state().topics.clone() {

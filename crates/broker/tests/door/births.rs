@@ -106,6 +106,31 @@ fn group_whose_files_may_be_gone_is_not_born_again() {
 }
 
 #[test]
+fn entry_that_a_checkpoint_ends_with_puts_off_no_birth() {
+    let settled = ClusterCommand::Settled {
+        group: GroupId(1),
+        placement: 1,
+    };
+    let born = |applied: u64| {
+        let mut settings = settings(3);
+        settings.birth.topics = vec![founded("a", 1, &[1, 2])];
+        (settings.birth.next_member, settings.birth.next_group) = (4, 2);
+        let mut own = boot(0, vec![command(1, &settled)]);
+        let at = LogId {
+            term: Term(applied),
+            index: Index(applied),
+        };
+        let state = settings.birth.to_bytes().into();
+        own.checkpoint = (applied > 0).then_some((at, state));
+        (own.boot.applied, own.boot.commit) = (at.index, at.index);
+        let hand = Hand::new(settings, vec![own]).unwrap();
+        hand.broker.state(GroupId(1)).is_some()
+    };
+    assert!(born(1));
+    assert!(!born(0), "not applied yet, it may let the group go");
+}
+
+#[test]
 fn groups_on_the_disk_are_told_apart_by_what_the_cluster_knows() {
     let mut settings = settings(1);
     settings.birth.next_group = 5;
