@@ -111,13 +111,10 @@ impl Replica {
         self.log.get(at).copied()
     }
 
-    /// The configurations in it after `base` that are durable.
-    pub(super) fn durable_configs(
-        &self,
-        base: Index,
-    ) -> impl Iterator<Item = (Index, &Membership)> {
+    /// The configurations in it after `base`, and where they stand.
+    pub(super) fn configs_after(&self, base: Index) -> impl Iterator<Item = (Index, &Membership)> {
         let all = self.configs.iter().map(|(at, config)| (*at, config));
-        all.filter(move |(at, _)| *at > base && *at <= self.durable)
+        all.filter(move |(at, _)| *at > base)
     }
 
     /// The position at an index, the origin included.

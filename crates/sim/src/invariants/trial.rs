@@ -357,6 +357,21 @@ impl<P: Promise> Trial<P> {
         self.takes(member, &Input::Mended(Box::new(whole)))
     }
 
+    /// The same, with a log in which these configurations stand.
+    pub(super) fn mended_with(
+        &mut self,
+        member: u64,
+        last: u64,
+        terms: &[(u64, u64)],
+        configs: BTreeMap<Index, Membership>,
+    ) -> Verdict {
+        let whole = found(Boot {
+            configs,
+            ..ends(member, last, terms)
+        });
+        self.takes(member, &Input::Mended(Box::new(whole)))
+    }
+
     /// Starts as one that may have forgotten promises.
     pub(super) fn starts_forgetful(&mut self, member: u64) -> Verdict {
         let mut boot = empty(member);

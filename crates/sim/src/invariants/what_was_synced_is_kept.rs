@@ -1,9 +1,11 @@
 //! A member starts with everything that its disk had confirmed: the log as far as it was durable, with its
 //! configurations, term and vote, and every group that was not removed. Only harm done to the disk excuses
 //! less, and then the member knows that it may have forgotten something: unless nothing is gone but its last
-//! write, which the disk cannot tell from one that was torn.
+//! write, which the disk cannot tell from one that was torn. A group that was mended while the member ran comes back
+//! with the configurations of all entries that it has.
 
-use kontiki_broker::GroupBoot;
+use kontiki_broker::{GroupBoot, Input};
+use kontiki_raft::{Index, Membership, Term};
 use kontiki_wire::GroupId;
 
 use crate::invariants::{
@@ -17,11 +19,21 @@ pub(super) struct WhatWasSyncedIsKept;
 
 impl Promise for WhatWasSyncedIsKept {
     fn observe(&mut self, seen: Sighting<'_>, before: &Ledger) -> Result<(), String> {
-        let Observation::Started { groups } = seen.what else {
-            return Ok(());
-        };
         let Some(member) = before.member(seen.member) else {
             return Ok(());
+        };
+        let groups = match seen.what {
+            Observation::Started { groups } => groups,
+            Observation::Took {
+                input: Input::Mended(found),
+            } => {
+                let mut replicas = member.replicas();
+                return match replicas.find(|(group, _)| *group == found.group) {
+                    Some((_, had)) => mended(had, found),
+                    None => Ok(()),
+                };
+            }
+            _ => return Ok(()),
         };
         let knows = |found: &GroupBoot| {
             found.boot.forgot || found.boot.hard.recovering || !found.missing.is_empty()
@@ -84,22 +96,48 @@ fn kept(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
         ));
     }
     let durable = replica.durable;
-    let run = found.terms.iter().rfind(|(first, _)| *first <= durable);
-    let term = run.map(|(_, term)| *term);
     let had = replica.held(durable).map(|held| held.term);
-    if found.last < durable || (had.is_some() && had != term && durable > found.base.index) {
+    let lost_some = had.is_some() && had != term_at(boot, durable) && durable > found.base.index;
+    if found.last < durable || lost_some {
         return Err(lost(group, replica, boot));
     }
-    for (at, had) in replica.durable_configs(found.base.index) {
-        let read = found.tail.iter().find(|entry| entry.id.index == at);
-        let read = read.and_then(config).map(|(_, config)| config);
-        if read.as_ref().or_else(|| found.configs.get(&at)) != Some(had) {
-            return Err(format!(
-                "starts group {group} with another configuration in entry {at} than its disk had confirmed, or none"
-            ));
-        }
+    let forgotten = |(at, had): &(Index, &Membership)| *at <= durable && !tells(boot, *at, had);
+    match replica.configs_after(found.base.index).find(forgotten) {
+        Some((at, _)) => Err(format!(
+            "starts group {group} with another configuration in entry {at} than its disk had confirmed, or none"
+        )),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// It has the configurations of those entries that it had before and has again.
+fn mended(replica: &Replica, boot: &GroupBoot) -> Result<(), String> {
+    let (group, found) = (boot.group, &boot.boot);
+    let has = |at: Index| {
+        let had = replica.held(at).map(|held| held.term);
+        at <= found.last && had == term_at(boot, at)
+    };
+    let forgotten = |(at, had): &(Index, &Membership)| has(*at) && !tells(boot, *at, had);
+    match replica.configs_after(found.base.index).find(forgotten) {
+        Some((at, _)) => Err(format!(
+            "takes up group {group}, which was mended, with another configuration in entry {at} than it had, or none"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The term of an entry that was found.
+fn term_at(boot: &GroupBoot, at: Index) -> Option<Term> {
+    let run = boot.boot.terms.iter().rfind(|(first, _)| *first <= at);
+    run.map(|(_, term)| *term)
+}
+
+/// Whether this configuration is found in that entry.
+fn tells(boot: &GroupBoot, at: Index, had: &Membership) -> bool {
+    let found = &boot.boot;
+    let read = found.tail.iter().find(|entry| entry.id.index == at);
+    let read = read.and_then(config).map(|(_, config)| config);
+    read.as_ref().or_else(|| found.configs.get(&at)) == Some(had)
 }
 
 fn lost(group: GroupId, replica: &Replica, boot: &GroupBoot) -> String {
@@ -161,6 +199,24 @@ mod tests {
         trial
             .starts_with(1, 4, &[(1, 1), (2, 2), (4, 1)], told(&[3]))
             .unwrap_err();
+    }
+
+    #[test]
+    fn a_configuration_that_is_forgotten_by_who_mends_is_found() {
+        let config = Membership::of([node(1), node(2)]);
+        let mut trial = trial();
+        trial.configures(1, 3, 4, &config).unwrap();
+        trial.synced(1, 3).unwrap();
+        trial.harmed(1).unwrap();
+        trial.starts_damaged(1, 4).unwrap();
+        let mended = |last: u64, terms: &[(u64, u64)], at: &[u64]| {
+            let configs = at.iter().map(|at| (Index(*at), config.clone()));
+            trial.clone().mended_with(1, last, terms, configs.collect())
+        };
+        mended(4, &[(1, 1), (2, 2), (4, 1)], &[4]).unwrap();
+        mended(4, &[(1, 1), (2, 2), (4, 1)], &[]).unwrap_err();
+        mended(3, &[(1, 1), (2, 2)], &[]).unwrap();
+        mended(4, &[(1, 1), (2, 2), (4, 3)], &[]).unwrap();
     }
 
     #[test]
