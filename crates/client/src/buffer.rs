@@ -25,6 +25,12 @@ const CAPACITY_MIN: usize = 1 << 10;
 /// ones and full ones take turns where what is acknowledged together is submitted anew.
 const SMALL_MAX: u32 = 16;
 
+/// Batches on their way beside which the next one gathers what comes: while one is on the disks and another on the
+/// wire, a third would wait for them, and for all that each costs by itself.
+const AHEAD_MAX: usize = 2;
+/// For how long at most. Where the way is so long that answers take longer, more are on their way.
+const GATHERING_MAX: Duration = Duration::from_millis(1);
+
 /// Counts a producer's batches from 1 in the order in which they were begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Serial(pub u64);
@@ -161,9 +167,9 @@ impl Buffer {
         put.inspect_err(|_| self.room.add_permits(bytes))
     }
 
-    /// The next batch to send. Full ones first; the open one when it has lingered. When there is none
-    /// to be had, [`Buffer::worked`] resolves as soon as there is.
-    pub(crate) fn take(&self, now: Instant) -> Taken {
+    /// The next batch to send while so many are on their way. Full ones first; the open one when it has lingered.
+    /// When there is none to be had, [`Buffer::worked`] resolves as soon as there is.
+    pub(crate) fn take(&self, now: Instant, ahead: usize) -> Taken {
         let mut gathering = self.lock();
         if let Some(batch) = gathering.full.pop_front() {
             return Taken::Batch(Box::new(batch));
@@ -172,7 +178,11 @@ impl Buffer {
             gathering.wake = Wake::AtFirstRecord;
             return Taken::Nothing;
         };
-        let due = open.since + self.config.linger;
+        let linger = match ahead < AHEAD_MAX {
+            true => self.config.linger,
+            false => self.config.linger.max(GATHERING_MAX),
+        };
+        let due = open.since + linger;
         if now < due && open.serial > gathering.pressing {
             gathering.wake = Wake::AtFullBatch;
             return Taken::Lingers(due);

@@ -220,7 +220,8 @@ impl ProducerConfig {
     }
 
     /// How long a batch that is not full waits for more records. Nothing by default: batches grow by
-    /// themselves while earlier ones are on their way.
+    /// themselves while earlier ones are on their way. Behind two of them the next waits until one is
+    /// acknowledged, and for a millisecond if that takes longer, whatever is said here.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;

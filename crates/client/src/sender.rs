@@ -260,7 +260,7 @@ impl Sender {
             if flight.is_going_back() || flight.len() >= self.buffer.config().in_flight_batches {
                 break;
             }
-            match self.buffer.take(Instant::now()) {
+            match self.buffer.take(Instant::now(), flight.len()) {
                 Taken::Batch(gathered) => flight.push(*gathered),
                 Taken::Lingers(until) => {
                     lingers = Some(until);

@@ -18,7 +18,7 @@ fn record(bytes: usize) -> Record {
 }
 
 fn taken(buffer: &Buffer) -> Option<Gathered> {
-    match buffer.take(Instant::now()) {
+    match buffer.take(Instant::now(), 0) {
         Taken::Batch(gathered) => Some(*gathered),
         Taken::Lingers(_) | Taken::Nothing => None,
     }
@@ -116,7 +116,7 @@ async fn batch_lingers_until_its_time_or_until_it_is_full_or_flushed() {
     let config = ProducerConfig::default().linger(linger).batch_bytes(1_000);
     let buffer = Buffer::new(config);
     drop(buffer.submit(record(10)).await.unwrap());
-    assert!(matches!(buffer.take(Instant::now()), Taken::Lingers(_)));
+    assert!(matches!(buffer.take(Instant::now(), 0), Taken::Lingers(_)));
     advance(linger).await;
     assert!(taken(&buffer).is_some());
 
@@ -129,6 +129,29 @@ async fn batch_lingers_until_its_time_or_until_it_is_full_or_flushed() {
     assert!(taken(&buffer).is_none());
     assert!(is_pending(buffer.flush()).await);
     assert!(taken(&buffer).is_some(), "flushed");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn batch_behind_two_others_gathers_for_a_moment_or_until_it_is_full_or_flushed() {
+    pause();
+    let buffer = Buffer::new(ProducerConfig::default().batch_bytes(1_000));
+    let taken = |ahead| matches!(buffer.take(Instant::now(), ahead), Taken::Batch(_));
+    let put = async |bytes| drop(buffer.submit(record(bytes)).await.unwrap());
+    put(10).await;
+    assert!(taken(1), "one is on its way");
+    put(10).await;
+    assert!(!taken(2), "two are");
+    assert!(taken(1), "one of them has come back");
+    put(10).await;
+    assert!(!taken(2));
+    advance(GATHERING_MAX).await;
+    assert!(taken(2), "it has waited");
+    put(10).await;
+    put(2_000).await;
+    assert!(taken(2), "it is full");
+    put(10).await;
+    assert!(is_pending(buffer.flush()).await);
+    assert!(taken(2), "flushed");
 }
 
 #[tokio::test(flavor = "current_thread")]
