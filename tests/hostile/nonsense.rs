@@ -268,7 +268,7 @@ fn subscription(random: &mut Random) -> BytesMut {
         Until::Time(0),
         Until::End,
     ]);
-    opened(&ClientStream::Subscribe(Subscribe {
+    let subscribe = Subscribe {
         topic: random
             .of(&["attacked", "honest", "of-nobody"])
             .parse()
@@ -277,7 +277,11 @@ fn subscription(random: &mut Random) -> BytesMut {
         epoch: None,
         from,
         until,
-    }))
+    };
+    opened(&match random.below(2) {
+        0 => ClientStream::Subscribe(subscribe),
+        _ => ClientStream::SubscribeIfFew(subscribe),
+    })
 }
 
 /// Between which members a lying link runs.

@@ -44,7 +44,7 @@ pub(crate) fn end_of_stream(frame: &Frame, answered: bool, before: Option<Remedy
         Ok(StreamEnd::Refused(refusal)) => refusal,
         Ok(StreamEnd::Deleted { .. }) => return Ended::Refused(Remedy::NoSuchTopic),
         Ok(StreamEnd::Moving) => return Ended::Refused(Remedy::Elsewhere(None)),
-        Ok(StreamEnd::Reached) => return ended_by_member(),
+        Ok(StreamEnd::Reached | StreamEnd::Crowded) => return ended_by_member(),
         Err(why) => return Ended::Lost(format!("the member sent {why}").into()),
     };
     let remedy = match &refusal {

@@ -30,6 +30,8 @@ const OPEN_TIME_MAX: Duration = Duration::from_secs(1);
 const HEDGE_AFTER: Duration = Duration::from_millis(150);
 /// Between rounds of members of which none served.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// Records behind the end within which a subscription is as good as live.
+const NEARLY_LIVE: u64 = 1_000;
 
 /// A stretch of records, contiguous in offsets.
 pub(crate) struct Stretch {
@@ -59,6 +61,10 @@ pub(crate) struct Reading {
     arrived: VecDeque<DeliveredBatch>,
     /// Who keeps the topic, by name.
     replicas: Vec<String>,
+    /// Who leads it, as far as is known.
+    leader: Option<String>,
+    /// The leader may be asked to serve, if it has few subscribers: not again before somebody has served.
+    asks_leader: bool,
     /// Who served badly just now.
     avoid: Option<Arc<str>>,
     /// When it went wrong, if nothing has come since.
@@ -87,6 +93,8 @@ impl Progress {
 struct Serving {
     member: Arc<Member>,
     stream: Stream,
+    /// Whether it was asked to serve only if it has few subscribers.
+    if_few: bool,
     /// Whether something at or after the position has come from it.
     aligned: bool,
 }
@@ -100,6 +108,7 @@ pub(crate) struct Span {
     pub(crate) until: Until,
     pub(crate) watermark: u64,
     pub(crate) replicas: Vec<String>,
+    pub(crate) leader: Option<String>,
 }
 
 impl Reading {
@@ -119,6 +128,8 @@ impl Reading {
             serving: None,
             arrived: VecDeque::new(),
             replicas: span.replicas,
+            leader: span.leader,
+            asks_leader: true,
             avoid: None,
             trouble: None,
             retry: RETRY,
@@ -221,6 +232,7 @@ impl Reading {
 
     fn delivered(&mut self, delivery: Deliver) {
         self.trouble = None;
+        self.asks_leader = true;
         self.retry.reset();
         self.progress.send_if_modified(|progress| {
             // A member that lags behind the one before it takes nothing back.
@@ -242,6 +254,10 @@ impl Reading {
                 _ => self.leave(NoAnswer::new("the member ended the subscription too soon")),
             },
             StreamEnd::Moving => self.leave(NoAnswer::new("the member is going away")),
+            StreamEnd::Crowded if self.serving.as_ref().is_some_and(|by| by.if_few) => {
+                self.serving = None;
+            }
+            StreamEnd::Crowded => self.leave(NoAnswer::new("the member has too many subscribers")),
             StreamEnd::Deleted { group } if group == self.group => {
                 return Err(SubscribeError::Deleted { topic });
             }
@@ -303,25 +319,23 @@ impl Reading {
             self.retry.wait(deadline).await;
         }
         let candidates = self.candidates().await?;
-        match self.open_hedged(candidates).await {
-            Ok((member, stream)) => {
-                self.serving = Some(Serving {
-                    member,
-                    stream,
-                    aligned: false,
-                });
-            }
+        let (leader, others) = self.parted(candidates);
+        // Whatever comes of it, without anything that it delivers it is not asked again.
+        self.asks_leader &= leader.is_none();
+        match self.open_hedged(leader, others).await {
+            Ok(serving) => self.serving = Some(serving),
             Err(why) => self.note_trouble(why),
         }
         Ok(())
     }
 
-    /// Opens a stream at the first of these, and at the next as well whenever that takes a while or
-    /// fails; the first stream that is open is taken.
+    /// Opens a stream at the leader, if it is to be asked, or else at the first of the others, and at the next as
+    /// well whenever that takes a while or fails; the first stream that is open is taken.
     async fn open_hedged(
         &self,
-        members: Vec<Arc<Member>>,
-    ) -> Result<(Arc<Member>, Stream), NoAnswer> {
+        leader: Option<Arc<Member>>,
+        others: Vec<Arc<Member>>,
+    ) -> Result<Serving, NoAnswer> {
         let subscribe = Subscribe {
             topic: (*self.topic).clone(),
             group: Some(self.group),
@@ -331,18 +345,29 @@ impl Reading {
                 .map_or(From::Earliest, |position| From::Offset(Offset(position))),
             until: self.until,
         };
-        let mut opening = BytesMut::new();
-        ClientStream::Subscribe(subscribe).encode(&mut opening);
-        let opening = opening.freeze();
-        let mut waiting = members.into_iter();
+        let opening = |stream: ClientStream| {
+            let mut opening = BytesMut::new();
+            stream.encode(&mut opening);
+            opening.freeze()
+        };
+        let if_few = opening(ClientStream::SubscribeIfFew(subscribe.clone()));
+        let in_any_case = opening(ClientStream::Subscribe(subscribe));
+        let leader = leader.map(|leader| (leader, if_few, true));
+        let others = others.into_iter();
+        let others = others.map(|member| (member, in_any_case.clone(), false));
+        let mut waiting = leader.into_iter().chain(others);
         let mut attempts = JoinSet::new();
         let mut last = NoAnswer::new("the topic has no replica that is known");
         loop {
-            if let Some(member) = waiting.next() {
-                let opening = opening.clone();
+            if let Some((member, opening, if_few)) = waiting.next() {
                 attempts.spawn(async move {
                     let stream = open_at(&member, opening).await?;
-                    Ok((member, stream))
+                    Ok(Serving {
+                        member,
+                        stream,
+                        if_few,
+                        aligned: false,
+                    })
                 });
             } else if attempts.is_empty() {
                 return Err(last);
@@ -368,7 +393,10 @@ impl Reading {
                     let (topic, epoch) = ((*self.topic).clone(), info.epoch);
                     return Err(self.fail(SubscribeError::Recovered { topic, epoch }));
                 }
-                Ok(info) if info.group == self.group => self.replicas = info.replicas,
+                Ok(info) if info.group == self.group => {
+                    self.replicas = info.replicas;
+                    self.leader = info.leader;
+                }
                 // Groups are numbered in the order in which they are made.
                 Ok(info) if info.group > self.group => {
                     let topic = (*self.topic).clone();
@@ -392,6 +420,23 @@ impl Reading {
             }
         }
         Ok(members)
+    }
+
+    /// The leader, if it is among these and to be asked first, and the others. It knows what is committed a hop
+    /// before the others do, so whoever follows what is appended is best served by it; a history is as good
+    /// anywhere, and the leader has enough to do.
+    fn parted(&self, mut members: Vec<Arc<Member>>) -> (Option<Arc<Member>>, Vec<Arc<Member>>) {
+        let behind = self.progress.borrow().watermark;
+        let behind = behind.saturating_sub(self.position.unwrap_or_default());
+        let follows = self.until == Until::Forever && behind <= NEARLY_LIVE;
+        let is_leader = |member: &Arc<Member>| {
+            member.is_well() && self.leader.as_deref() == Some(&**member.name())
+        };
+        let leader = (self.asks_leader && follows)
+            .then(|| members.iter().position(is_leader))
+            .flatten()
+            .map(|at| members.remove(at));
+        (leader, members)
     }
 
     /// Checks that a batch is what is due, and cuts off what is not wanted of it.

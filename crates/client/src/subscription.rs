@@ -90,6 +90,7 @@ impl SubscribeBuilder {
             until,
             watermark: info.next.0,
             replicas: info.replicas,
+            leader: info.leader,
         };
         Ok(Subscription::new(Reading::new(
             span,

@@ -22,13 +22,14 @@ use crate::{
     watermarks::Mark,
 };
 
-/// Serves a subscription to its end.
+/// Serves a subscription to its end, if it is among so many of its topic.
 pub(crate) async fn serve(
     service: &Service,
     subscribe: &Subscribe,
+    among: usize,
     writer: &mut FrameWriter,
 ) -> Ended {
-    match Delivery::open(service, subscribe).await {
+    match Delivery::open(service, subscribe, among).await {
         Ok(delivery) => delivery.run(service, writer).await,
         Err(ended) => ended,
     }
@@ -41,7 +42,7 @@ struct Delivery {
 }
 
 impl Delivery {
-    async fn open(service: &Service, subscribe: &Subscribe) -> Result<Self, Ended> {
+    async fn open(service: &Service, subscribe: &Subscribe, among: usize) -> Result<Self, Ended> {
         let topic = tokio::select! {
             topic = service.topic(&subscribe.topic) => topic?,
             () = service.stopped() => return Err(Ended::With(StreamEnd::Moving)),
@@ -50,6 +51,9 @@ impl Delivery {
             return Err(another(meant, topic.group));
         }
         let mut marks = topic.watermark.watch();
+        if topic.watermark.watched() > among {
+            return Err(Ended::With(StreamEnd::Crowded));
+        }
         // Only what the group itself has said is an end to begin or to stop at.
         let known = marks.wait_for(|mark| mark.watermark.is_some() || mark.deleted || mark.closed);
         match timeout(WATERMARK_AWAITED_MAX, known).await {

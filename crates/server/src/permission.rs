@@ -46,7 +46,9 @@ impl<'a> Wish<'a> {
         let (act, topic) = match stream {
             ClientStream::Requests => (Act::Ask, None),
             ClientStream::Produce { topic, .. } => (Act::Produce, Some(topic)),
-            ClientStream::Subscribe(subscribe) => (Act::Subscribe, Some(&subscribe.topic)),
+            ClientStream::Subscribe(subscribe) | ClientStream::SubscribeIfFew(subscribe) => {
+                (Act::Subscribe, Some(&subscribe.topic))
+            }
         };
         Self { act, topic }
     }

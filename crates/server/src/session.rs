@@ -10,7 +10,9 @@ use tracing::debug;
 
 use crate::{
     delivery,
-    limits::{FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
+    limits::{
+        FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, SUBSCRIBERS_FEW,
+    },
     permission::{Bearer, Wish, permit},
     production,
     requests::{self, Asker},
@@ -110,7 +112,9 @@ impl Stream {
         match &stream {
             ClientStream::Requests => {}
             ClientStream::Produce { epoch, .. } => service.check_epoch(*epoch)?,
-            ClientStream::Subscribe(subscribe) => service.check_epoch(subscribe.epoch)?,
+            ClientStream::Subscribe(subscribe) | ClientStream::SubscribeIfFew(subscribe) => {
+                service.check_epoch(subscribe.epoch)?;
+            }
         }
         Ok(stream)
     }
@@ -132,7 +136,11 @@ impl Stream {
             ClientStream::Subscribe(subscribe) => {
                 // Nothing more is said on it.
                 reader.stop(0);
-                delivery::serve(service, &subscribe, writer).await
+                delivery::serve(service, &subscribe, usize::MAX, writer).await
+            }
+            ClientStream::SubscribeIfFew(subscribe) => {
+                reader.stop(0);
+                delivery::serve(service, &subscribe, SUBSCRIBERS_FEW, writer).await
             }
         }
     }

@@ -287,6 +287,13 @@ fn openings() -> Vec<Sample> {
             from: From::Offset(Offset(5)),
             until: Until::Offset(Offset(9)),
         });
+        "subscribe-if-few" ClientStream::SubscribeIfFew(_) => ClientStream::SubscribeIfFew(Subscribe {
+            topic: topic(),
+            group: Some(GroupId(3)),
+            epoch: None,
+            from: From::Offset(Offset(5)),
+            until: Until::Forever,
+        });
     };
     samples.extend(every! { From, "open-from", encode_from;
         "earliest" From::Earliest => From::Earliest;
@@ -631,6 +638,7 @@ fn ends() -> Vec<Sample> {
             first: 10,
             next: 20,
         });
+        "crowded" StreamEnd::Crowded => StreamEnd::Crowded;
     }
 }
 

@@ -26,6 +26,9 @@ pub enum ClientStream {
     },
     /// One subscription; the server sends `Deliver` frames until an `End`.
     Subscribe(Subscribe),
+    /// The same, but by somebody who may as well be served by another replica: a member that has
+    /// several subscribers of the topic already ends it with [`StreamEnd::Crowded`].
+    SubscribeIfFew(Subscribe),
 }
 
 /// A subscription.
@@ -87,6 +90,9 @@ pub enum StreamEnd {
     },
     /// It was refused.
     Refused(Refusal),
+    /// There are several subscribers of the topic here: go on with [`ClientStream::Subscribe`], at any
+    /// replica.
+    Crowded,
 }
 
 impl ClientStream {

@@ -476,21 +476,23 @@ fn opening() -> impl Strategy<Value = ClientStream> {
     ];
     let group = any::<Option<u64>>().prop_map(|group| group.map(GroupId));
     let subscribe = (topic(), group, from, until);
+    let subscribe = subscribe.prop_map(|(topic, group, from, until)| Subscribe {
+        topic,
+        epoch: group.map(|group| group.0),
+        group,
+        from,
+        until,
+    });
     prop_oneof![
         Just(ClientStream::Requests),
         topic().prop_map(|topic| ClientStream::Produce {
             topic,
             epoch: Some(1)
         }),
-        subscribe.prop_map(
-            |(topic, group, from, until)| ClientStream::Subscribe(Subscribe {
-                topic,
-                epoch: group.map(|group| group.0),
-                group,
-                from,
-                until
-            })
-        ),
+        (subscribe, any::<bool>()).prop_map(|(subscribe, if_few)| match if_few {
+            false => ClientStream::Subscribe(subscribe),
+            true => ClientStream::SubscribeIfFew(subscribe),
+        }),
     ]
 }
 

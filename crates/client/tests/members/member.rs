@@ -64,6 +64,16 @@ impl Member {
             (ClientStream::Produce { topic, .. }, None) => {
                 self.produce(&topic, &mut writer, &mut reader).await;
             }
+            (ClientStream::SubscribeIfFew(subscribe), None) => {
+                let crowded = self.shared.with(|state| {
+                    state.asked_if_few += 1;
+                    state.crowded.contains(&self.name)
+                });
+                match crowded {
+                    true => end(&mut writer, StreamEnd::Crowded).await,
+                    false => self.subscription(&subscribe, &mut writer).await,
+                }
+            }
             (ClientStream::Subscribe(subscribe), None) => {
                 self.subscription(&subscribe, &mut writer).await;
             }

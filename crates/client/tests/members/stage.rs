@@ -98,6 +98,10 @@ pub(crate) struct State {
     /// Members of which every stream is refused so.
     pub(crate) refusing: BTreeMap<String, Refusal>,
     pub(crate) readers: BTreeMap<String, Reader>,
+    /// Members that serve nobody who may as well go elsewhere.
+    pub(crate) crowded: Vec<String>,
+    /// Subscriptions of such that came.
+    pub(crate) asked_if_few: usize,
     /// How far members say that their logs go; of what is there they say nothing.
     pub(crate) claims: BTreeMap<String, u64>,
     pub(crate) seen: Vec<Seen>,
@@ -262,6 +266,8 @@ impl Stage {
             delay: Duration::ZERO,
             refusing: BTreeMap::new(),
             readers: BTreeMap::new(),
+            crowded: Vec::new(),
+            asked_if_few: 0,
             claims: BTreeMap::new(),
             seen: Vec::new(),
             served: Vec::new(),

@@ -545,20 +545,67 @@ async fn reader_that_does_not_poll_stops_the_member_and_nobody_else() {
     }
 }
 
+/// How many subscriptions a member served.
+fn served_by(stage: &Stage, member: &str) -> usize {
+    stage.shared.with(|state| {
+        let by_it = state.served.iter().filter(|(name, _)| name == member);
+        by_it.count()
+    })
+}
+
 #[tokio::test]
-async fn subscriptions_spread_over_the_replicas() {
+async fn who_follows_is_served_by_the_leader_while_it_has_few_and_a_history_by_anybody() {
     let stage = Stage::start(3);
     ten(&stage);
+    let topic = topic(&stage).await;
+    stage.shared.with(|state| {
+        state.topic("t").leader = Some("n2".to_owned());
+    });
+    for _ in 0..10 {
+        let mut subscription = topic.subscribe(From::Offset(Offset(8))).await.unwrap();
+        values(&mut subscription, 2).await;
+    }
+    assert_eq!(served_by(&stage, "n2"), 10);
+    // Enough that whoever begins with the first is far from the end, and who ends there does not follow.
+    stage.shared.with(|state| {
+        let topic = state.topic("t");
+        (10..1_100).for_each(|number| topic.fill(&[&number.to_string()]));
+    });
+    let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+    values(&mut subscription, 1).await;
+    let last = topic.subscribe(From::Last(1)).until(Until::End);
+    let mut last = last.await.unwrap();
+    assert_eq!(rest(&mut last).await, ["1099"]);
+    assert_eq!(stage.shared.with(|state| state.asked_if_few), 10);
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_live_any_more_is_left_for_others() {
+    let mut stage = Stage::start(3);
+    ten(&stage);
+    let topic = topic(&stage).await;
+    let mut subscription = topic.subscribe(From::Offset(Offset(0))).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    assert_eq!(served_by(&stage, "n1"), 1);
+    stage.kill("n1");
+    more(&stage, &["10"]);
+    assert_eq!(values(&mut subscription, 1).await, ["10"]);
+}
+
+#[tokio::test]
+async fn subscriptions_spread_over_the_replicas_where_the_leader_has_enough() {
+    let stage = Stage::start(3);
+    ten(&stage);
+    stage
+        .shared
+        .with(|state| state.crowded.push("n1".to_owned()));
     let topic = topic(&stage).await;
     for _ in 0..30 {
         let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
         values(&mut subscription, 1).await;
     }
     for member in ["n1", "n2", "n3"] {
-        let served = stage.shared.with(|state| {
-            let by_it = state.served.iter().filter(|(name, _)| name == member);
-            by_it.count()
-        });
+        let served = served_by(&stage, member);
         assert!(served >= 2, "{member} served {served} of 30");
     }
 }

@@ -74,7 +74,24 @@ impl Caller {
             from,
             until,
         };
-        let (writer, reader) = self.open(&ClientStream::Subscribe(subscribe)).await;
+        self.subscription(&ClientStream::Subscribe(subscribe)).await
+    }
+
+    /// A subscription to all that comes, if the member has few of the topic.
+    pub(crate) async fn follow_if_few(&self, topic: &TopicName) -> Subscription {
+        let subscribe = Subscribe {
+            topic: topic.clone(),
+            group: None,
+            epoch: None,
+            from: From::Latest,
+            until: Until::Forever,
+        };
+        let stream = ClientStream::SubscribeIfFew(subscribe);
+        self.subscription(&stream).await
+    }
+
+    async fn subscription(&self, stream: &ClientStream) -> Subscription {
+        let (writer, reader) = self.open(stream).await;
         Subscription {
             reader,
             _writer: writer,

@@ -32,6 +32,46 @@ async fn slow_subscriber_keeps_nobody_else_waiting() {
 }
 
 #[tokio::test]
+async fn member_that_has_several_subscribers_of_a_topic_takes_only_those_who_insist() {
+    let cluster = Cluster::start(1).await;
+    let topics = [
+        cluster.create_topic("t").await,
+        cluster.create_topic("u").await,
+    ];
+    for topic in &topics {
+        cluster.leader(topic).await;
+    }
+    let operator = cluster.operator(0).await;
+    let mut few = Vec::new();
+    for _ in 0..8 {
+        let mut subscription = operator.follow_if_few(&topics[0]).await;
+        assert_eq!(subscription.next().await, Ok(Vec::new()));
+        few.push(subscription);
+    }
+    let mut late = operator.follow_if_few(&topics[0]).await;
+    assert_eq!(late.next().await, Err(StreamEnd::Crowded));
+    let mut insists = operator
+        .subscribe(&topics[0], From::Latest, Until::Forever)
+        .await;
+    assert_eq!(insists.next().await, Ok(Vec::new()));
+    let mut of_another = operator.follow_if_few(&topics[1]).await;
+    assert_eq!(of_another.next().await, Ok(Vec::new()));
+
+    // When they have gone there is room again: how soon the member hears of it is not said.
+    drop((few, insists));
+    let served = async {
+        while operator
+            .follow_if_few(&topics[0])
+            .await
+            .next()
+            .await
+            .is_err()
+        {}
+    };
+    timeout(PATIENCE, served).await.unwrap();
+}
+
+#[tokio::test]
 async fn hundred_subscribers_each_get_every_record_once() {
     let cluster = Cluster::start(1).await;
     let topic = cluster.create_topic("t").await;
