@@ -391,7 +391,8 @@ impl Cluster {
     }
 }
 
-/// Those of these entries that are not applied yet: a start also finds the one that its checkpoint ends with.
+/// Those of these entries that are not applied yet: a start also finds the one that its checkpoint ends with, and a
+/// group that was mended meanwhile all that was applied before.
 pub(crate) fn unapplied(entries: &[Entry], applied: Index) -> &[Entry] {
     &entries[entries.partition_point(|entry| entry.id.index <= applied)..]
 }

@@ -28,7 +28,7 @@ const SMALL_MAX: u32 = 16;
 /// Batches on their way beside which the next one gathers what comes: while one is on the disks and another on the
 /// wire, a third would wait for them, and for all that each costs by itself.
 const AHEAD_MAX: usize = 2;
-/// For how long at most. Where the way is so long that answers take longer, more are on their way.
+/// For how long at most, but for what the timer adds. Where answers take much longer, more are on their way.
 const GATHERING_MAX: Duration = Duration::from_millis(1);
 
 /// Counts a producer's batches from 1 in the order in which they were begun.
@@ -178,11 +178,11 @@ impl Buffer {
             gathering.wake = Wake::AtFirstRecord;
             return Taken::Nothing;
         };
-        let linger = match ahead < AHEAD_MAX {
-            true => self.config.linger,
-            false => self.config.linger.max(GATHERING_MAX),
+        let gather_for = match ahead < AHEAD_MAX {
+            true => Duration::ZERO,
+            false => GATHERING_MAX,
         };
-        let due = open.since + linger;
+        let due = open.since + self.config.linger.unwrap_or(gather_for);
         if now < due && open.serial > gathering.pressing {
             gathering.wake = Wake::AtFullBatch;
             return Taken::Lingers(due);

@@ -172,7 +172,7 @@ pub struct ProducerConfig {
     pub(crate) in_flight_batches: usize,
     pub(crate) batch_bytes: usize,
     pub(crate) buffer_bytes: usize,
-    pub(crate) linger: Duration,
+    pub(crate) linger: Option<Duration>,
     pub(crate) delivery_timeout: Duration,
 }
 
@@ -182,7 +182,7 @@ impl Default for ProducerConfig {
             in_flight_batches: 8,
             batch_bytes: BATCH_BYTES_TARGET,
             buffer_bytes: 32 << 20,
-            linger: Duration::ZERO,
+            linger: None,
             delivery_timeout: Duration::from_secs(30),
         }
     }
@@ -219,12 +219,12 @@ impl ProducerConfig {
         self
     }
 
-    /// How long a batch that is not full waits for more records. Nothing by default: batches grow by
-    /// themselves while earlier ones are on their way. Behind two of them the next waits until one is
-    /// acknowledged, and for a millisecond if that takes longer, whatever is said here.
+    /// How long a batch that is not full waits for more records. Unless it is said, one goes at once while fewer
+    /// than two are on their way, and behind two it waits until one of them is acknowledged, for a
+    /// millisecond or two at most. With zero it goes at once in any case.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.linger = Some(linger);
         self
     }
 
@@ -266,7 +266,7 @@ impl ProducerConfig {
             );
         }
         let bounds = DEADLINE_MIN..=TIME_MAX;
-        if !bounds.contains(&self.delivery_timeout) || self.delivery_timeout <= self.linger {
+        if !bounds.contains(&self.delivery_timeout) || self.linger >= Some(self.delivery_timeout) {
             return invalid(
                 "delivery_timeout",
                 format!("{:?}", self.delivery_timeout),

@@ -65,7 +65,7 @@ pub(crate) struct Reading {
     leader: Option<String>,
     /// The leader may be asked to serve, if it has few subscribers: not again before somebody has served.
     asks_leader: bool,
-    /// Who served badly just now.
+    /// Who served badly just now, or has enough to serve.
     avoid: Option<Arc<str>>,
     /// When it went wrong, if nothing has come since.
     trouble: Option<(Instant, NoAnswer)>,
@@ -254,9 +254,14 @@ impl Reading {
                 _ => self.leave(NoAnswer::new("the member ended the subscription too soon")),
             },
             StreamEnd::Moving => self.leave(NoAnswer::new("the member is going away")),
-            StreamEnd::Crowded if self.serving.as_ref().is_some_and(|by| by.if_few) => {
-                self.serving = None;
-            }
+            // Others are asked at once, unless it had begun to serve, or was told to in any case.
+            StreamEnd::Crowded if !self.asks_leader => match self.serving.take() {
+                Some(by) if by.if_few => self.avoid = Some(Arc::clone(by.member.name())),
+                by => {
+                    self.serving = by;
+                    self.leave(NoAnswer::new("the member has too many subscribers"));
+                }
+            },
             StreamEnd::Crowded => self.leave(NoAnswer::new("the member has too many subscribers")),
             StreamEnd::Deleted { group } if group == self.group => {
                 return Err(SubscribeError::Deleted { topic });
@@ -383,8 +388,8 @@ impl Reading {
         }
     }
 
-    /// The topic's replicas in random order, so that subscriptions spread. After one that served badly
-    /// it is left out for once, and those that are connected come first.
+    /// The topic's replicas in random order, so that subscriptions spread. Who is to be avoided is left out for
+    /// once; after one that served badly those that are connected come first.
     async fn candidates(&mut self) -> Result<Vec<Arc<Member>>, SubscribeError> {
         if self.trouble.is_some() || self.replicas.is_empty() {
             let deadline = Instant::now() + OPEN_TIME_MAX;
@@ -414,7 +419,9 @@ impl Reading {
         let mut members = self.routing.find_all(&self.replicas, deadline).await;
         shuffle(&mut members);
         if let Some(avoid) = self.avoid.take() {
-            members.sort_by_key(|member| !member.is_well());
+            if self.trouble.is_some() {
+                members.sort_by_key(|member| !member.is_well());
+            }
             if members.len() > 1 {
                 members.retain(|member| *member.name() != avoid);
             }
@@ -432,7 +439,7 @@ impl Reading {
         let is_leader = |member: &Arc<Member>| {
             member.is_well() && self.leader.as_deref() == Some(&**member.name())
         };
-        let leader = (self.asks_leader && follows)
+        let leader = (self.asks_leader && follows && members.len() > 1)
             .then(|| members.iter().position(is_leader))
             .flatten()
             .map(|at| members.remove(at));

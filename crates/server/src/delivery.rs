@@ -15,21 +15,22 @@ use tracing::error;
 
 use crate::{
     clock::wall_micros,
-    limits::{DELIVERY_IDLE, WATERMARK_AWAITED_MAX},
+    limits::{DELIVERY_IDLE, SUBSCRIBERS_FEW, WATERMARK_AWAITED_MAX},
     recent::encode,
     service::{Ended, Service, unheard},
     topics::KeptTopic,
     watermarks::Mark,
 };
 
-/// Serves a subscription to its end, if it is among so many of its topic.
+/// Serves a subscription to its end; one that may as well go elsewhere, if its topic has few here, and while this
+/// member leads that if it did when it came.
 pub(crate) async fn serve(
     service: &Service,
     subscribe: &Subscribe,
-    among: usize,
+    if_few: bool,
     writer: &mut FrameWriter,
 ) -> Ended {
-    match Delivery::open(service, subscribe, among).await {
+    match Delivery::open(service, subscribe, if_few).await {
         Ok(delivery) => delivery.run(service, writer).await,
         Err(ended) => ended,
     }
@@ -39,10 +40,12 @@ struct Delivery {
     topic: Arc<KeptTopic>,
     cursor: Cursor,
     marks: watch::Receiver<Mark>,
+    /// It came for the leader.
+    by_leader: bool,
 }
 
 impl Delivery {
-    async fn open(service: &Service, subscribe: &Subscribe, among: usize) -> Result<Self, Ended> {
+    async fn open(service: &Service, subscribe: &Subscribe, if_few: bool) -> Result<Self, Ended> {
         let topic = tokio::select! {
             topic = service.topic(&subscribe.topic) => topic?,
             () = service.stopped() => return Err(Ended::With(StreamEnd::Moving)),
@@ -51,7 +54,7 @@ impl Delivery {
             return Err(another(meant, topic.group));
         }
         let mut marks = topic.watermark.watch();
-        if topic.watermark.watched() > among {
+        if if_few && topic.watermark.watched() > SUBSCRIBERS_FEW {
             return Err(Ended::With(StreamEnd::Crowded));
         }
         // Only what the group itself has said is an end to begin or to stop at.
@@ -67,10 +70,12 @@ impl Delivery {
             _ => None,
         };
         let cursor = Cursor::open(subscribe, extent(&topic), found)?;
+        let by_leader = if_few && marks.borrow().leads;
         Ok(Self {
             topic,
             cursor,
             marks,
+            by_leader,
         })
     }
 
@@ -81,7 +86,8 @@ impl Delivery {
             if mark.deleted {
                 return deleted(self.topic.group);
             }
-            if mark.closed || *service.stopping.borrow() {
+            let led_elsewhere = self.by_leader && !mark.leads;
+            if mark.closed || led_elsewhere || *service.stopping.borrow() {
                 return Ended::With(StreamEnd::Moving);
             }
             let extent = extent(&self.topic);

@@ -331,7 +331,10 @@ impl Driver {
                 term,
                 role,
                 why,
-            } => self.report_role(group, term.0, role, why),
+            } => {
+                self.topics.lead(group, role == Role::Leader);
+                self.report_role(group, term.0, role, why);
+            }
             Effect::Halt { reason } => {
                 error!(%reason, "the member stops itself");
                 return Err(ServerError::Halted(reason));

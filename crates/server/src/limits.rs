@@ -53,8 +53,8 @@ pub(crate) const DELIVERIES_KEPT_MAX: usize = 8;
 pub(crate) const DELIVERIES_KEPT_BYTES_MAX: usize = 1 << 20;
 /// Bytes of them over all topics.
 pub(crate) const DELIVERIES_KEPT_BYTES_IN_ALL_MAX: usize = 32 << 20;
-/// Subscribers of a topic up to which a member takes another one that any replica may serve. Its leader tells its own
-/// what is committed a hop sooner than others can; beyond so many it has better things to do.
+/// Subscribers of a topic beyond which a member sends those on whom any replica may serve. They come to its leader,
+/// which tells its own what is committed a hop sooner than others can, and has other things to do.
 pub(crate) const SUBSCRIBERS_FEW: usize = 8;
 /// A subscription to a topic that this member does not know yet waits this long for it.
 pub(crate) const TOPIC_AWAITED_MAX: Duration = Duration::from_millis(500);

@@ -10,9 +10,7 @@ use tracing::debug;
 
 use crate::{
     delivery,
-    limits::{
-        FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, SUBSCRIBERS_FEW,
-    },
+    limits::{FAREWELL_MAX, OPENING_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX},
     permission::{Bearer, Wish, permit},
     production,
     requests::{self, Asker},
@@ -136,11 +134,11 @@ impl Stream {
             ClientStream::Subscribe(subscribe) => {
                 // Nothing more is said on it.
                 reader.stop(0);
-                delivery::serve(service, &subscribe, usize::MAX, writer).await
+                delivery::serve(service, &subscribe, false, writer).await
             }
             ClientStream::SubscribeIfFew(subscribe) => {
                 reader.stop(0);
-                delivery::serve(service, &subscribe, SUBSCRIBERS_FEW, writer).await
+                delivery::serve(service, &subscribe, true, writer).await
             }
         }
     }

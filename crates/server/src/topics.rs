@@ -105,6 +105,13 @@ impl Topics {
         }
     }
 
+    /// Whether this member leads it.
+    pub(crate) fn lead(&self, group: GroupId, leads: bool) {
+        if let Some(topic) = self.kept.read().expect(SOUND).by_group.get(&group) {
+            topic.watermark.lead(leads);
+        }
+    }
+
     pub(crate) fn find(&self, name: &TopicName) -> Option<Arc<KeptTopic>> {
         self.kept.read().expect(SOUND).by_name.get(name).cloned()
     }

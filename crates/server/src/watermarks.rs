@@ -19,6 +19,8 @@ pub(crate) struct Mark {
     pub(crate) deleted: bool,
     /// The topic is not served here for now, and if it is again, it is with another watermark.
     pub(crate) closed: bool,
+    /// This member leads the topic, and knows first how far it is committed.
+    pub(crate) leads: bool,
 }
 
 impl Watermark {
@@ -27,6 +29,7 @@ impl Watermark {
             watermark: None,
             deleted: false,
             closed: false,
+            leads: false,
         });
         Self { mark }
     }
@@ -48,6 +51,12 @@ impl Watermark {
     /// Tells those who wait that they are to go elsewhere.
     pub(crate) fn close(&self) {
         self.mark.send_modify(|mark| mark.closed = true);
+    }
+
+    /// Tells those who wait whether this member leads the topic.
+    pub(crate) fn lead(&self, leads: bool) {
+        self.mark
+            .send_if_modified(|mark| std::mem::replace(&mut mark.leads, leads) != leads);
     }
 
     /// To wait for it.

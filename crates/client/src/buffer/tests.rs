@@ -152,6 +152,10 @@ async fn batch_behind_two_others_gathers_for_a_moment_or_until_it_is_full_or_flu
     put(10).await;
     assert!(is_pending(buffer.flush()).await);
     assert!(taken(2), "flushed");
+
+    let at_once = Buffer::new(ProducerConfig::default().linger(Duration::ZERO));
+    drop(at_once.submit(record(10)).await.unwrap());
+    assert!(matches!(at_once.take(Instant::now(), 2), Taken::Batch(_)));
 }
 
 #[tokio::test(flavor = "current_thread")]

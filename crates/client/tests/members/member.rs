@@ -65,13 +65,13 @@ impl Member {
                 self.produce(&topic, &mut writer, &mut reader).await;
             }
             (ClientStream::SubscribeIfFew(subscribe), None) => {
-                let crowded = self.shared.with(|state| {
+                let ends = self.shared.with(|state| {
                     state.asked_if_few += 1;
-                    state.crowded.contains(&self.name)
+                    state.ends_if_few.get(&self.name).cloned()
                 });
-                match crowded {
-                    true => end(&mut writer, StreamEnd::Crowded).await,
-                    false => self.subscription(&subscribe, &mut writer).await,
+                match ends {
+                    Some(with) => end(&mut writer, with).await,
+                    None => self.subscription(&subscribe, &mut writer).await,
                 }
             }
             (ClientStream::Subscribe(subscribe), None) => {
@@ -372,6 +372,9 @@ impl Member {
                 }
                 Reader::EndAfter(count) if sent >= count => {
                     return end(writer, StreamEnd::Reached).await;
+                }
+                Reader::CrowdedAfter(count) if sent >= count => {
+                    return end(writer, StreamEnd::Crowded).await;
                 }
                 Reader::Skip(at) if sent == at => place += 1,
                 Reader::Repeat(at) if sent == at + 1 => place -= 1,

@@ -15,7 +15,7 @@ use kontiki_client::{Client, ConnectOptions};
 use kontiki_transport::{Authority, Credentials, Endpoint, Identity, Issued, Plane, Role};
 use kontiki_wire::{
     Batch, BatchBuilder, BatchHeader, ClusterId, GroupId, MemberInfo, Offset, ProducerId, Record,
-    Refusal, TopicInfo, TopicName, TopicSettings,
+    Refusal, StreamEnd, TopicInfo, TopicName, TopicSettings,
 };
 use tokio::{
     runtime::Builder,
@@ -59,6 +59,8 @@ pub(crate) enum Reader {
     Repeat(usize),
     /// Says that the end is reached after this many batches.
     EndAfter(usize),
+    /// Says after this many batches that it has too many subscribers.
+    CrowdedAfter(usize),
 }
 
 /// One batch that came.
@@ -98,9 +100,9 @@ pub(crate) struct State {
     /// Members of which every stream is refused so.
     pub(crate) refusing: BTreeMap<String, Refusal>,
     pub(crate) readers: BTreeMap<String, Reader>,
-    /// Members that serve nobody who may as well go elsewhere.
-    pub(crate) crowded: Vec<String>,
-    /// Subscriptions of such that came.
+    /// Members that serve nobody who may as well go elsewhere, and what they say.
+    pub(crate) ends_if_few: BTreeMap<String, StreamEnd>,
+    /// Subscriptions that came of those who may.
     pub(crate) asked_if_few: usize,
     /// How far members say that their logs go; of what is there they say nothing.
     pub(crate) claims: BTreeMap<String, u64>,
@@ -266,7 +268,7 @@ impl Stage {
             delay: Duration::ZERO,
             refusing: BTreeMap::new(),
             readers: BTreeMap::new(),
-            crowded: Vec::new(),
+            ends_if_few: BTreeMap::new(),
             asked_if_few: 0,
             claims: BTreeMap::new(),
             seen: Vec::new(),

@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 use kontiki_client::{Client, Delivered, From, Offset, SubscribeError, Subscription, Topic, Until};
-use kontiki_wire::Refusal;
+use kontiki_wire::{Refusal, StreamEnd};
 
 use crate::{
     member::TIME_STEP,
@@ -545,6 +545,11 @@ async fn reader_that_does_not_poll_stops_the_member_and_nobody_else() {
     }
 }
 
+/// How many subscriptions came of those who may go elsewhere.
+fn asked_if_few(stage: &Stage) -> usize {
+    stage.shared.with(|state| state.asked_if_few)
+}
+
 /// How many subscriptions a member served.
 fn served_by(stage: &Stage, member: &str) -> usize {
     stage.shared.with(|state| {
@@ -565,7 +570,9 @@ async fn who_follows_is_served_by_the_leader_while_it_has_few_and_a_history_by_a
         let mut subscription = topic.subscribe(From::Offset(Offset(8))).await.unwrap();
         values(&mut subscription, 2).await;
     }
-    assert_eq!(served_by(&stage, "n2"), 10);
+    // A busy machine may have it look elsewhere once or twice; left to chance it would hardly be so many.
+    let (served, asked) = (served_by(&stage, "n2"), asked_if_few(&stage));
+    assert!(served >= 8 && asked >= 8, "{served}, {asked}");
     // Enough that whoever begins with the first is far from the end, and who ends there does not follow.
     stage.shared.with(|state| {
         let topic = state.topic("t");
@@ -576,7 +583,37 @@ async fn who_follows_is_served_by_the_leader_while_it_has_few_and_a_history_by_a
     let last = topic.subscribe(From::Last(1)).until(Until::End);
     let mut last = last.await.unwrap();
     assert_eq!(rest(&mut last).await, ["1099"]);
-    assert_eq!(stage.shared.with(|state| state.asked_if_few), 10);
+    assert_eq!(asked_if_few(&stage), asked);
+}
+
+#[tokio::test]
+async fn leader_that_does_not_know_the_question_is_asked_once_and_others_serve() {
+    let stage = Stage::start(3);
+    ten(&stage);
+    let why = "a variant that does not exist".to_owned();
+    let old = StreamEnd::Refused(Refusal::Malformed { what: why });
+    stage.shared.with(|state| {
+        state.ends_if_few.insert("n1".to_owned(), old);
+    });
+    let topic = topic(&stage).await;
+    let mut subscription = topic.subscribe(From::Offset(Offset(0))).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    assert!(asked_if_few(&stage) <= 1);
+}
+
+#[tokio::test]
+async fn leader_that_sends_on_whom_it_has_begun_to_serve_is_left_for_others() {
+    let stage = Stage::start(3);
+    ten(&stage);
+    stage.shared.with(|state| {
+        state
+            .readers
+            .insert("n1".to_owned(), Reader::CrowdedAfter(0));
+    });
+    let topic = topic(&stage).await;
+    let mut subscription = topic.subscribe(From::Offset(Offset(0))).await.unwrap();
+    assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
+    assert!(served_by(&stage, "n1") <= 2);
 }
 
 #[tokio::test]
@@ -586,28 +623,49 @@ async fn a_leader_that_does_not_live_any_more_is_left_for_others() {
     let topic = topic(&stage).await;
     let mut subscription = topic.subscribe(From::Offset(Offset(0))).await.unwrap();
     assert_eq!(values(&mut subscription, 10).await, numbers(0..10));
-    assert_eq!(served_by(&stage, "n1"), 1);
     stage.kill("n1");
     more(&stage, &["10"]);
     assert_eq!(values(&mut subscription, 1).await, ["10"]);
 }
 
 #[tokio::test]
-async fn subscriptions_spread_over_the_replicas_where_the_leader_has_enough() {
+async fn subscriptions_spread_over_the_replicas() {
     let stage = Stage::start(3);
     ten(&stage);
-    stage
-        .shared
-        .with(|state| state.crowded.push("n1".to_owned()));
     let topic = topic(&stage).await;
     for _ in 0..30 {
-        let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
-        values(&mut subscription, 1).await;
+        let history = topic.subscribe(From::Earliest).until(Until::End);
+        values(&mut history.await.unwrap(), 1).await;
     }
     for member in ["n1", "n2", "n3"] {
         let served = served_by(&stage, member);
         assert!(served >= 2, "{member} served {served} of 30");
     }
+}
+
+#[tokio::test]
+async fn whom_the_leader_sends_on_spreads_over_the_others() {
+    let stage = Stage::start(3);
+    ten(&stage);
+    stage.shared.with(|state| {
+        let crowded = ("n1".to_owned(), StreamEnd::Crowded);
+        state.ends_if_few.extend([crowded]);
+    });
+    let topic = topic(&stage).await;
+    for _ in 0..30 {
+        let mut subscription = topic.subscribe(From::Earliest).await.unwrap();
+        values(&mut subscription, 1).await;
+    }
+    for member in ["n2", "n3"] {
+        let served = served_by(&stage, member);
+        assert!(served >= 2, "{member} served {served} of 30");
+    }
+    let asked = asked_if_few(&stage);
+    assert!(
+        asked >= 20,
+        "{asked} of 30, n1 served {}",
+        served_by(&stage, "n1")
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kontiki_wire::{From, Offset, Request, Response, StreamEnd, Until};
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, PATIENCE, until};
 
 #[tokio::test]
 async fn slow_subscriber_keeps_nobody_else_waiting() {
@@ -59,16 +59,43 @@ async fn member_that_has_several_subscribers_of_a_topic_takes_only_those_who_ins
 
     // When they have gone there is room again: how soon the member hears of it is not said.
     drop((few, insists));
-    let served = async {
-        while operator
-            .follow_if_few(&topics[0])
-            .await
-            .next()
-            .await
-            .is_err()
-        {}
+    until("there is room again", async || {
+        let mut again = operator.follow_if_few(&topics[0]).await;
+        again.next().await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_came_for_the_leader_is_sent_on_when_that_is_another_and_who_did_not_stays() {
+    let cluster = Cluster::start(3).await;
+    let topic = cluster.create_topic("t").await;
+    let old = cluster.leader(&topic).await;
+    let operator = cluster.operator(old).await;
+    let mut came = operator.follow_if_few(&topic).await;
+    let mut stays = operator
+        .subscribe(&topic, From::Latest, Until::Forever)
+        .await;
+    for subscription in [&mut came, &mut stays] {
+        assert_eq!(subscription.next().await, Ok(Vec::new()));
+    }
+    let to = format!("n{}", (old + 1) % 3 + 1);
+    let transfer = Request::TransferLeader {
+        topic: Some(topic.clone()),
+        to,
     };
-    timeout(PATIENCE, served).await.unwrap();
+    assert_eq!(operator.request(transfer).await, Response::Done);
+    assert_eq!(came.rest().await, (Vec::new(), StreamEnd::Moving));
+    let new = cluster.leader(&topic).await;
+    assert_ne!(old, new);
+    let elsewhere = cluster.operator(new).await;
+    elsewhere
+        .produce(&topic)
+        .await
+        .append(&["x"])
+        .await
+        .unwrap();
+    assert_eq!(stays.take(1).await, [(Offset(0), "x".to_owned())]);
 }
 
 #[tokio::test]

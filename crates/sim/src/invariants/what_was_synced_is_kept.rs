@@ -2,7 +2,7 @@
 //! configurations, term and vote, and every group that was not removed. Only harm done to the disk excuses
 //! less, and then the member knows that it may have forgotten something: unless nothing is gone but its last
 //! write, which the disk cannot tell from one that was torn. A group that was mended while the member ran comes back
-//! with the configurations of all entries that it has.
+//! with the configurations of those of its entries that it has again.
 
 use kontiki_broker::{GroupBoot, Input};
 use kontiki_raft::{Index, Membership, Term};
