@@ -254,15 +254,7 @@ impl Reading {
                 _ => self.leave(NoAnswer::new("the member ended the subscription too soon")),
             },
             StreamEnd::Moving => self.leave(NoAnswer::new("the member is going away")),
-            // Others are asked at once, unless it had begun to serve, or was told to in any case.
-            StreamEnd::Crowded if !self.asks_leader => match self.serving.take() {
-                Some(by) if by.if_few => self.avoid = Some(Arc::clone(by.member.name())),
-                by => {
-                    self.serving = by;
-                    self.leave(NoAnswer::new("the member has too many subscribers"));
-                }
-            },
-            StreamEnd::Crowded => self.leave(NoAnswer::new("the member has too many subscribers")),
+            StreamEnd::Crowded => self.sent_on(),
             StreamEnd::Deleted { group } if group == self.group => {
                 return Err(SubscribeError::Deleted { topic });
             }
@@ -287,6 +279,16 @@ impl Reading {
             StreamEnd::Refused(why) => self.leave(NoAnswer::new(why)),
         }
         Ok(())
+    }
+
+    /// The member has enough to serve: others are asked at once. Unless it has begun to, or was to serve in any case.
+    fn sent_on(&mut self) {
+        let may = !self.asks_leader && self.serving.as_ref().is_some_and(|by| by.if_few);
+        if !may {
+            return self.leave(NoAnswer::new("the member has too many subscribers"));
+        }
+        let by = self.serving.take();
+        self.avoid = by.map(|by| Arc::clone(by.member.name()));
     }
 
     /// Goes on elsewhere.
