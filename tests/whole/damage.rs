@@ -7,12 +7,14 @@ use std::{
     time::Instant,
 };
 
-use kontiki_client::{Client, From, Record, TopicName, Until};
+use kontiki_client::{Client, From, ProducerConfig, Record, TopicName, Until};
 
 use crate::cluster::{Cluster, PATIENCE, kontiki};
 
 const SIZE: usize = 3;
 const RECORDS: u64 = 5_000;
+/// Records that are acknowledged before the next ones are appended.
+const AT_ONCE: u64 = 250;
 /// Files so small that there are several.
 const SETTINGS: &str = "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
 
@@ -20,14 +22,37 @@ fn value(number: u64) -> String {
     format!("{number:01000}")
 }
 
+/// In batches of which a file of the journal takes many, and never far ahead of a member: so nearly all files end
+/// full of them, with nothing behind them that would not wait for that.
 async fn append_all(client: &Client, topic: &TopicName) {
-    let producer = client.topic(topic).expect("a name").producer();
+    let config = ProducerConfig::default().batch_bytes(32 << 10);
+    let producer = client.topic(topic).expect("a name").producer_with(config);
+    let producer = producer.expect("a valid configuration");
     for number in 0..RECORDS {
         let record = Record::new(value(number));
-        // Closing the producer waits for all of them.
+        // The flush tells of all of them.
         drop(producer.submit(record).await.expect("room"));
+        if (number + 1) % AT_ONCE == 0 {
+            producer.flush().await.expect("everything acknowledged");
+            everybody_has(client, number + 1).await;
+        }
     }
     producer.close().await.expect("everything acknowledged");
+}
+
+async fn everybody_has(client: &Client, records: u64) {
+    let start = Instant::now();
+    loop {
+        let status = client.admin().status().await.expect("a status");
+        let mut replicas = status.topics.iter().flat_map(|topic| &topic.replicas);
+        if replicas.all(|replica| replica.match_offset.0 >= records) {
+            return;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "somebody stays behind: {status:?}"
+        );
+    }
 }
 
 async fn read_all(client: &Client, topic: &TopicName) {
@@ -124,6 +149,9 @@ async fn members_damaged_at_different_places_mend_each_other_byte_for_byte() {
     let before = [0, 1, 2].map(|at| segments(&cluster, at));
     assert!(before.iter().all(|segments| segments.len() > 4));
     std::fs::remove_file(&before[0][1].0).expect("a file");
+    let (in_one_piece, bytes) = before[0].last().expect("more than four");
+    assert!(!is_apart(bytes), "the last file had not ended");
+    edit(in_one_piece, |bytes| bytes[50_000] ^= 4);
     let apart = before[1].iter().filter(|(_, bytes)| is_apart(bytes));
     assert!(apart.count() > 1, "journal files became segments");
     edit(&records_of(&before[1][2].0), |bytes| {
