@@ -115,7 +115,7 @@ impl Client {
     /// A topic by its name. Nothing is asked of the cluster yet.
     pub fn topic(&self, name: impl AsRef<str>) -> Result<Topic, InvalidOption> {
         let name = name.as_ref();
-        match name.parse() {
+        match name.parse::<TopicName>() {
             Ok(name) => Ok(Topic {
                 client: self.clone(),
                 name,
@@ -123,7 +123,7 @@ impl Client {
             Err(must) => Err(InvalidOption {
                 option: "the topic's name",
                 given: format!("{name:?}"),
-                must,
+                must: must.into(),
             }),
         }
     }

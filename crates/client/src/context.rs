@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kontiki_wire::ClusterId;
+use kontiki_wire::{ClusterId, ParseError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -110,7 +110,8 @@ impl Context {
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         Ok(Self {
             name: layout.name,
-            cluster_id: layout.cluster_id.parse().map_err(fail)?,
+            cluster_id: (layout.cluster_id.parse())
+                .map_err(|wrong: ParseError| fail(wrong.into()))?,
             addresses: layout.addresses,
             certificate: folder.join(layout.certificate),
             key: folder.join(layout.key),

@@ -55,9 +55,9 @@ mod verify;
 mod vigil;
 
 pub use kontiki_wire::{
-    ClusterId, From, GroupId, Handover, Header, MemberInfo, Offset, Papers, Record, Recovery,
-    Revocation, Rotate, Rotation, RotationStage, Standing, Successors, TokenId, TokenInfo,
-    TokenSpec, TopicInfo, TopicName, TopicSettings, Trust, Turnover, Until, Whom,
+    ClusterId, From, GroupId, Handover, Header, MemberInfo, Offset, Papers, ParseError, Record,
+    Recovery, Revocation, Rotate, Rotation, RotationStage, Standing, Successors, TokenId,
+    TokenInfo, TokenSpec, TopicInfo, TopicName, TopicSettings, Trust, Turnover, Until, Whom,
 };
 
 /// What decides about a producer's batches, without the shell that carries them: for the simulator,

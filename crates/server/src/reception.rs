@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use kontiki_broker::Members;
 use kontiki_transport::{Endpoint, Identity, Pace, Proof, Role, Stranger};
 use kontiki_wire::{
-    Admission, Birth, Claim, ClusterCommand, Join, Joined, MemberInfo, Refusal, Response, Seat,
-    Token, TokenId, TopicPattern, Welcome, limits::JOIN_BYTES_MAX,
+    Admission, Birth, Claim, ClusterCommand, Join, Joined, MemberInfo, ParseError, Refusal,
+    Response, Seat, Token, TokenId, TopicPattern, Welcome, limits::JOIN_BYTES_MAX,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -273,8 +273,8 @@ async fn turn(pace: &Pace) -> Result<(), Refusal> {
 /// To which topics a token confines its bearer.
 fn patterns(token: &Token) -> Result<Vec<TopicPattern>, Refusal> {
     let patterns = token.topics.iter().map(|pattern| pattern.parse());
-    let patterns: Result<_, String> = patterns.collect();
-    patterns.map_err(|why| Refusal::Unfit { why })
+    let patterns: Result<_, ParseError> = patterns.collect();
+    patterns.map_err(|why| Refusal::Unfit { why: why.into() })
 }
 
 /// What somebody may be called who has this token, if the claim is one that it admits to.

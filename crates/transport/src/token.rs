@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use kontiki_wire::{
-    ClusterId,
+    ClusterId, ParseError,
     limits::{ADDRESS_BYTES_MAX, TOKEN_ADDRESSES_MAX},
 };
 use ring::{
@@ -157,6 +157,35 @@ impl Token {
         check_addresses(&token.addresses)?;
         Ok(token)
     }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let Some(coded) = text.strip_prefix(PREFIX) else {
+            return Err(if text.starts_with(KIND) {
+                format!(
+                    "this program reads tokens that begin with {PREFIX}, and this one is of another \
+                     version, or is not whole"
+                )
+            } else {
+                format!("a token begins with {PREFIX}, and this does not")
+            });
+        };
+        if coded.len() > TEXT_BYTES_MAX {
+            return Err(format!(
+                "a token has at most {TEXT_BYTES_MAX} characters, and this has {}",
+                coded.len()
+            ));
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(coded).map_err(|error| match error {
+            DecodeError::InvalidByte(at, _) => format!(
+                "character {} of the token is none that a token has: copy it again, whole and in one \
+                 line",
+                PREFIX.len() + at + 1
+            ),
+            _ => CUT.to_owned(),
+        })?;
+        Self::from_bytes(&bytes)
+    }
 }
 
 impl Proof {
@@ -211,35 +240,10 @@ impl fmt::Display for Token {
 }
 
 impl FromStr for Token {
-    type Err = String;
+    type Err = ParseError;
     /// Reads its text; the error is for whoever has copied it. The text is in no error.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let Some(coded) = text.strip_prefix(PREFIX) else {
-            return Err(if text.starts_with(KIND) {
-                format!(
-                    "this program reads tokens that begin with {PREFIX}, and this one is of another \
-                     version, or is not whole"
-                )
-            } else {
-                format!("a token begins with {PREFIX}, and this does not")
-            });
-        };
-        if coded.len() > TEXT_BYTES_MAX {
-            return Err(format!(
-                "a token has at most {TEXT_BYTES_MAX} characters, and this has {}",
-                coded.len()
-            ));
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(coded).map_err(|error| match error {
-            DecodeError::InvalidByte(at, _) => format!(
-                "character {} of the token is none that a token has: copy it again, whole and in one \
-                 line",
-                PREFIX.len() + at + 1
-            ),
-            _ => CUT.to_owned(),
-        })?;
-        Self::from_bytes(&bytes)
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        Self::read(text).map_err(ParseError::new)
     }
 }
 

@@ -131,9 +131,11 @@ macro_rules! decode_as_text {
             fn decode<D: bincode::de::Decoder<Context = C>>(
                 decoder: &mut D,
             ) -> Result<Self, bincode::error::DecodeError> {
-                String::decode(decoder)?
-                    .parse()
-                    .map_err(bincode::error::DecodeError::OtherString)
+                String::decode(decoder)?.parse().map_err(
+                    |wrong: $crate::parse_error::ParseError| {
+                        bincode::error::DecodeError::OtherString(wrong.into())
+                    },
+                )
             }
         }
 

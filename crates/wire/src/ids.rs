@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     codec::{Decode, Encode, decode_as_text},
     limits::TOPIC_NAME_BYTES_MAX,
+    parse_error::ParseError,
 };
 
 /// A Raft group: 0 is the cluster's own, every topic has one of its own, never given twice.
@@ -55,16 +56,19 @@ impl fmt::Display for ClusterId {
 }
 
 impl FromStr for ClusterId {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() != 32 {
-            return Err(format!(
-                "a cluster id is 32 hexadecimal digits, not {text:?}"
-            ));
-        }
-        u128::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| format!("a cluster id is 32 hexadecimal digits, not {text:?}"))
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // A sign is none, though Rust would take it.
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = digits
+            .then(|| u128::from_str_radix(text, 16).ok())
+            .flatten();
+        id.map(Self).ok_or_else(|| {
+            let shown: String = text.chars().take(64).collect();
+            ParseError::new(format!(
+                "a cluster id is 32 hexadecimal digits, not {shown:?}"
+            ))
+        })
     }
 }
 
@@ -83,22 +87,40 @@ impl AsRef<str> for TopicName {
 }
 
 impl FromStr for TopicName {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if text.is_empty() || text.len() > TOPIC_NAME_BYTES_MAX {
-            return Err(format!(
+            return Err(ParseError::new(format!(
                 "a topic's name has 1 to {} characters, this one has {}",
                 TOPIC_NAME_BYTES_MAX,
                 text.len()
-            ));
+            )));
         }
         if !text.chars().all(fits) || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(format!(
+            return Err(ParseError::new(format!(
                 "a topic's name is made of a-z A-Z 0-9 . _ - / and starts with a letter or digit, not {:?}",
                 text
-            ));
+            )));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_read_as_it_is_written() {
+        let id = ClusterId(0x0123_4567_89ab_cdef);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let digits = "0".repeat(31);
+        for text in ["", &digits, &format!("+{digits}"), &format!("{digits}g")] {
+            let refused = text.parse::<ClusterId>().unwrap_err().to_string();
+            assert!(refused.contains("32 hexadecimal digits"), "{refused}");
+        }
+        let long = "0".repeat(5_000).parse::<ClusterId>().unwrap_err();
+        assert!(long.to_string().len() < 200, "{long}");
     }
 }

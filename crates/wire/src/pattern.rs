@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{ids::TopicName, limits::TOPIC_NAME_BYTES_MAX};
+use crate::{ids::TopicName, limits::TOPIC_NAME_BYTES_MAX, parse_error::ParseError};
 
 /// A pattern of topics' names. `*` stands for any characters, none included, `?` for one, and everything
 /// else for itself.
@@ -54,16 +54,16 @@ impl fmt::Display for TopicPattern {
 }
 
 impl FromStr for TopicPattern {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let fits =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '*' | '?');
         if text.is_empty() || text.len() > TOPIC_NAME_BYTES_MAX || !text.chars().all(fits) {
             let shown: String = text.chars().take(64).collect();
-            return Err(format!(
+            return Err(ParseError::new(format!(
                 "a pattern of topics is 1 to {TOPIC_NAME_BYTES_MAX} of the characters of a topic's name, `*` for \
                  any of them and `?` for one, not {shown:?}"
-            ));
+            )));
         }
         Ok(Self(text.to_owned()))
     }

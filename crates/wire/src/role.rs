@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::codec::{Decode, Encode};
+use crate::{
+    codec::{Decode, Encode},
+    parse_error::ParseError,
+};
 
 /// What the bearer of a certificate may be.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -40,13 +43,15 @@ impl fmt::Display for Role {
 }
 
 impl FromStr for Role {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         const SHOWN: usize = 96;
         let named = Self::ALL.into_iter().find(|role| role.as_str() == text);
         named.ok_or_else(|| {
             let shown: String = text.chars().take(SHOWN).collect();
-            format!("a role is node, producer, consumer or operator, not {shown:?}")
+            ParseError::new(format!(
+                "a role is node, producer, consumer or operator, not {shown:?}"
+            ))
         })
     }
 }
@@ -61,7 +66,7 @@ mod tests {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         for text in ["", "Node", "node ", "admin", &"n".repeat(5_000)] {
-            let refused = text.parse::<Role>().unwrap_err();
+            let refused = text.parse::<Role>().unwrap_err().to_string();
             assert!(refused.len() < 200, "{refused}");
         }
     }

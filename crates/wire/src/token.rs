@@ -6,6 +6,7 @@ use crate::{
     codec::{Decode, Encode},
     limits::{NAME_BYTES_MAX, TOKEN_LIFE_SECONDS_MAX, TOKEN_TOPICS_MAX, TOPIC_NAME_BYTES_MAX},
     malformed::Malformed,
+    parse_error::ParseError,
     pattern::TopicPattern,
     role::Role,
     scan::within,
@@ -133,13 +134,15 @@ impl fmt::Display for TokenId {
 }
 
 impl FromStr for TokenId {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
         id.map(Self).ok_or_else(|| {
             let shown: String = text.chars().take(32).collect();
-            format!("a token's number is 16 hexadecimal digits, not {shown:?}")
+            ParseError::new(format!(
+                "a token's number is 16 hexadecimal digits, not {shown:?}"
+            ))
         })
     }
 }

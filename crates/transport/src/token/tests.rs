@@ -52,10 +52,10 @@ fn every_single_typo_is_told_as_one() {
             }
             typo[at] = wrong;
             let typo: String = typo.into_iter().collect();
-            let refused = typo.parse::<Token>().expect_err(&typo);
+            let refused = typo.parse::<Token>().expect_err(&typo).to_string();
             assert!(refused.contains("copy it again, whole"), "{refused}");
         }
-        let cut = text[..at].parse::<Token>().expect_err("cut");
+        let cut = text[..at].parse::<Token>().expect_err("cut").to_string();
         assert!(cut.contains("copy it again, whole"), "{cut}");
     }
 }
@@ -69,7 +69,7 @@ fn what_is_no_token_is_refused_and_not_shown() {
         (format!("{PREFIX}{}", "A".repeat(5_000)), "at most 4096"),
         (String::new(), "a token begins with"),
     ] {
-        let refused = text.parse::<Token>().expect_err(told);
+        let refused = text.parse::<Token>().expect_err(told).to_string();
         assert!(refused.contains(told), "{refused}");
         assert!(!refused.contains(secret), "{refused}");
     }
@@ -80,7 +80,7 @@ fn bytes_that_make_no_token_are_refused_although_their_sum_is_right() {
     let whole = token().to_bytes();
     let body = &whole[..whole.len() - SUM_BYTES];
     let refuse = |bytes: &[u8], told: &str| {
-        let refused = sealed(bytes).parse::<Token>().expect_err(told);
+        let refused = sealed(bytes).parse::<Token>().expect_err(told).to_string();
         assert!(refused.contains(told), "{refused}, and not {told}");
     };
     sealed(body).parse::<Token>().expect("the pattern is good");
