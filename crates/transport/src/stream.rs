@@ -28,7 +28,7 @@ const FRAME_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// never moved while they arrive, and who sends little cannot have much kept free for him.
 const ROOM_AHEAD: usize = 8;
 
-/// And at most so much more than has arrived.
+/// And at most so much more than has arrived, or twice that if it is more.
 const ROOM_AHEAD_BYTES_MAX: usize = 512 << 10;
 
 /// A frame of so many bytes is given memory of its own: what follows it on the stream would have to be moved,
@@ -263,24 +263,33 @@ impl Arrived {
         };
         let count = chunks.iter().take_while(fits).count();
         let (chunks, after) = chunks.split_at_mut(count);
-        put(&mut self.buffer, chunks, payload_max);
-        if let Some(first) = after.first_mut() {
-            self.buffer.extend_from_slice(&first.split_to(left));
-            put(&mut self.rest, after, payload_max);
+        let end = after.first_mut().map(|first| first.split_to(left));
+        let end = end.unwrap_or_default();
+        put(&mut self.buffer, chunks, &end, payload_max);
+        if !after.is_empty() {
+            put(&mut self.rest, after, &[], payload_max);
         }
     }
 }
 
-/// Puts these behind it, and makes room for all of the frame that begins it.
-fn put(buffer: &mut BytesMut, chunks: &[Bytes], payload_max: usize) {
-    let arrived = buffer.len() + length(chunks);
+/// Puts these and the end of its frame behind it, and makes room for all of the frame that begins it.
+fn put(buffer: &mut BytesMut, chunks: &[Bytes], end: &[u8], payload_max: usize) {
+    let arrived = buffer.len() + length(chunks) + end.len();
     let whole = Frame::length(front(buffer, chunks), payload_max).unwrap_or(0);
-    let ahead = (arrived * ROOM_AHEAD).min(arrived + ROOM_AHEAD_BYTES_MAX);
+    let ahead = (arrived * ROOM_AHEAD).min(arrived + arrived.max(ROOM_AHEAD_BYTES_MAX));
     let room = arrived.max(whole.min(ahead));
-    buffer.reserve(room - buffer.len());
+    if whole < ALONE_BYTES_MIN {
+        buffer.reserve(room - buffer.len());
+    } else if arrived > buffer.capacity() {
+        // What grows by itself is moved with all that it has room for, most of which is empty, to twice of that.
+        let mut larger = BytesMut::with_capacity(room);
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
     for chunk in chunks {
         buffer.extend_from_slice(chunk);
     }
+    buffer.extend_from_slice(end);
 }
 
 /// What begins with the header of a frame.
@@ -419,5 +428,24 @@ mod tests {
         let mut all = Arrived::default();
         all.put(&mut [frames(&[MAX]).split_to(ALONE_BYTES_MIN * 4)], MAX);
         assert!(all.buffer.capacity() <= ALONE_BYTES_MIN * 4 + ROOM_AHEAD_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_large_frame_is_moved_seldom_and_keeps_no_more_than_it_needs() {
+        const LARGE: usize = 2 << 20;
+        let mut stream = frames(&[LARGE]);
+        let whole = stream.len();
+        let mut arrived = Arrived::default();
+        let (mut at, mut moved, mut bytes) = (arrived.buffer.as_ptr(), 0, 0);
+        for begun in (0..whole).step_by(ALONE_BYTES_MIN) {
+            let piece = stream.split_to(ALONE_BYTES_MIN.min(stream.len()));
+            arrived.put(&mut [piece], LARGE);
+            if arrived.buffer.as_ptr() != at {
+                at = arrived.buffer.as_ptr();
+                (moved, bytes) = (moved + 1, bytes + begun);
+            }
+        }
+        assert!(moved <= 6 && bytes <= whole, "{moved} times, {bytes} bytes");
+        assert_eq!(arrived.buffer.capacity(), whole);
     }
 }
