@@ -12,8 +12,10 @@ use kontiki_client::{Client, From, ProducerConfig, Record, TopicName, Until};
 use crate::cluster::{Cluster, PATIENCE, kontiki};
 
 const SIZE: usize = 3;
-const RECORDS: u64 = 5_000;
-/// Records that are acknowledged before the next ones are appended.
+/// Four files full and half of a fifth, far from the ends of both whatever else a member writes into them.
+const RECORDS: u64 = 4_500;
+/// Records that are acknowledged before the next ones are appended: a quarter of a file, so that each but the last ends
+/// so nearly full that it becomes a segment as it is.
 const AT_ONCE: u64 = 250;
 /// Files so small that there are several.
 const SETTINGS: &str = "[storage]\njournal_file_bytes = 1048576\nsegment_bytes = 1048576\n";
@@ -44,8 +46,12 @@ async fn everybody_has(client: &Client, records: u64) {
     let start = Instant::now();
     loop {
         let status = client.admin().status().await.expect("a status");
-        let mut replicas = status.topics.iter().flat_map(|topic| &topic.replicas);
-        if replicas.all(|replica| replica.match_offset.0 >= records) {
+        let replicas = status.topics.iter().flat_map(|topic| &topic.replicas);
+        if replicas
+            .filter(|replica| replica.match_offset.0 >= records)
+            .count()
+            == SIZE
+        {
             return;
         }
         assert!(
@@ -151,6 +157,7 @@ async fn members_damaged_at_different_places_mend_each_other_byte_for_byte() {
     std::fs::remove_file(&before[0][1].0).expect("a file");
     let (in_one_piece, bytes) = before[0].last().expect("more than four");
     assert!(!is_apart(bytes), "the last file had not ended");
+    assert!(bytes.len() > 400_000, "half of a file, not {}", bytes.len());
     edit(in_one_piece, |bytes| bytes[50_000] ^= 4);
     let apart = before[1].iter().filter(|(_, bytes)| is_apart(bytes));
     assert!(apart.count() > 1, "journal files became segments");

@@ -58,7 +58,7 @@ impl fmt::Display for ClusterId {
 impl FromStr for ClusterId {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // A sign is none, though Rust would take it.
+        // A plus is none, though Rust would take it.
         let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = digits
             .then(|| u128::from_str_radix(text, 16).ok())
