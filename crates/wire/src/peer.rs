@@ -247,9 +247,9 @@ fn encode_one(messages: &[GroupMessage], fitting: &Fitting, out: &mut Vec<Bytes>
     }
 }
 
-/// Reads a frame; bodies share its bytes. Verifies all checksums, that entries are contiguous from
-/// `prev`, that terms do not decrease or exceed the message's, that every count and length is within
-/// [`crate::limits`], and that nothing is left over.
+/// Reads a frame; bodies that are an eighth of it or more share its bytes. Verifies all checksums, that
+/// entries are contiguous from `prev`, that terms do not decrease or exceed the message's, that every count
+/// and length is within [`crate::limits`], and that nothing is left over.
 pub fn decode_peer(frame: &Frame) -> Result<PeerFrame, Malformed> {
     let head_bytes = Scan::new(WHAT, &frame.payload).u32()? as usize;
     let head = frame.head(FrameKind::Peer, head_bytes)?;
@@ -266,10 +266,12 @@ pub fn decode_peer(frame: &Frame) -> Result<PeerFrame, Malformed> {
     let mut messages = Vec::with_capacity(count);
     let mut bodies = frame.payload.slice(head_bytes..);
     for _ in 0..count {
-        messages.push(GroupMessage {
+        let mut message = GroupMessage {
             group: GroupId(scan.u64()?),
             message: decode_message(&mut scan, &mut bodies)?,
-        });
+        };
+        set_apart(&mut message, frame.payload.len());
+        messages.push(message);
     }
     scan.end()?;
     match bodies.len() {
@@ -278,6 +280,24 @@ pub fn decode_peer(frame: &Frame) -> Result<PeerFrame, Malformed> {
     }
 }
 
+/// Gives bodies memory of their own that are little of that which is kept as long as one of them: the
+/// frame's, or that of the frames that arrived with it. A group that is seldom appended to keeps its last
+/// entries for long.
+fn set_apart(message: &mut GroupMessage, frame_bytes: usize) {
+    let shared = frame_bytes.max(ARRIVE_TOGETHER_BYTES);
+    if let Body::Append { entries, .. } = &mut message.message.body {
+        for entry in entries {
+            if entry.body.len() < shared / KEPT_FOR_EACH_MAX {
+                entry.body = Bytes::copy_from_slice(&entry.body);
+            }
+        }
+    }
+}
+
+/// Bytes that are kept for each byte of a body, at most.
+const KEPT_FOR_EACH_MAX: usize = 8;
+/// What small frames that arrive together share of memory, about.
+const ARRIVE_TOGETHER_BYTES: usize = 256 << 10;
 const WHAT: &str = "a frame between peers";
 
 #[cfg(test)]

@@ -149,7 +149,8 @@ fn long_bodies_are_handed_on_and_short_ones_are_joined() {
     let read = decode_peer(&frame).unwrap();
     assert_eq!(read.messages, messages);
     for body in read.messages.iter().flat_map(bodies_of) {
-        assert!(body.is_empty() || frame.payload.as_ptr_range().contains(&body.as_ptr()));
+        let shares = frame.payload.as_ptr_range().contains(&body.as_ptr());
+        assert_eq!(shares, body.len() == 100_000, "{} bytes", body.len());
     }
 }
 
@@ -298,4 +299,31 @@ fn a_head_with_room_left_after_its_messages_is_refused() {
         decode_peer(&frame),
         Err(Malformed::Trailing { left: 4, .. })
     ));
+}
+
+#[test]
+fn a_small_entry_keeps_nothing_of_the_frame_that_brings_it_and_a_large_one_is_not_copied() {
+    let large = vec![7; 1 << 20];
+    let messages = [
+        append(2, id(1, 4), vec![entry(1, 5, b"seldom"), entry(2, 6, b"")]),
+        append(2, id(1, 4), vec![entry(2, 5, &large), entry(2, 6, b"rest")]),
+        append(2, id(1, 4), vec![entry(2, 5, &large[..20_000])]),
+    ];
+    let frame = frames(&pieces(&messages)).remove(0);
+    let decoded = decode_peer(&frame).unwrap();
+    assert_eq!(decoded.messages, messages);
+    let within = frame.payload.as_ptr_range();
+    let shares: Vec<bool> = decoded
+        .messages
+        .iter()
+        .flat_map(bodies)
+        .map(|body| within.contains(&body.as_ptr()))
+        .collect();
+    assert_eq!(shares, [false, false, true, false, false]);
+
+    // What arrives with a small frame may share its memory.
+    let alone = frames(&pieces(&messages[2..])).remove(0);
+    let decoded = decode_peer(&alone).unwrap();
+    let body = bodies(&decoded.messages[0]).next().unwrap();
+    assert!(!alone.payload.as_ptr_range().contains(&body.as_ptr()));
 }
