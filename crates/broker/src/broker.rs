@@ -24,6 +24,7 @@ use crate::{
     placing::Placing,
     resting::Resting,
     steering::Steering,
+    tails::Tails,
     tickets::Tickets,
     timers::Timers,
 };
@@ -64,6 +65,7 @@ pub struct Broker {
     pub(crate) retiring: bool,
     pub(crate) cluster: Cluster,
     pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) tails: Tails,
     /// Groups of which the disk has lost something; none of them is among `groups`.
     pub(crate) mending: BTreeMap<GroupId, Mending>,
     /// Groups of which the log is fetched before they begin; none of them is among `groups`.
@@ -151,6 +153,7 @@ impl Broker {
             retiring: false,
             cluster,
             groups: BTreeMap::new(),
+            tails: Tails::default(),
             mending: BTreeMap::new(),
             fetching: BTreeMap::new(),
             going: BTreeSet::new(),

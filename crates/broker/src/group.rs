@@ -1,7 +1,7 @@
 //! One group of this node: its Raft, and what its order means.
 
 use kontiki_raft::{
-    Body, Committed, Hard, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status,
+    Body, Committed, Hard, Index, LogId, Micros, NodeRef, ProposalId, Raft, Role, Status, Tail,
 };
 use kontiki_wire::{Batch, GroupId, Offset, Refusal, Watermark};
 
@@ -123,6 +123,16 @@ impl Group {
     /// Takes a batch that was admitted.
     pub(crate) fn append(&mut self, id: ProposalId, stream: StreamId, batch: &Batch) {
         self.appends.take(id, stream, batch);
+    }
+
+    /// What it keeps in memory for followers.
+    pub(crate) fn tail(&self) -> Tail {
+        self.raft.tail()
+    }
+
+    /// Keeps nothing of that.
+    pub(crate) fn forget_tail(&mut self) {
+        self.raft.forget_tail();
     }
 
     pub(crate) fn drain(&mut self, now: Now, out: &mut Vec<kontiki_raft::Effect>) {

@@ -43,6 +43,7 @@ mod resting;
 mod rotation;
 mod status;
 mod steering;
+mod tails;
 mod tickets;
 mod timers;
 mod tokens;

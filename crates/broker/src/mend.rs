@@ -81,6 +81,7 @@ impl Broker {
         let (hard, forgot, resume) = match self.groups.remove(&id) {
             Some(group) => {
                 self.check(|broker| broker.release(id));
+                self.tails.forget(id);
                 self.note_end(now, id, group.noted);
                 (group.hard(), false, Some(group.suspend(&mut self.outbox)))
             }

@@ -180,6 +180,7 @@ impl Broker {
         let Some(group) = self.groups.remove(&id) else {
             return Ok(());
         };
+        self.tails.forget(id);
         self.note_end(now, id, group.noted);
         group.end(&mut self.outbox);
         self.timers.forget(id);
@@ -389,9 +390,7 @@ impl Broker {
         boot.commit = boot.commit.max(at.index);
         let raft = self.raft_from(group, boot, now);
         let raft = raft.map_err(|reason| format!("group {group} cannot start: {reason}"))?;
-        self.groups
-            .insert(group, Group::resumed(group, raft, resume));
-        self.touch(group);
+        self.begin(group, Group::resumed(group, raft, resume));
         Ok(())
     }
 
@@ -400,9 +399,14 @@ impl Broker {
         let group = self
             .group_from(boot, now)
             .map_err(|reason| format!("group {id} cannot start: {reason}"))?;
-        self.groups.insert(id, group);
-        self.touch(id);
+        self.begin(id, group);
         Ok(())
+    }
+
+    fn begin(&mut self, id: GroupId, group: Group) {
+        self.groups.insert(id, group);
+        self.bound_tails(id);
+        self.touch(id);
     }
 
     fn group_from(&self, boot: GroupBoot, now: Now) -> Result<Group, String> {

@@ -33,6 +33,7 @@ impl Broker {
             });
         }
         self.scratch = effects;
+        self.bound_tails(id);
         self.note_rest(now, id);
         self.check(|broker| broker.settle(now, id));
     }

@@ -49,5 +49,6 @@ pub use ids::{
 #[cfg(feature = "planted")]
 pub use input::Planted;
 pub use input::{Boot, Input, MEMBERS_MAX, Membership, Proposal, Settings, Stretch, VOTERS_MAX};
+pub use log::Tail;
 pub use message::{AppendHead, Body, Message, Session};
 pub use raft::{BootError, PeerStatus, Raft, Status};

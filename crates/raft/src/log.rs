@@ -16,10 +16,19 @@ pub(crate) fn weight(entry: &Entry) -> u64 {
     entry.body.len() as u64 + ENTRY_WEIGHT
 }
 
+/// Entries that are kept in memory although the host has them, too, for followers that are a little behind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tail {
+    /// What they take.
+    pub bytes: u64,
+    /// The last that is durable and applied.
+    pub upto: Index,
+}
+
 /// Terms and tail.
 ///
 /// Invariant: the tail is contiguous, ends at the end of the log, and begins no later than one after
-/// `settled`; its last entry stays until it is replaced, for the time it carries.
+/// `settled`; `settled_weight` is at most `settled_weight_max`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Log {
     terms: TermIndex,
@@ -182,21 +191,34 @@ impl Log {
             self.settled_weight += more;
             self.settled = upto;
         }
-        while self.settled_weight > self.settled_weight_max && self.tail.len() > 1 {
-            if self.tail.front().is_none_or(|e| e.id.index > self.settled) {
-                break;
-            }
+        while self.settled_weight > self.settled_weight_max {
+            self.forget_first();
+        }
+    }
+
+    /// What is settled and still in memory.
+    pub(crate) fn spare(&self) -> Tail {
+        Tail {
+            bytes: self.settled_weight,
+            upto: self.settled,
+        }
+    }
+
+    /// Forgets all of that.
+    pub(crate) fn forget_settled(&mut self) {
+        while self.settled_weight > 0 {
             self.forget_first();
         }
     }
 
     /// Forgets the first entry in memory, which is settled.
     fn forget_first(&mut self) {
-        if let Some(entry) = self.tail.pop_front() {
-            let weight = weight(&entry);
-            self.weight -= weight;
-            self.settled_weight -= weight;
-        }
+        let entry = self.tail.pop_front();
+        let entry = entry.expect("what is settled and weighs something is in the tail");
+        let weight = weight(&entry);
+        self.weight -= weight;
+        self.settled_weight -= weight;
+        self.time = entry.time;
     }
 
     /// Whether the sums and the tail are what a count from scratch gives. Walks the whole tail.
@@ -205,8 +227,64 @@ impl Log {
         let first = self.tail_first();
         self.weight == self.tail.iter().map(weight).sum::<u64>()
             && self.settled_weight == settled.map(weight).sum::<u64>()
+            && self.settled_weight <= self.settled_weight_max
             && (0..).zip(&self.tail).all(|(i, e)| {
                 e.id.index.0 == first.0 + i && self.term_at(e.id.index) == Some(e.id.term)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{entry::Kind, ids::Term};
+
+    fn log(entries: u64, settled_max: u64) -> Log {
+        let origin = LogId::default();
+        let mut log = Log::new(TermIndex::new(origin), Vec::new(), Index(0), settled_max);
+        for index in 1..=entries {
+            log.push(Entry {
+                id: LogId {
+                    term: Term(1),
+                    index: Index(index),
+                },
+                kind: Kind::Batch,
+                time: Micros(index * 10),
+                checksum: 0,
+                body: Bytes::from_static(b"one that counts"),
+            });
+        }
+        log
+    }
+
+    #[test]
+    fn what_is_settled_is_forgotten_beyond_what_may_be_kept_and_nothing_else() {
+        let mut log = log(9, u64::MAX);
+        let each = log.range(Index(1), Index(1)).map(weight).sum::<u64>();
+        log.settle(Index(6));
+        assert_eq!(log.tail_first(), Index(1));
+        assert_eq!(log.spare().bytes, 6 * each);
+        log.forget_settled();
+        assert_eq!(log.tail_first(), Index(7), "three are not settled");
+        assert!(log.adds_up());
+        let mut log = self::log(9, 3 * each - 1);
+        log.settle(Index(6));
+        assert_eq!(log.tail_first(), Index(5), "two of six");
+        assert!(log.adds_up());
+    }
+
+    #[test]
+    fn the_time_of_the_last_entry_outlives_it() {
+        let mut log = log(3, 0);
+        log.settle(Index(2));
+        log.truncate(Index(3));
+        assert_eq!((log.last_time(), log.tail_len()), (Micros(20), 0));
+        assert_eq!(log.tail_first(), Index(3));
+        assert!(log.adds_up());
+        let mut log = self::log(3, 0);
+        log.settle(Index(3));
+        assert_eq!((log.last_time(), log.tail_len()), (Micros(30), 0));
     }
 }

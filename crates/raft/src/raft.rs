@@ -8,7 +8,7 @@ use crate::{
     ids::{Hard, Index, Life, LogId, Micros, NodeRef, Term},
     input::{Boot, Input, Membership, Planted, Settings},
     invariants::Witness,
-    log::Log,
+    log::{Log, Tail},
     membership::ConfigHistory,
     message::{Body, Message},
     proposals::Proposals,
@@ -295,6 +295,17 @@ impl Raft {
         };
         let handover = self.handover.map(|handover| handover.until);
         role.into_iter().chain(handover).min()
+    }
+
+    /// What it keeps in memory and could ask the host for, at most [`Settings::tail_bytes_max`].
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.log.spare()
+    }
+
+    /// Keeps nothing of that.
+    pub fn forget_tail(&mut self) {
+        self.log.forget_settled();
     }
 
     /// Term, vote and standing, as they are or are about to be on the disk.

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use kontiki_broker::{Effect, Input, Ticket};
-use kontiki_raft::{Body, Index, Kind, Message, Term};
-use kontiki_wire::{GroupId, GroupMessage, Offset, Refusal, Request, Response};
+use kontiki_raft::{Body, Entry, Index, Kind, Message, Term};
+use kontiki_wire::{
+    BatchBuilder, GroupId, GroupMessage, Offset, ProducerId, Record, Refusal, Request, Response,
+};
 
 use crate::hand::{
     Hand, STREAM, answers, appended, batch, boot, command, create_command, entry, node, refusals,
@@ -136,4 +138,38 @@ fn batch_that_waits_while_its_topic_is_deleted_is_answered_unknown() {
     assert!(effects.contains(&done));
     let refused = refusals(hand.append(group, vec![batch(1, 0, 1)]));
     assert!(matches!(refused[..], [Refusal::NoSuchTopic { .. }]));
+}
+
+#[test]
+fn all_topics_together_keep_a_bounded_part_in_memory_for_followers_and_the_oldest_goes_first() {
+    let mut hand = Hand::alone();
+    let value = vec![7; 256 << 10];
+    let mut written: Vec<Vec<Entry>> = Vec::new();
+    for number in 0..80 {
+        let group = hand.create(&format!("topic-{number}"));
+        for sequence in 0..3 {
+            let mut builder = BatchBuilder::new(value.len() + 64);
+            builder.push(&Record::new(value.clone())).unwrap();
+            hand.append(group, vec![builder.finish(ProducerId(7), 0, sequence)]);
+        }
+        // Topics with a message now and then do not make the first one old.
+        hand.append(GroupId(1), vec![batch(8, number, 1)]);
+        let (_, entries) = hand.written.remove(&group).unwrap();
+        written.push(entries);
+        hand.written.clear();
+        hand.seen.clear();
+        // Who else has the bytes of one is the broker.
+        let kept = |entries: &Vec<Entry>| -> usize {
+            let kept = entries.iter().filter(|entry| !entry.body.is_unique());
+            kept.map(|entry| entry.body.len()).sum()
+        };
+        let all: usize = written.iter().map(kept).sum();
+        assert!(all <= 32 << 20, "{all} bytes of {number} more");
+        assert!(kept(&written[0]) >= 3 * value.len(), "the one in use");
+        assert!(kept(written.last().unwrap()) >= 3 * value.len(), "the last");
+        if number >= 50 {
+            assert!(all > 30 << 20, "{all} bytes of {number} more");
+            assert!(kept(&written[1]) < value.len(), "the oldest");
+        }
+    }
 }
