@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kontiki_wire::{Request, Response, TopicName};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -82,18 +83,30 @@ pub(crate) fn examine(member: &Arc<Member>, topic: &TopicName) {
     });
 }
 
-/// Asks a member until it names a leader that is not the silent one. The silent one is asked too.
-pub(crate) async fn probe(member: Arc<Member>, topic: TopicName, silent: String) -> String {
+/// Asks a member until it names a leader that is not the silent one. The silent one is asked too. Says so if it does
+/// not keep the topic, and others have to be asked.
+pub(crate) async fn probe(
+    member: Arc<Member>,
+    topic: TopicName,
+    silent: String,
+    ask_others: watch::Sender<bool>,
+) -> String {
     let request = Request::Topic { name: topic };
     let mut probes = PROBES;
     loop {
         let next = Instant::now() + probes.delay();
         let deadline = Instant::now() + PROBE_TIME_MAX;
-        if let Ok(Response::Topic(info)) = ask(&member, &request, deadline).await
-            && let Some(leader) = info.leader
-            && leader != silent
-        {
-            return leader;
+        if let Ok(Response::Topic(info)) = ask(&member, &request, deadline).await {
+            if let Some(leader) = info.leader.filter(|leader| *leader != silent) {
+                return leader;
+            }
+            if !info
+                .replicas
+                .iter()
+                .any(|keeper| **keeper == **member.name())
+            {
+                ask_others.send_replace(true);
+            }
         }
         sleep_until(next).await;
     }

@@ -21,9 +21,9 @@ use kontiki_wire::{
 };
 use tokio::{
     net::lookup_host,
-    sync::watch,
+    sync::{OwnedMutexGuard, watch},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{backoff::Backoff, dialler::Dialler};
@@ -45,6 +45,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const REDIAL: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How long others are asked rather than a member that did not answer.
 const DOUBTED: Duration = Duration::from_secs(5);
+/// How long an address is dialled before the next one is as well.
+const NEXT_AFTER: Duration = Duration::from_millis(100);
 /// How long one attempt to reach a member may take.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -207,8 +209,8 @@ pub(crate) struct Member {
     name: Arc<str>,
     dialler: Dialler,
     addresses: Mutex<Vec<String>>,
-    links: Mutex<Vec<Link>>,
-    redial: tokio::sync::Mutex<Redial>,
+    links: Arc<Mutex<Vec<Link>>>,
+    redial: Arc<tokio::sync::Mutex<Redial>>,
     /// When the last that was asked of it had not been answered in time, if it was not.
     owes_since: Mutex<Option<Instant>>,
     /// Whether somebody finds out whether it lives.
@@ -227,12 +229,12 @@ impl Member {
             name: name.into(),
             dialler,
             addresses: Mutex::default(),
-            links: Mutex::default(),
-            redial: tokio::sync::Mutex::new(Redial {
+            links: Arc::default(),
+            redial: Arc::new(tokio::sync::Mutex::new(Redial {
                 backoff: REDIAL,
                 not_before: None,
                 last: NoAnswer::new("not tried yet"),
-            }),
+            })),
             owes_since: Mutex::default(),
             examined: AtomicBool::new(false),
         }
@@ -286,10 +288,7 @@ impl Member {
 
     /// Takes up a connection that was made by address alone.
     pub(crate) fn adopt(&self, link: Link) {
-        let mut links = lock(&self.links);
-        if links.len() < CONNECTIONS_MAX {
-            links.push(link);
-        }
+        adopt(&self.links, link);
     }
 
     /// A stream for a producer or a subscription.
@@ -333,7 +332,7 @@ impl Member {
     }
 
     fn unanswered(&self, why: impl fmt::Display) -> NoAnswer {
-        NoAnswer::new(format_args!("{}: {why}", self.name))
+        unanswered(&self.name, why)
     }
 
     /// A new stream on a connection with a place for it, dialling one if there is none. A connection
@@ -379,11 +378,15 @@ impl Member {
 
     /// A place on a connection, and whether that was made just now. One attempt at a time, for all who
     /// wait; after a failed one the member is left alone for a moment.
+    ///
+    /// An attempt that has begun goes on when nobody waits for it any more: half a handshake costs both sides nearly
+    /// as much as a whole one, and members that are slow are those who are asked for something again and again.
     async fn place(&self, lasting: bool, deadline: Instant) -> Result<(Place, bool), NoAnswer> {
         if let Some(place) = self.existing(lasting) {
             return Ok((place, false));
         }
-        let Ok(mut redial) = timeout_at(deadline, self.redial.lock()).await else {
+        let redial = Arc::clone(&self.redial);
+        let Ok(redial) = timeout_at(deadline, redial.lock_owned()).await else {
             return Err(self.unanswered("it is still being dialled"));
         };
         if let Some(place) = self.existing(lasting) {
@@ -393,42 +396,72 @@ impl Member {
             return Err(redial.last.clone());
         }
         let addresses = lock(&self.addresses).clone();
-        let until = deadline.min(Instant::now() + DIAL_TIME_MAX);
-        let expect = Expect::Node(self.name.to_string());
-        match dial(&self.dialler, &addresses, &expect, until).await {
-            Ok(link) => {
-                redial.backoff.reset();
-                redial.not_before = None;
-                let place = Place::take(&link, lasting);
-                self.adopt(link);
-                Ok((place, true))
-            }
-            Err(why) => {
-                redial.not_before = Some(Instant::now() + redial.backoff.delay());
-                redial.last = self.unanswered(why);
-                Err(redial.last.clone())
+        let silent = format!("{} does not answer", addresses.join(" or "));
+        let dialled = tokio::spawn(self.dialled(addresses, redial));
+        match timeout_at(deadline, dialled).await {
+            Ok(Ok(Ok(link))) => Ok((Place::take(&link, lasting), true)),
+            Ok(Ok(Err(why))) => Err(why),
+            Ok(Err(why)) => Err(self.unanswered(why)),
+            Err(_) => Err(self.unanswered(silent)),
+        }
+    }
+
+    /// One attempt to reach the member. What comes of it is there for all.
+    fn dialled(
+        &self,
+        addresses: Vec<String>,
+        mut redial: OwnedMutexGuard<Redial>,
+    ) -> impl Future<Output = Result<Link, NoAnswer>> + use<> {
+        let (name, links) = (Arc::clone(&self.name), Arc::clone(&self.links));
+        let dialler = self.dialler.clone();
+        async move {
+            let until = Instant::now() + DIAL_TIME_MAX;
+            let expect = Expect::Node(name.to_string());
+            match dial(&dialler, &addresses, &expect, until).await {
+                Ok(link) => {
+                    redial.backoff.reset();
+                    redial.not_before = None;
+                    adopt(&links, link.clone());
+                    Ok(link)
+                }
+                Err(why) => {
+                    redial.not_before = Some(Instant::now() + redial.backoff.delay());
+                    redial.last = unanswered(&name, why);
+                    Err(redial.last.clone())
+                }
             }
         }
     }
 }
 
-/// Dials all that these addresses mean at once; the first that answers as expected is taken.
+fn unanswered(name: &str, why: impl fmt::Display) -> NoAnswer {
+    NoAnswer::new(format_args!("{name}: {why}"))
+}
+
+fn adopt(links: &Mutex<Vec<Link>>, link: Link) {
+    let mut links = lock(links);
+    if links.len() < CONNECTIONS_MAX {
+        links.push(link);
+    }
+}
+
+/// Dials one of these addresses after the other, the next whenever the last has not answered for a moment or has
+/// failed. The first that answers as expected is taken.
 pub(crate) async fn dial(
     dialler: &Dialler,
     addresses: &[String],
     expect: &Expect,
     deadline: Instant,
 ) -> Result<Link, NoAnswer> {
-    let mut attempts = JoinSet::new();
-    for address in addresses {
+    let attempts = addresses.iter().map(|address| {
         let (dialler, address, expect) = (dialler.clone(), address.clone(), expect.clone());
-        attempts.spawn(async move {
+        async move {
             match timeout_at(deadline, dial_one(&dialler, &address, &expect)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(NoAnswer::new(format_args!("{address} does not answer"))),
             }
-        });
-    }
+        }
+    });
     first_of(attempts, NoAnswer::new("it has no address")).await
 }
 
@@ -437,36 +470,49 @@ async fn dial_one(dialler: &Dialler, address: &str, expect: &Expect) -> Result<L
     let found = lookup_host(address)
         .await
         .map_err(|why| NoAnswer::new(format_args!("{address} cannot be looked up: {why}")))?;
-    let mut attempts = JoinSet::new();
-    for to in found.take(ADDRESSES_MAX) {
+    let attempts = found.take(ADDRESSES_MAX).map(|to| {
         let (dialler, address, expect) = (dialler.clone(), address.to_owned(), expect.clone());
-        attempts.spawn(async move {
+        async move {
             match dialler.connect(to, expect).await {
                 Ok(connection) => Ok(Link::new(connection)),
                 Err(why) => Err(NoAnswer::of_dialling(&address, &why)),
             }
-        });
-    }
+        }
+    });
     let nothing = NoAnswer::new(format_args!("{address} means no address"));
     first_of(attempts, nothing).await
 }
 
-/// The first success; the other attempts are given up.
-async fn first_of(
-    mut attempts: JoinSet<Result<Link, NoAnswer>>,
+/// The first success; the other attempts are given up. All at once would cost the whole cluster a handshake each for
+/// one that is used.
+async fn first_of<T, A>(
+    mut waiting: impl Iterator<Item = A>,
     nothing: NoAnswer,
-) -> Result<Link, NoAnswer> {
+) -> Result<T, NoAnswer>
+where
+    T: Send + 'static,
+    A: Future<Output = Result<T, NoAnswer>> + Send + 'static,
+{
+    let mut begun = JoinSet::new();
     let mut last: Option<NoAnswer> = None;
-    while let Some(attempt) = attempts.join_next().await {
-        let why = match attempt {
-            Ok(Ok(link)) => return Ok(link),
+    loop {
+        if let Some(next) = waiting.next() {
+            begun.spawn(next);
+        } else if begun.is_empty() {
+            return Err(last.unwrap_or(nothing));
+        }
+        let ended = tokio::select! {
+            Some(ended) = begun.join_next() => ended,
+            () = sleep(NEXT_AFTER) => continue,
+        };
+        let why = match ended {
+            Ok(Ok(first)) => return Ok(first),
             Ok(Err(why)) => why,
             Err(why) => NoAnswer::new(why),
         };
         let strangers = why.strangers && last.is_none_or(|last| last.strangers);
         last = Some(NoAnswer { strangers, ..why });
     }
-    Err(last.unwrap_or(nothing))
 }
 
 async fn exchange(
@@ -492,4 +538,79 @@ async fn exchange(
 /// Nothing that is done under these locks can leave things half-done.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_transport::{Authority, Credentials, Endpoint, Identity, Plane, Role};
+    use kontiki_wire::ClusterId;
+    use tokio::time::{pause, timeout};
+
+    use super::*;
+
+    /// Attempts that succeed or fail after so many milliseconds, and how many were begun.
+    async fn first(attempts: &[(u64, bool)]) -> (Result<usize, NoAnswer>, usize) {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let all = attempts.iter().enumerate().map(|(at, &(after, succeeds))| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            async move {
+                sleep(Duration::from_millis(after)).await;
+                succeeds.then_some(at).ok_or(NoAnswer::new(at))
+            }
+        });
+        let first = first_of(all, NoAnswer::new("there is none")).await;
+        (first, begun.load(Ordering::Relaxed))
+    }
+
+    /// Every client that began had all members make a handshake, of which it used one.
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_next_address_is_dialled_when_the_last_is_slow_or_has_failed() {
+        pause();
+        let (used, begun) = first(&[(20, true), (0, true)]).await;
+        assert_eq!((used.unwrap(), begun), (0, 1), "one was enough");
+        let (used, begun) = first(&[(2_000, true), (150, false), (30, true)]).await;
+        assert_eq!((used.unwrap(), begun), (2, 3), "slow, and failed later");
+        let (used, begun) = first(&[(10, false), (80, true), (0, true)]).await;
+        assert_eq!((used.unwrap(), begun), (1, 2), "failed");
+        let (used, begun) = first(&[(150, true), (500, true)]).await;
+        assert_eq!((used.unwrap(), begun), (0, 2), "slow, and first");
+        let (used, _) = first(&[(300, false), (10, false)]).await;
+        assert_eq!(used.unwrap_err().to_string(), "0", "the last that failed");
+        let (used, _) = first(&[]).await;
+        assert_eq!(used.unwrap_err().to_string(), "there is none");
+    }
+
+    /// A member had to be dialled once for everybody who asked it and did not wait, and each time in vain.
+    #[tokio::test]
+    async fn dialling_goes_on_when_nobody_waits_for_it_any_more() {
+        let hour = Duration::from_secs(3600);
+        let authority = || Authority::new("a test's", hour).unwrap();
+        let (nodes, clients) = (authority(), authority());
+        let issue = |by: &Authority, role, name| {
+            let identity = Identity::new(ClusterId(7), role, name).unwrap();
+            by.issue(&identity, hour).unwrap()
+        };
+        let node = issue(&nodes, Role::Node, "n1");
+        let [nodes, clients_pem] = [&nodes, &clients].map(Authority::certificate_pem);
+        let listener =
+            Credentials::from_pem(&node.certificate_pem, &node.key_pem, nodes, clients_pem);
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listener = Endpoint::listen(any, Plane::Clients, &listener.unwrap()).unwrap();
+        let me = issue(&clients, Role::Producer, "shop");
+        let me = Credentials::from_pem(&me.certificate_pem, &me.key_pem, nodes, "").unwrap();
+        let dialler = Dialler::new(Endpoint::dialer(Plane::Clients, &me).unwrap(), None);
+        let member = Member::new("n1", dialler);
+        member.found_at(&listener.local_address().to_string(), true);
+
+        let at_once = Instant::now();
+        let asked = member.ask(&Request::Status, DIAL_TIME_MAX, at_once).await;
+        let why = asked.unwrap_err().to_string();
+        assert!(why.ends_with("does not answer"), "{why}");
+        let reached = async {
+            while !member.lives() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(4 * DIAL_TIME_MAX, reached).await.unwrap();
+    }
 }

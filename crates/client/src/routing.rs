@@ -16,8 +16,9 @@ use kontiki_wire::{
     Turnover, limits::TOPICS_MAX,
 };
 use tokio::{
+    sync::watch,
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -275,7 +276,9 @@ impl Routing {
 
     /// Reaches whoever is at one of the addresses the user gave, and asks it for the others.
     async fn find_by_address(&self, deadline: Instant) -> Result<Arc<Member>, NoAnswer> {
-        let link = dial(&self.dialler, &self.seeds, &Expect::AnyNode, deadline).await?;
+        let mut seeds = self.seeds.clone();
+        shuffle(&mut seeds);
+        let link = dial(&self.dialler, &seeds, &Expect::AnyNode, deadline).await?;
         let member = Arc::new(Member::new(link.member(), self.dialler.clone()));
         member.found_at(&link.address(), false);
         member.adopt(link);
@@ -562,16 +565,29 @@ impl Routing {
     }
 
     /// Looks for another leader of a topic while `silent` owes an answer, and returns when somebody
-    /// has named one. Of all who look for the same, one asks.
+    /// has named one. Of all who look for the same, one asks. Members that are not connected are dialled where those
+    /// that are, the silent one apart, do not keep the topic or have not named a leader for a while: often one is
+    /// silent because all have much to do.
     pub(crate) async fn successor(&self, topic: &TopicName, silent: &str) {
         let route = self.route(topic);
         let _probing = route.probing.lock().await;
         if route.leader().is_some_and(|leader| leader != silent) {
             return;
         }
+        let members = self.members();
+        let is_near = |member: &Arc<Member>| member.lives() && **member.name() != *silent;
+        let ask_far = watch::Sender::new(!members.iter().any(is_near));
         let mut probes = JoinSet::new();
-        for member in self.members() {
-            probes.spawn(probe(member, topic.clone(), silent.to_owned()));
+        for member in members {
+            let mut far = ask_far.subscribe();
+            let (topic, silent, ask_far) = (topic.clone(), silent.to_owned(), ask_far.clone());
+            probes.spawn(async move {
+                if !member.lives() {
+                    // Whether it was said or has taken too long is the same.
+                    let _ = timeout(ANSWER_TIME_MAX, far.wait_for(|far| *far)).await;
+                }
+                probe(member, topic, silent, ask_far).await
+            });
         }
         while let Some(found) = probes.join_next().await {
             if let Ok(leader) = found {

@@ -131,6 +131,66 @@ async fn frozen_leader_is_left_for_its_successor_and_nothing_is_doubled() {
     assert_eq!(stage.values(), ["a", "b"]);
 }
 
+/// A cluster with too much to do got handshakes to do as well, of every client whose leader was slow.
+#[tokio::test]
+async fn members_that_are_not_connected_are_not_dialled_where_another_can_tell_who_leads() {
+    let mut dialled = Vec::new();
+    // On a machine that stands still for a moment the other one answers too late.
+    for _ in 0..5 {
+        let stage = Stage::start(3);
+        stage.shared.with(|state| state.make("u", "n2"));
+        let client = stage.client().await;
+        let there = client.topic("u").unwrap().producer();
+        soon(there.append(record("n2 is connected"))).await.unwrap();
+        let producer = client.topic("t").unwrap().producer();
+        soon(producer.append(record("a"))).await.unwrap();
+        stage.shared.with(|state| state.held = true);
+        let late = producer.submit(record("b")).await.unwrap();
+        let asked = stage.shared.with(|state| state.asked);
+        stage.shared.until(|state| state.asked >= asked + 4).await;
+        stage.elect("n2");
+        stage.shared.with(|state| state.held = false);
+        soon(late).await.unwrap();
+        dialled.push(stage.shared.with(|state| state.connections));
+        if dialled.ends_with(&[2]) {
+            return;
+        }
+    }
+    panic!("members that were connected: {dialled:?}");
+}
+
+#[tokio::test]
+async fn members_that_are_not_connected_are_dialled_at_once_where_the_others_do_not_keep_the_topic()
+{
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let stage = Stage::start(4);
+        stage.shared.with(|state| {
+            state.make("u", "n4");
+            state.topic("t").keepers = Some(["n1", "n2", "n3"].map(str::to_owned).into());
+        });
+        let client = stage.client().await;
+        let producer = client.topic("t").unwrap().producer();
+        soon(producer.append(record("a"))).await.unwrap();
+        let there = client.topic("u").unwrap().producer();
+        soon(there.append(record("n4 is connected"))).await.unwrap();
+        if stage.shared.with(|state| state.connections) > 2 {
+            continue;
+        }
+        stage.shared.with(|state| state.held = true);
+        let held_at = Instant::now();
+        let late = producer.submit(record("b")).await.unwrap();
+        soon(stage.shared.until(|state| state.connections == 4)).await;
+        took.push(held_at.elapsed());
+        stage.shared.with(|state| state.held = false);
+        soon(late).await.unwrap();
+        if took.last() < Some(&Duration::from_millis(600)) {
+            return;
+        }
+    }
+    panic!("it was waited for who cannot know: {took:?}");
+}
+
 #[tokio::test]
 async fn producer_finds_a_leader_that_was_killed_and_came_back() {
     let mut stage = Stage::start(1);
