@@ -3,7 +3,7 @@
 use kontiki_raft::{NodeId, ReadId};
 use kontiki_wire::{
     ClusterCommand, ClusterState, GroupId, Member, Refusal, Request, Response, Standing, Token,
-    Topic, TopicName, TopicSettings,
+    Topic, TopicInfo, TopicName, TopicSettings,
     limits::{CONTROL_BYTES_MAX, TOPICS_MAX},
 };
 
@@ -45,6 +45,7 @@ impl Broker {
         let outcome = match request {
             _ if self.tickets.count() > TICKETS_MAX => Err(Refusal::Busy),
             Request::Metadata => Ok(Outcome::Answered(self.metadata())),
+            Request::Members => Ok(Outcome::Answered(self.members_alone())),
             Request::Topic { name } => self.describe(now, ticket, name),
             Request::Topics => self.list(now, ticket, Sought::Topics),
             Request::Status => Ok(Outcome::Answered(Response::Status(self.status(now)))),
@@ -98,12 +99,20 @@ impl Broker {
     }
 
     pub(crate) fn metadata(&self) -> Response {
+        let topics = self.cluster.state().topics.iter();
+        self.metadata_of(topics.map(|topic| self.topic_info(topic)).collect())
+    }
+
+    fn members_alone(&self) -> Response {
+        self.metadata_of(Vec::new())
+    }
+
+    fn metadata_of(&self, topics: Vec<TopicInfo>) -> Response {
         let state = self.cluster.state();
-        let topics = state.topics.iter().map(|topic| self.topic_info(topic));
         Response::Metadata {
             cluster: self.settings.cluster,
             members: state.members.clone(),
-            topics: topics.collect(),
+            topics,
             auto_create: state.auto_create,
             turnover: state.trust.turnover(),
         }
@@ -515,8 +524,8 @@ impl Broker {
     }
 }
 
-/// What the answer to [`Request::Metadata`] takes at most. It must fit one response: without it no
-/// client finds the cluster.
+/// What the answer to [`Request::Metadata`] takes at most. It must fit one response: without it nobody
+/// can list topics.
 fn listed_bytes(state: &ClusterState) -> usize {
     let names = state.members.iter().map(|member| member.name.len());
     let name_bytes = TEXT_HEAD_BYTES + names.max().unwrap_or(0);

@@ -155,7 +155,7 @@ impl Admin {
     pub async fn status(&self) -> Result<ClusterStatus, AdminError> {
         let metadata = self
             .routing
-            .refresh(self.until())
+            .metadata(self.until())
             .await
             .map_err(|why| self.no_answer(why, false))?;
         let (answers, confirmed) = tokio::join!(
@@ -197,7 +197,7 @@ impl Admin {
                 Ok(confirmed) => confirmed,
                 // Nobody leads: what one of them knows can be read all the same.
                 Err(_) => {
-                    let metadata = self.routing.refresh(self.until()).await;
+                    let metadata = self.routing.metadata(self.until()).await;
                     metadata.map_err(|why| self.no_answer(why, false))?
                 }
             },

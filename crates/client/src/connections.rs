@@ -555,7 +555,7 @@ mod tests {
             begun.fetch_add(1, Ordering::Relaxed);
             async move {
                 sleep(Duration::from_millis(after)).await;
-                succeeds.then_some(at).ok_or(NoAnswer::new(at))
+                succeeds.then_some(at).ok_or_else(|| NoAnswer::new(at))
             }
         });
         let first = first_of(all, NoAnswer::new("there is none")).await;

@@ -167,8 +167,21 @@ impl Routing {
         members
     }
 
-    /// Asks any member for the members and topics, and takes note.
-    pub(crate) async fn refresh(&self, deadline: Instant) -> Result<Metadata, NoRoute> {
+    /// Asks any member for the members, and takes note.
+    pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), NoRoute> {
+        let response = match self.ask_in_rounds(&Request::Members, deadline).await? {
+            // A member of an earlier build has no shorter answer.
+            Response::Refused(Refusal::Malformed { .. }) => {
+                self.ask_in_rounds(&Request::Metadata, deadline).await?
+            }
+            response => response,
+        };
+        self.note(response).map_err(NoRoute::NoAnswer)?;
+        Ok(())
+    }
+
+    /// Members and topics as any member knows them.
+    pub(crate) async fn metadata(&self, deadline: Instant) -> Result<Metadata, NoRoute> {
         let response = self.ask_in_rounds(&Request::Metadata, deadline).await?;
         self.note(response).map_err(NoRoute::NoAnswer)
     }
@@ -282,14 +295,19 @@ impl Routing {
         let member = Arc::new(Member::new(link.member(), self.dialler.clone()));
         member.found_at(&link.address(), false);
         member.adopt(link);
-        let metadata = ask(&member, &Request::Metadata, deadline).await?;
+        let members = match ask(&member, &Request::Members, deadline).await? {
+            Response::Refused(Refusal::Malformed { .. }) => {
+                ask(&member, &Request::Metadata, deadline).await?
+            }
+            members => members,
+        };
         let mut known = lock(&self.known);
         // So that the connection is kept if the member says that it is one.
         known
             .members
             .insert(member.name().to_string(), Arc::clone(&member));
         drop(known);
-        self.note(metadata)?;
+        self.note(members)?;
         Ok(member)
     }
 

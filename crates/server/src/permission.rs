@@ -55,7 +55,7 @@ impl<'a> Wish<'a> {
 
     pub(crate) fn of_request(request: &'a Request) -> Self {
         let (act, topic) = match request {
-            Request::Metadata | Request::Topics => (Act::FindMembers, None),
+            Request::Metadata | Request::Topics | Request::Members => (Act::FindMembers, None),
             Request::Topic { name } => (Act::FindTopic, Some(name)),
             Request::OffsetAt { topic, .. } => (Act::FindOffset, Some(topic)),
             Request::CreateTopic { name, .. } => (Act::CreateTopic, Some(name)),

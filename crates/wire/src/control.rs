@@ -156,13 +156,16 @@ pub enum Request {
         /// As for `RemoveMember`.
         force: bool,
     },
+    /// The members alone, as this member knows them: what `Metadata` says without topics, of which there may be
+    /// thousands.
+    Members,
 }
 
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[non_exhaustive]
 pub enum Response {
-    /// To `Metadata` and `Topics`.
+    /// To `Metadata` and `Topics`; to `Members` without topics.
     Metadata {
         /// Which cluster this is.
         cluster: ClusterId,

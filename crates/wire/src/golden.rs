@@ -320,6 +320,7 @@ fn requests() -> Vec<Sample> {
     }
     every! { Request, "request", encode;
         "metadata" Request::Metadata => Request::Metadata;
+        "members" Request::Members => Request::Members;
         "topic" Request::Topic { .. } => Request::Topic { name: topic() };
         "create-topic" Request::CreateTopic { .. } => Request::CreateTopic {
             name: topic(),

@@ -368,6 +368,7 @@ fn topic_info() -> impl Strategy<Value = TopicInfo> {
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Metadata),
+        Just(Request::Members),
         topic().prop_map(|name| Request::Topic { name }),
         (topic(), settings()).prop_map(|(name, settings)| Request::CreateTopic { name, settings }),
         topic().prop_map(|name| Request::DeleteTopic { name }),

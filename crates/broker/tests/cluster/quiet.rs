@@ -233,6 +233,7 @@ fn metadata_topic_and_status_are_answered_anywhere() {
     let name = || "a".parse().unwrap();
     for number in 0..3 {
         let metadata = world.request(number, Request::Metadata).unwrap();
+        let alone = world.request(number, Request::Members).unwrap();
         let topic = world.request(number, Request::Topic { name: name() });
         let status = world.request(number, Request::Status).unwrap();
         let time = Request::OffsetAt {
@@ -248,6 +249,13 @@ fn metadata_topic_and_status_are_answered_anywhere() {
             panic!("metadata");
         };
         assert_eq!((members.len(), topics.len()), (3, 1));
+        let Response::Metadata {
+            members, topics, ..
+        } = &world.responses[&alone]
+        else {
+            panic!("members");
+        };
+        assert_eq!((members.len(), topics.len()), (3, 0));
         let Response::Topic(topic) = &world.responses[&topic.unwrap()] else {
             panic!("topic");
         };

@@ -6,7 +6,7 @@ use kontiki_client::{AdminError, Client, ConnectError, ConnectOptions, TopicName
 use kontiki_transport::Authority;
 use kontiki_wire::ClusterId;
 
-use crate::stage::{Stage, soon};
+use crate::stage::{Stage, record, soon};
 
 fn name(name: &str) -> TopicName {
     name.parse().unwrap()
@@ -98,6 +98,16 @@ async fn one_address_that_answers_is_enough_to_find_the_others() {
     let topics = soon(client.admin().list_topics()).await.unwrap();
     assert_eq!(topics.len(), 1);
     assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn members_of_an_earlier_build_are_asked_for_all_they_know() {
+    let stage = Stage::start(3);
+    stage.shared.with(|state| state.earlier_build = true);
+    let client = stage.client().await;
+    stage.elect("n3");
+    let producer = client.topic("t").unwrap().producer();
+    soon(producer.append(record("a"))).await.unwrap();
 }
 
 #[tokio::test]

@@ -85,6 +85,10 @@ impl Member {
             self.speak().await;
             let request = Request::decode(&frame).unwrap();
             self.shared.with(|state| state.asked += 1);
+            if request == Request::Members && self.shared.with(|state| state.earlier_build) {
+                let what = "it is no request".to_owned();
+                return end(writer, StreamEnd::Refused(Refusal::Malformed { what })).await;
+            }
             let response = self.shared.with(|state| self.respond(state, request));
             let mut out = BytesMut::new();
             response.encode(&mut out);
@@ -106,12 +110,13 @@ impl Member {
                 let leader = state.infos.last().map(|last| last.name.clone());
                 Response::Refused(Refusal::NotLeader { leader })
             }
-            Request::Metadata | Request::Topics => Response::Metadata {
+            Request::Metadata | Request::Topics | Request::Members => Response::Metadata {
                 cluster: self.connection_cluster(),
                 members: state.infos.clone(),
                 topics: state
                     .topics
                     .keys()
+                    .filter(|_| request != Request::Members)
                     .filter_map(|name| state.info(name, &self.name))
                     .collect(),
                 auto_create: state.auto_create,

@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub(crate) held: bool,
     /// Members that say nothing at all.
     pub(crate) mute: Vec<String>,
+    /// Members do not know what an earlier build did not.
+    pub(crate) earlier_build: bool,
     /// How long every member takes to answer.
     pub(crate) delay: Duration,
     /// Members of which every stream is refused so.
@@ -265,6 +267,7 @@ impl Stage {
             script: VecDeque::new(),
             held: false,
             mute: Vec::new(),
+            earlier_build: false,
             delay: Duration::ZERO,
             refusing: BTreeMap::new(),
             readers: BTreeMap::new(),

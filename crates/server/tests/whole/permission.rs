@@ -41,6 +41,7 @@ async fn producer_appends_and_does_not_read_or_administer() {
     assert!(refused(&producer, delete(&topic)).await);
     assert!(refused(&producer, Request::Status).await);
     assert!(!refused(&producer, Request::Metadata).await);
+    assert!(!refused(&producer, Request::Members).await);
 }
 
 #[tokio::test]
