@@ -50,19 +50,27 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Opened, 
     host_knows(disk, settings, &mut replay);
     let mut checkpoints = state.checkpoints()?;
     let mut groups = Vec::new();
-    for (id, group) in std::mem::take(&mut replay.groups) {
+    let mut rebuilt = Vec::new();
+    let replayed = std::mem::take(&mut replay.groups);
+    let held_max = settings.unapplied_bytes_max / (replayed.len() as u64).max(1);
+    for (id, group) in replayed {
         let kept = checkpoints.remove(&id);
         let was_kept = kept.is_some();
-        let held_max = settings.unapplied_bytes_max;
         let opened = open_group(disk, id, group, kept, held_max, &mut replay.damage)?;
         if opened.is_rebuilt {
             // Whoever stops before the next one is due would have to make it again.
-            state.keep(&opened.checkpoint())?;
+            rebuilt.extend(opened.checkpoint());
+            if rebuilt.len() >= KEPT_TOGETHER {
+                state.keep(&std::mem::take(&mut rebuilt))?;
+            }
         } else if was_kept && opened.recovered.checkpoint.is_none() {
             // What was not told now must not be told when the group is mended.
             state.remove(id)?;
         }
         groups.push(opened);
+    }
+    if !rebuilt.is_empty() {
+        state.keep(&rebuilt)?;
     }
     if !replay.damage.is_empty() {
         groups.iter_mut().for_each(OpenedGroup::forget);
@@ -253,10 +261,9 @@ impl OpenedGroup {
         self.recovered.hard.recovering = true;
     }
 
-    fn checkpoint(&self) -> Vec<(GroupId, Checkpoint)> {
-        let checkpoint = self.recovered.checkpoint.iter();
-        let of_group = checkpoint.map(|checkpoint| (self.recovered.group, checkpoint.clone()));
-        of_group.collect()
+    fn checkpoint(&self) -> Option<(GroupId, Checkpoint)> {
+        let checkpoint = self.recovered.checkpoint.clone()?;
+        Some((self.recovered.group, checkpoint))
     }
 }
 
@@ -368,6 +375,8 @@ pub(crate) fn add_journal(
 
 /// What was hidden behind damage that needed nobody's help is found in the next round.
 const ROUNDS_MAX: usize = 4;
+/// Checkpoints that a start has made and keeps with one sync.
+const KEPT_TOGETHER: usize = 64;
 
 /// Writes anew what is damaged and lacks no entry; true if there was any.
 fn mend_alone(

@@ -19,8 +19,8 @@ pub struct Settings {
     /// Bytes of segments, over all topics, that the system's memory may keep for subscribers after they
     /// are durable: the latest. Those before are read from the disk again by whoever wants them.
     pub cached_bytes_max: u64,
-    /// Bytes of entries that a start holds in memory of a topic whose checkpoint is older or lost: of more
-    /// it makes a checkpoint itself.
+    /// Bytes of entries that a start holds in memory of topics whose checkpoints are older or lost, the same part of
+    /// each topic: of more it makes a checkpoint itself.
     pub unapplied_bytes_max: u64,
     /// Whether the host knows that this directory was opened before: then an empty journal is a loss.
     pub begun: bool,
@@ -37,7 +37,7 @@ impl Default for Settings {
             apart_bytes_min: 4 << 10,
             hot_bytes_max: 64 << 20,
             cached_bytes_max: 64 << 20,
-            unapplied_bytes_max: 16 << 20,
+            unapplied_bytes_max: 64 << 20,
             begun: false,
             lost: None,
         }

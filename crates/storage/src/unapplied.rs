@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kontiki_broker::Rebuild;
 use kontiki_raft::{Entry, Index, Kind, Membership};
 use kontiki_wire::GroupId;
@@ -133,8 +134,14 @@ impl Unapplied {
             ));
         }
         let rebuilt = self.rebuild.map(|rebuild| rebuild.checkpoint());
+        let mut entries = self.entries;
+        for entry in &mut entries {
+            // What was read at once with it is not to stay for as long as it does: the last one of a topic that
+            // nobody appends to stays for long.
+            entry.body = Bytes::copy_from_slice(&entry.body);
+        }
         Ok(Held {
-            entries: self.entries,
+            entries,
             is_rebuilt: rebuilt.is_some(),
             checkpoint: rebuilt.or(self.checkpoint),
             configs: self.configs,
@@ -144,4 +151,34 @@ impl Unapplied {
 
 fn weight(entry: &Entry) -> u64 {
     (entry.body.len() + size_of::<Entry>()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_raft::{LogId, Micros, Term};
+
+    use super::*;
+
+    /// A topic's last entry kept a mebibyte of its segment.
+    #[test]
+    fn what_is_held_keeps_nothing_else_of_what_was_read() {
+        let read = Bytes::from(vec![7; 1 << 20]);
+        let mut unapplied = Unapplied::new(GroupId(1), None, 1 << 20);
+        for index in 1..=3 {
+            unapplied.push(Entry {
+                id: LogId {
+                    term: Term(1),
+                    index: Index(index),
+                },
+                kind: Kind::Batch,
+                time: Micros(0),
+                checksum: 0,
+                body: read.slice(..100),
+            });
+        }
+        let held = unapplied.held().unwrap();
+        assert_eq!(held.entries.len(), 3);
+        assert!(held.entries.iter().all(|entry| entry.body == read[..100]));
+        assert!(read.is_unique());
+    }
 }

@@ -8,8 +8,8 @@ use std::{fs, sync::Arc};
 
 use kontiki_broker::Rebuild;
 use kontiki_raft::{Entry, Index, Kind, Membership, NodeId, NodeRef};
-use kontiki_storage::{Error, RecoveredGroup, Settings, Storage};
-use kontiki_wire::{BatchBuilder, ProducerId, Record};
+use kontiki_storage::{Error, Recovered, RecoveredGroup, Settings, Storage};
+use kontiki_wire::{BatchBuilder, GroupId, ProducerId, Record};
 
 use crate::rig::{GROUP, Rig, append, entry, numbered, only, place, small};
 
@@ -38,10 +38,14 @@ fn batch(index: u64) -> Entry {
 }
 
 fn write(rig: &mut Rig, entries: &[Entry]) {
+    write_of(rig, GROUP, entries);
+}
+
+fn write_of(rig: &mut Rig, group: GroupId, entries: &[Entry]) {
     for some in entries.chunks(25) {
-        rig.write(GROUP, append(some.to_vec()));
+        rig.write(group, append(some.to_vec()));
         let index = |entry: &Entry| entry.id.index.0;
-        rig.place(GROUP, index(&some[0]), index(&some[some.len() - 1]));
+        rig.place(group, index(&some[0]), index(&some[some.len() - 1]));
     }
 }
 
@@ -54,8 +58,12 @@ fn kept_of(entries: &[Entry], upto: Index) -> Rebuild {
     rebuild
 }
 
+fn held_by(group: &RecoveredGroup) -> u64 {
+    group.tail.iter().map(|entry| entry.body.len() as u64).sum()
+}
+
 fn assert_bounded(group: &RecoveredGroup, entries: &[Entry]) {
-    let held: u64 = group.tail.iter().map(|entry| entry.body.len() as u64).sum();
+    let held = held_by(group);
     assert!(
         held <= HELD_BYTES_MAX + BODY_BYTES as u64,
         "{held} bytes are held"
@@ -90,6 +98,34 @@ fn topic_without_a_checkpoint_is_held_in_part_and_gets_one() {
         },
     );
     assert_eq!(only(&recovered).checkpoint, made);
+}
+
+/// Each topic held as much as one alone may: a member with a thousand took a gigabyte to start.
+#[test]
+fn topics_share_what_a_start_may_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries: Vec<_> = (1..=100).map(batch).collect();
+    let topics = [1, 2, 3, 4].map(GroupId);
+    let (mut rig, _) = Rig::open(dir.path(), settings());
+    for topic in topics {
+        write_of(&mut rig, topic, &entries);
+    }
+    rig.storage.close().unwrap();
+
+    let (rig, recovered) = Rig::open(dir.path(), settings());
+    assert_eq!(recovered.groups.len(), topics.len());
+    let held: u64 = recovered.groups.iter().map(held_by).sum();
+    let last_of_each = (topics.len() * BODY_BYTES) as u64;
+    assert!(held <= HELD_BYTES_MAX + last_of_each, "{held} bytes");
+    drop(rig);
+    let (_rig, again) = Rig::open(dir.path(), settings());
+    let made = |recovered: &Recovered| {
+        let groups = recovered.groups.iter();
+        let made: Vec<_> = groups.map(|group| group.checkpoint.clone()).collect();
+        assert!(made.iter().all(Option::is_some));
+        made
+    };
+    assert_eq!(made(&again), made(&recovered), "they were kept");
 }
 
 #[test]
