@@ -197,7 +197,7 @@ impl Log {
     }
 
     /// What is settled and still in memory.
-    pub(crate) fn spare(&self) -> Tail {
+    pub(crate) fn settled_tail(&self) -> Tail {
         Tail {
             bytes: self.settled_weight,
             upto: self.settled,
@@ -265,7 +265,7 @@ mod tests {
         let each = log.range(Index(1), Index(1)).map(weight).sum::<u64>();
         log.settle(Index(6));
         assert_eq!(log.tail_first(), Index(1));
-        assert_eq!(log.spare().bytes, 6 * each);
+        assert_eq!(log.settled_tail().bytes, 6 * each);
         log.forget_settled();
         assert_eq!(log.tail_first(), Index(7), "three are not settled");
         assert!(log.adds_up());

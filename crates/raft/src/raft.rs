@@ -300,7 +300,7 @@ impl Raft {
     /// What it keeps in memory and could ask the host for, at most [`Settings::tail_bytes_max`].
     #[must_use]
     pub fn tail(&self) -> Tail {
-        self.log.spare()
+        self.log.settled_tail()
     }
 
     /// Keeps nothing of that.
