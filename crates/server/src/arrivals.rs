@@ -95,7 +95,7 @@ impl Arrivals {
                 continue;
             };
             let (arrivals, serving) = (arrivals.clone(), serving.clone());
-            links.spawn(async move {
+            links.spawn(endpoint.precedence().first(async move {
                 let opened = arrivals.open(&connection).await;
                 drop(permit);
                 let (code, reason) = match opened {
@@ -107,7 +107,7 @@ impl Arrivals {
                 };
                 debug!(peer = %connection.identity(), %reason, "a peer's link ended");
                 connection.close(code, &reason);
-            });
+            }));
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, sync::Arc, time::SystemTime};
 use kontiki_broker::{Broker, REST};
 use kontiki_raft::NodeRef;
 use kontiki_storage::{Event, Recovered, Storage};
-use kontiki_transport::{Certificate, Credentials, Endpoint, Limits, Plane};
+use kontiki_transport::{Certificate, Credentials, Endpoint, Limits, Plane, Precedence};
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tracing::{info, warn};
 
@@ -124,8 +124,9 @@ fn listen(
     credentials: &Credentials,
 ) -> Result<(Endpoint, Endpoint), StartError> {
     let me = member.me();
+    let precedence = Precedence::default();
     let listen = |plane, address, setting, limits| {
-        let listening = Endpoint::listen_within(address, plane, credentials, limits);
+        let listening = Endpoint::listen_within(address, plane, credentials, limits, &precedence);
         listening.map_err(|error| match error {
             kontiki_transport::Error::Bind { source, .. } => StartError::Listen {
                 address,

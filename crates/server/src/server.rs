@@ -286,7 +286,8 @@ fn supervise(
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<Result<(), ServerError>>> {
     let (sender, ended) = watch::channel(None);
-    tasks.spawn(async move {
+    let precedence = endpoints[0].precedence().clone();
+    tasks.spawn(precedence.first(async move {
         let (storage, result) = driver.run().await;
         let closed = spawn_blocking(move || storage.close()).await;
         let result = match (result, closed) {
@@ -301,6 +302,6 @@ fn supervise(
             tokio::join!(clients.close(&why), peers.close(&why));
         }
         sender.send_replace(Some(result));
-    });
+    }));
     ended
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter};
+use kontiki_transport::{Connection, Endpoint, FrameReader, FrameWriter, Precedence};
 use kontiki_wire::{ClientStream, FrameKind, Malformed};
 use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
@@ -20,10 +20,14 @@ use crate::{
 /// Accepts clients until the endpoint is closed; how many at a time is the endpoint's to bound.
 pub(crate) async fn accept(endpoint: Endpoint, service: Service) {
     let mut sessions = JoinSet::new();
+    let among = endpoint.precedence().clone();
     loop {
         tokio::select! {
             connection = endpoint.accept() => match connection {
-                Some(connection) => sessions.spawn(serve(connection, service.clone())),
+                Some(connection) => {
+                    let session = serve(connection, service.clone(), among.clone());
+                    sessions.spawn(among.after(session))
+                }
                 None => return,
             },
             Some(_) = sessions.join_next() => continue,
@@ -32,7 +36,7 @@ pub(crate) async fn accept(endpoint: Endpoint, service: Service) {
 }
 
 /// Serves one connection. Ends its streams with it.
-async fn serve(connection: Connection, service: Service) {
+async fn serve(connection: Connection, service: Service, among: Precedence) {
     let identity = connection.identity().clone();
     debug!(client = %identity, address = %connection.remote_address(), "session begins");
     let mut streams = JoinSet::new();
@@ -47,7 +51,7 @@ async fn serve(connection: Connection, service: Service) {
                 Ok((writer, reader)) if streams.len() < STREAMS_PER_CONNECTION_MAX => {
                     let (asker, bearer) = (asker.clone(), bearer.clone());
                     let stream = Stream { writer, reader, bearer, asker };
-                    streams.spawn(stream.serve(service.clone()));
+                    streams.spawn(among.after(stream.serve(service.clone())));
                 }
                 // Both halves end when they are dropped.
                 Ok(_) => debug!(client = %identity, "too many streams"),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{ConnectError, TokioRuntime, VarInt, crypto::rustls::QuicClientConfig};
+use quinn::{ConnectError, VarInt, crypto::rustls::QuicClientConfig};
 use rustls_pki_types::UnixTime;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane, Revoked, Stranger,
+    Arrivals, Connection, Credentials, Error, Expect, Limits, Plane, Precedence, Revoked, Stranger,
     admission::{self, Admission, Arrived, HANDSHAKE_TIME_MAX, Tally},
     connection::Anew,
     guest::Door,
@@ -54,6 +54,7 @@ struct Inner {
     local_address: SocketAddr,
     credentials: watch::Sender<Credentials>,
     listens: bool,
+    precedence: Precedence,
     accepted: Mutex<mpsc::Receiver<Connection>>,
     strangers: Mutex<mpsc::Receiver<Stranger>>,
     tally: Arc<Tally>,
@@ -67,22 +68,25 @@ impl Endpoint {
         plane: Plane,
         credentials: &Credentials,
     ) -> Result<Self, Error> {
-        Self::listen_within(address, plane, credentials, Limits::of(plane))
+        let limits = Limits::of(plane);
+        Self::listen_within(address, plane, credentials, limits, &Precedence::default())
     }
 
-    /// Listens within other limits.
+    /// Listens within other limits, among the tasks of one member.
     pub fn listen_within(
         address: SocketAddr,
         plane: Plane,
         credentials: &Credentials,
         limits: Limits,
+        precedence: &Precedence,
     ) -> Result<Self, Error> {
         tls::check_listener(plane, credentials)?;
         let config = admission::server_config(plane, credentials)?;
         let unbound = |source| Error::Bind { address, source };
         let socket = bind(address).map_err(unbound)?;
         let (endpoint, arrived) =
-            Self::new(socket, Some(config.clone()), plane, credentials).map_err(unbound)?;
+            Self::new(socket, Some(config.clone()), plane, credentials, precedence)
+                .map_err(unbound)?;
         let admission = Admission::new(
             endpoint.inner.quinn.clone(),
             (plane, config),
@@ -100,7 +104,7 @@ impl Endpoint {
     pub fn dialer(plane: Plane, credentials: &Credentials) -> Result<Self, Error> {
         tls::check_dialer(plane, credentials)?;
         let (socket, address) = bind_dialer()?;
-        Self::new(socket, None, plane, credentials)
+        Self::new(socket, None, plane, credentials, &Precedence::default())
             .map(|(endpoint, _)| endpoint)
             .map_err(|source| Error::Bind { address, source })
     }
@@ -110,6 +114,7 @@ impl Endpoint {
         config: Option<quinn::ServerConfig>,
         plane: Plane,
         credentials: &Credentials,
+        precedence: &Precedence,
     ) -> io::Result<(Self, Arrived)> {
         let local_address = socket.local_addr()?;
         let listens = config.is_some();
@@ -117,7 +122,7 @@ impl Endpoint {
             plane::endpoint_config(plane, credentials.reset()),
             config,
             socket,
-            Arc::new(TokioRuntime),
+            precedence.runtime(plane),
         )?;
         let (to_accepted, accepted) = mpsc::channel(ACCEPTED_MAX);
         let (to_strangers, strangers) = mpsc::channel(ACCEPTED_MAX);
@@ -127,6 +132,7 @@ impl Endpoint {
             local_address,
             credentials: watch::Sender::new(credentials.clone()),
             listens,
+            precedence: precedence.clone(),
             accepted: Mutex::new(accepted),
             strangers: Mutex::new(strangers),
             tally: Arc::default(),
@@ -145,6 +151,12 @@ impl Endpoint {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.inner.local_address
+    }
+
+    /// Who goes first among the tasks that serve it.
+    #[must_use]
+    pub fn precedence(&self) -> &Precedence {
+        &self.inner.precedence
     }
 
     /// What has become of those who dialed.

@@ -41,7 +41,8 @@ pub struct Limits {
     /// How long one of them may stay.
     pub stranger_time: Duration,
     /// Bytes of frames that have arrived before they are whole, over all connections; each has room for up to
-    /// half a mebibyte more, or for as much again. Above it, whoever leaves more than half a mebibyte of them is given up.
+    /// half a mebibyte more, or for as much again. Above it, whoever leaves more than half a mebibyte of them is
+    /// given up.
     pub unfinished_bytes: usize,
     /// Handshakes under way; more wait for their turn.
     pub handshakes: usize,

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use kontiki_transport::{
-    Authority, Connection, Credentials, Endpoint, Expect, Identity, Limits, Plane, Role,
+    Authority, Connection, Credentials, Endpoint, Expect, Identity, Limits, Plane, Precedence, Role,
 };
 use kontiki_wire::ClusterId;
 use tokio::{net::UdpSocket, task::JoinHandle};
@@ -56,8 +56,14 @@ impl Cluster {
     /// One for clients, with other limits than are usual.
     pub(crate) fn listener_within(&self, limits: Limits) -> Endpoint {
         let credentials = self.credentials(Role::Node, "n1");
-        Endpoint::listen_within(loopback(), Plane::Clients, &credentials, limits)
-            .expect("a free port")
+        Endpoint::listen_within(
+            loopback(),
+            Plane::Clients,
+            &credentials,
+            limits,
+            &Precedence::default(),
+        )
+        .expect("a free port")
     }
 
     pub(crate) fn dialer(&self, plane: Plane) -> Endpoint {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use kontiki_transport::{
     Applicant, Authority, CLOSE_CROWDED, CLOSE_STRANGER, Endpoint, Error, Expect, JoinKey, Limits,
-    Plane, PublicKey, Role, Signs, Stranger, Token, authority_fingerprint,
+    Plane, Precedence, PublicKey, Role, Signs, Stranger, Token, authority_fingerprint,
 };
 use kontiki_wire::{ClusterId, Frame, FrameKind, encode_frame};
 use rcgen::ExtendedKeyUsagePurpose;
@@ -397,5 +397,12 @@ async fn a_stranger_has_one_stream_with_one_window_and_little_time() {
 
 fn listener(cluster: &Cluster, limits: Limits) -> Endpoint {
     let credentials = cluster.credentials(Role::Node, "n1");
-    Endpoint::listen_within(loopback(), Plane::Clients, &credentials, limits).expect("a free port")
+    Endpoint::listen_within(
+        loopback(),
+        Plane::Clients,
+        &credentials,
+        limits,
+        &Precedence::default(),
+    )
+    .expect("a free port")
 }

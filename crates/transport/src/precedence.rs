@@ -1,0 +1,328 @@
+//! Who goes first where all of a member's tasks share a thread: what members say to each other, before what clients do.
+//!
+//! The runtime polls its tasks in the order in which they became ready. With a thousand busy clients a round of all of
+//! them takes longer than a follower waits for its leader, and what passes through several tasks, as a beat does, takes
+//! several rounds: leaders were deposed because their members had much to do. So a task of a client passes while one of
+//! a peer has waited for a moment. To pass costs a fraction of a microsecond.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
+};
+
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+
+use crate::Plane;
+
+/// How long a task of the peers' plane may be ready before those of clients pass. Less than that is a round with few
+/// clients, whose order is as good as any.
+const WAITS_MAX: Duration = Duration::from_millis(4);
+/// How often a task passes before it has its turn all the same.
+const PASSES_MAX: u32 = 64;
+
+/// What the tasks of one member know of each other. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Precedence(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    begun: Instant,
+    /// Tasks of the peers' plane that are ready and have not been polled.
+    waiting: AtomicUsize,
+    /// When the first of them became so, in microseconds.
+    since: AtomicU64,
+}
+
+impl Default for Precedence {
+    fn default() -> Self {
+        Self(Arc::new(State {
+            begun: Instant::now(),
+            waiting: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl Precedence {
+    /// The same task, which others let pass.
+    pub fn first<T: 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        First {
+            task: Box::pin(task),
+            ready: Arc::new(Ready {
+                state: Arc::clone(&self.0),
+                // It is ready from the beginning, and polled soon.
+                is: AtomicU8::new(IDLE),
+                waker: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The same task, which lets others pass.
+    pub fn after<T: 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        After {
+            task: Box::pin(task),
+            state: Arc::clone(&self.0),
+            passed: 0,
+        }
+    }
+
+    /// What an endpoint of a plane runs its tasks by.
+    pub(crate) fn runtime(&self, plane: Plane) -> Arc<dyn Runtime> {
+        Arc::new(Ordered {
+            precedence: self.clone(),
+            plane,
+        })
+    }
+}
+
+impl State {
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    fn somebody_is_ready(&self) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn somebody_has_gone(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn somebody_has_waited(&self) -> bool {
+        let since = || self.since.load(Ordering::Relaxed);
+        self.waiting.load(Ordering::Relaxed) > 0
+            && self.now().saturating_sub(since()) > WAITS_MAX.as_micros() as u64
+    }
+}
+
+const IDLE: u8 = 0;
+const WAITING: u8 = 1;
+const ENDED: u8 = 2;
+
+/// Whether a task of the peers' plane waits for its turn, and how the runtime is told so.
+struct Ready {
+    state: Arc<State>,
+    is: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Ready {
+    fn went(&self, is: u8) {
+        if self.is.swap(is, Ordering::AcqRel) == WAITING {
+            self.state.somebody_has_gone();
+        }
+    }
+
+    fn keep(&self, waker: &Waker) {
+        let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Some(known) => known.clone_from(waker),
+            None => *known = Some(waker.clone()),
+        }
+    }
+}
+
+impl Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let was = self
+            .is
+            .compare_exchange(IDLE, WAITING, Ordering::AcqRel, Ordering::Acquire);
+        if was.is_ok() {
+            self.state.somebody_is_ready();
+        }
+        let known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = &*known {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+struct First<T> {
+    task: Pin<Box<dyn Future<Output = T> + Send>>,
+    ready: Arc<Ready>,
+}
+
+impl<T> Future for First<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        self.ready.keep(context.waker());
+        // Before it runs, so that whoever wakes it meanwhile is heard.
+        self.ready.went(IDLE);
+        let waker = Waker::from(Arc::clone(&self.ready));
+        self.task.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+}
+
+impl<T> Drop for First<T> {
+    fn drop(&mut self) {
+        self.ready.went(ENDED);
+    }
+}
+
+struct After<T> {
+    task: Pin<Box<dyn Future<Output = T> + Send>>,
+    state: Arc<State>,
+    /// How often in a row.
+    passed: u32,
+}
+
+impl<T> Future for After<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        if self.passed < PASSES_MAX && self.state.somebody_has_waited() {
+            self.passed += 1;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.passed = 0;
+        self.task.as_mut().poll(context)
+    }
+}
+
+/// Tokio's runtime, with the tasks of an endpoint in their order.
+#[derive(Debug)]
+struct Ordered {
+    precedence: Precedence,
+    plane: Plane,
+}
+
+impl Runtime for Ordered {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        match self.plane {
+            Plane::Peers => TokioRuntime.spawn(Box::pin(self.precedence.first(task))),
+            Plane::Clients => TokioRuntime.spawn(Box::pin(self.precedence.after(task))),
+        }
+    }
+
+    fn wrap_udp_socket(
+        &self,
+        socket: std::net::UdpSocket,
+    ) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Is ready again at once; what tokio has for that waits until it has asked for what has come from outside.
+    async fn yield_now() {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A thread that a crowd keeps busy: how many of its turns one of the first waits for.
+    async fn turns_waited(precedence: &Precedence, crowd: usize) -> usize {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let ended = Arc::new(AtomicBool::new(false));
+        for _ in 0..crowd {
+            let (turns, ended) = (Arc::clone(&turns), Arc::clone(&ended));
+            tokio::spawn(precedence.after(async move {
+                while !ended.load(Ordering::Relaxed) {
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    let busy = Instant::now();
+                    while busy.elapsed() < WAITS_MAX / 4 {}
+                    yield_now().await;
+                }
+            }));
+        }
+        let counted = Arc::clone(&turns);
+        let first = tokio::spawn(precedence.first(async move {
+            let mut most = 0;
+            for _ in 0..5 {
+                let before = counted.load(Ordering::Relaxed);
+                yield_now().await;
+                most = most.max(counted.load(Ordering::Relaxed) - before);
+            }
+            most
+        }));
+        let most = first.await.unwrap();
+        ended.store(true, Ordering::Relaxed);
+        most
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_of_the_first_does_not_wait_for_a_round_of_all() {
+        let precedence = Precedence::default();
+        let waited = turns_waited(&precedence, 100).await;
+        assert!((1..=10).contains(&waited), "{waited} turns");
+        assert_eq!(precedence.0.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn clients_have_their_turn_though_one_of_the_first_is_always_ready() {
+        let precedence = Precedence::default();
+        // As if one were ready for ever: nobody polls it.
+        precedence.0.somebody_is_ready();
+        sleep(2 * WAITS_MAX).await;
+        assert!(precedence.0.somebody_has_waited());
+        let turn = tokio::spawn(precedence.after(async { 7 }));
+        assert_eq!(turn.await.unwrap(), 7);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn whoever_ends_while_it_is_ready_holds_up_nobody() {
+        let precedence = Precedence::default();
+        let waker = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&waker);
+        let mut first = Box::pin(precedence.first(std::future::poll_fn(move |context| {
+            *told.lock().unwrap() = Some(context.waker().clone());
+            Poll::<()>::Pending
+        })));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let waker: Waker = waker.lock().unwrap().take().unwrap();
+        let waiting = || precedence.0.waiting.load(Ordering::Relaxed);
+        waker.wake_by_ref();
+        waker.wake_by_ref();
+        assert_eq!(waiting(), 1);
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert_eq!(waiting(), 0);
+        waker.wake_by_ref();
+        assert_eq!(waiting(), 1);
+        drop(first);
+        assert_eq!(waiting(), 0);
+        waker.wake();
+        assert_eq!(waiting(), 0, "it was woken after its end");
+    }
+}
