@@ -83,8 +83,8 @@ pub(crate) fn examine(member: &Arc<Member>, topic: &TopicName) {
     });
 }
 
-/// Asks a member until it names a leader that is not the silent one. The silent one is asked too. Says so if it does
-/// not keep the topic, and others have to be asked.
+/// Asks a member until it names a leader that is not the silent one. The silent one is asked too. Says so if it
+/// cannot know, and others have to be asked.
 pub(crate) async fn probe(
     member: Arc<Member>,
     topic: TopicName,
@@ -96,17 +96,19 @@ pub(crate) async fn probe(
     loop {
         let next = Instant::now() + probes.delay();
         let deadline = Instant::now() + PROBE_TIME_MAX;
-        if let Ok(Response::Topic(info)) = ask(&member, &request, deadline).await {
-            if let Some(leader) = info.leader.filter(|leader| *leader != silent) {
-                return leader;
+        let keeps = match ask(&member, &request, deadline).await {
+            Ok(Response::Topic(info)) => {
+                if let Some(leader) = info.leader.filter(|leader| *leader != silent) {
+                    return leader;
+                }
+                info.replicas
+                    .iter()
+                    .any(|keeper| **keeper == **member.name())
             }
-            if !info
-                .replicas
-                .iter()
-                .any(|keeper| **keeper == **member.name())
-            {
-                ask_others.send_replace(true);
-            }
+            _ => false,
+        };
+        if !keeps {
+            ask_others.send_replace(true);
         }
         sleep_until(next).await;
     }

@@ -397,21 +397,22 @@ impl Member {
         }
         let addresses = lock(&self.addresses).clone();
         let silent = format!("{} does not answer", addresses.join(" or "));
-        let dialled = tokio::spawn(self.dialled(addresses, redial));
+        let dialled = tokio::spawn(self.dialled(addresses, lasting, redial));
         match timeout_at(deadline, dialled).await {
-            Ok(Ok(Ok(link))) => Ok((Place::take(&link, lasting), true)),
+            Ok(Ok(Ok(place))) => Ok((place, true)),
             Ok(Ok(Err(why))) => Err(why),
             Ok(Err(why)) => Err(self.unanswered(why)),
             Err(_) => Err(self.unanswered(silent)),
         }
     }
 
-    /// One attempt to reach the member. What comes of it is there for all.
+    /// One attempt to reach the member, with a place for whoever has begun it. What comes of it is there for all.
     fn dialled(
         &self,
         addresses: Vec<String>,
+        lasting: bool,
         mut redial: OwnedMutexGuard<Redial>,
-    ) -> impl Future<Output = Result<Link, NoAnswer>> + use<> {
+    ) -> impl Future<Output = Result<Place, NoAnswer>> + use<> {
         let (name, links) = (Arc::clone(&self.name), Arc::clone(&self.links));
         let dialler = self.dialler.clone();
         async move {
@@ -421,8 +422,10 @@ impl Member {
                 Ok(link) => {
                     redial.backoff.reset();
                     redial.not_before = None;
-                    adopt(&links, link.clone());
-                    Ok(link)
+                    // Before others who have waited take all there are.
+                    let place = Place::take(&link, lasting);
+                    adopt(&links, link);
+                    Ok(place)
                 }
                 Err(why) => {
                     redial.not_before = Some(Instant::now() + redial.backoff.delay());
@@ -453,16 +456,19 @@ pub(crate) async fn dial(
     expect: &Expect,
     deadline: Instant,
 ) -> Result<Link, NoAnswer> {
-    let attempts = addresses.iter().map(|address| {
-        let (dialler, address, expect) = (dialler.clone(), address.clone(), expect.clone());
-        async move {
-            match timeout_at(deadline, dial_one(&dialler, &address, &expect)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(NoAnswer::new(format_args!("{address} does not answer"))),
+    let attempts: Vec<_> = addresses
+        .iter()
+        .map(|address| {
+            let (dialler, address, expect) = (dialler.clone(), address.clone(), expect.clone());
+            async move {
+                match timeout_at(deadline, dial_one(&dialler, &address, &expect)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(NoAnswer::new(format_args!("{address} does not answer"))),
+                }
             }
-        }
-    });
-    first_of(attempts, NoAnswer::new("it has no address")).await
+        })
+        .collect();
+    first_of(attempts.into_iter(), NoAnswer::new("it has no address")).await
 }
 
 /// A name may mean an address of each family, of which only one is listened at.
@@ -485,14 +491,12 @@ async fn dial_one(dialler: &Dialler, address: &str, expect: &Expect) -> Result<L
 
 /// The first success; the other attempts are given up. All at once would cost the whole cluster a handshake each for
 /// one that is used.
-async fn first_of<T, A>(
-    mut waiting: impl Iterator<Item = A>,
-    nothing: NoAnswer,
-) -> Result<T, NoAnswer>
+async fn first_of<T, A>(waiting: impl Iterator<Item = A>, nothing: NoAnswer) -> Result<T, NoAnswer>
 where
     T: Send + 'static,
     A: Future<Output = Result<T, NoAnswer>> + Send + 'static,
 {
+    let mut waiting = waiting.peekable();
     let mut begun = JoinSet::new();
     let mut last: Option<NoAnswer> = None;
     loop {
@@ -501,9 +505,11 @@ where
         } else if begun.is_empty() {
             return Err(last.unwrap_or(nothing));
         }
+        let more = waiting.peek().is_some();
         let ended = tokio::select! {
+            biased;
             Some(ended) = begun.join_next() => ended,
-            () = sleep(NEXT_AFTER) => continue,
+            () = sleep(NEXT_AFTER), if more => continue,
         };
         let why = match ended {
             Ok(Ok(first)) => return Ok(first),
@@ -552,8 +558,9 @@ mod tests {
     async fn first(attempts: &[(u64, bool)]) -> (Result<usize, NoAnswer>, usize) {
         let begun = Arc::new(AtomicUsize::new(0));
         let all = attempts.iter().enumerate().map(|(at, &(after, succeeds))| {
-            begun.fetch_add(1, Ordering::Relaxed);
+            let begun = Arc::clone(&begun);
             async move {
+                begun.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(after)).await;
                 succeeds.then_some(at).ok_or_else(|| NoAnswer::new(at))
             }

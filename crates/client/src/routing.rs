@@ -34,6 +34,9 @@ const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
 const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two rounds of asking everybody.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
+/// How long members that are connected may take to name a leader before the others are dialled: with the silence that
+/// came before it less than anybody waits for a leader.
+const FAR_AFTER: Duration = Duration::from_millis(250);
 /// How long a freshly made topic may be unknown to some members.
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_millis(300);
 
@@ -169,13 +172,10 @@ impl Routing {
 
     /// Asks any member for the members, and takes note.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), NoRoute> {
-        let response = match self.ask_in_rounds(&Request::Members, deadline).await? {
-            // A member of an earlier build has no shorter answer.
-            Response::Refused(Refusal::Malformed { .. }) => {
-                self.ask_in_rounds(&Request::Metadata, deadline).await?
-            }
-            response => response,
-        };
+        let mut response = self.ask_in_rounds(&Request::Members, deadline).await?;
+        if is_of_earlier_build(&response) {
+            response = self.ask_in_rounds(&Request::Metadata, deadline).await?;
+        }
         self.note(response).map_err(NoRoute::NoAnswer)?;
         Ok(())
     }
@@ -295,12 +295,10 @@ impl Routing {
         let member = Arc::new(Member::new(link.member(), self.dialler.clone()));
         member.found_at(&link.address(), false);
         member.adopt(link);
-        let members = match ask(&member, &Request::Members, deadline).await? {
-            Response::Refused(Refusal::Malformed { .. }) => {
-                ask(&member, &Request::Metadata, deadline).await?
-            }
-            members => members,
-        };
+        let mut members = ask(&member, &Request::Members, deadline).await?;
+        if is_of_earlier_build(&members) {
+            members = ask(&member, &Request::Metadata, deadline).await?;
+        }
         let mut known = lock(&self.known);
         // So that the connection is kept if the member says that it is one.
         known
@@ -597,12 +595,13 @@ impl Routing {
         let ask_far = watch::Sender::new(!members.iter().any(is_near));
         let mut probes = JoinSet::new();
         for member in members {
+            let is_far = !member.lives();
             let mut far = ask_far.subscribe();
             let (topic, silent, ask_far) = (topic.clone(), silent.to_owned(), ask_far.clone());
             probes.spawn(async move {
-                if !member.lives() {
+                if is_far {
                     // Whether it was said or has taken too long is the same.
-                    let _ = timeout(ANSWER_TIME_MAX, far.wait_for(|far| *far)).await;
+                    let _ = timeout(FAR_AFTER, far.wait_for(|far| *far)).await;
                 }
                 probe(member, topic, silent, ask_far).await
             });
@@ -705,6 +704,11 @@ impl Routing {
             .next()
             .ok_or_else(|| NoRoute::NoAnswer(NoAnswer::new("the cluster has no member")))
     }
+}
+
+/// Whether a member does not know the question that was asked: it has no shorter answer than that to `Metadata`.
+fn is_of_earlier_build(response: &Response) -> bool {
+    matches!(response, Response::Refused(Refusal::Malformed { .. }))
 }
 
 /// A request that only a leader answers has no answer.

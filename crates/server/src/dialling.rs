@@ -38,7 +38,8 @@ async fn first_of(
     let mut attempts = JoinSet::new();
     let dial = |attempts: &mut JoinSet<_>, to| {
         let (endpoint, expect) = (endpoint.clone(), expect.clone());
-        attempts.spawn(async move { endpoint.connect(to, expect).await });
+        let precedence = endpoint.precedence().clone();
+        attempts.spawn(precedence.first(async move { endpoint.connect(to, expect).await }));
     };
     if let Some(known) = known {
         dial(&mut attempts, known);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kontiki_broker::{Broker, Effect, Input, Members, Writes};
 use kontiki_raft::{Body, NodeRef, Role};
 use kontiki_storage::{Event, Storage};
+use kontiki_transport::Precedence;
 use kontiki_wire::{GroupId, Member, MemberStatus, Token, TokenId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -43,6 +44,7 @@ pub(crate) struct Driver {
     pub(crate) inputs: Inputs,
     pub(crate) awake: Awake,
     pub(crate) writes: OnTheirWay,
+    pub(crate) precedence: Precedence,
 }
 
 /// Writes between here and the disk, by their numbers.
@@ -113,7 +115,9 @@ impl Driver {
                 if sends_entries && matches!(&effect, Effect::Persist(writes) if is_small(writes)) {
                     // The appends leave first: the followers' disks have the longer way to go, and the
                     // thread that writes would take the processor from the one that sends.
+                    let waits = self.precedence.waits();
                     yield_now().await;
+                    drop(waits);
                 }
                 if let Err(error) = self.perform(effect) {
                     return (self.storage, Err(error));

@@ -421,7 +421,8 @@ impl Link {
                 Ended::Renewed(renewed) => {
                     let before = mem::replace(&mut dialled, *renewed);
                     while leaving.try_join_next().is_some() {}
-                    leaving.spawn(before.leave());
+                    let precedence = self.endpoint.precedence();
+                    leaving.spawn(precedence.first(before.leave()));
                     debug!(peer = %self.member.name, lane = ?self.hello.lane, "link is renewed");
                 }
             }

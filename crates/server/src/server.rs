@@ -165,11 +165,13 @@ impl Server {
                 clients: from_clients,
                 orders: from_owner,
             },
+            precedence: peers.precedence().clone(),
             awake: Awake::new(config.limits.awake_micros),
             writes: OnTheirWay::default(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(arrivals.run(peers.clone()));
+        let precedence = peers.precedence().clone();
+        tasks.spawn(precedence.first(arrivals.run(peers.clone())));
         tasks.spawn(session::accept(clients.clone(), service.clone()));
         tasks.spawn(reception.run(clients.clone()));
         tasks.spawn(keeper.run());

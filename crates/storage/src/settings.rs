@@ -20,7 +20,7 @@ pub struct Settings {
     /// are durable: the latest. Those before are read from the disk again by whoever wants them.
     pub cached_bytes_max: u64,
     /// Bytes of entries that a start holds in memory of topics whose checkpoints are older or lost, the same part of
-    /// each topic: of more it makes a checkpoint itself.
+    /// each topic, and the last entry of each: of more it makes a checkpoint itself.
     pub unapplied_bytes_max: u64,
     /// Whether the host knows that this directory was opened before: then an empty journal is a loss.
     pub begun: bool,

@@ -40,6 +40,8 @@ const SPARES_MAX: usize = 2;
 /// Bytes of segments after which they are synced. The journal's own syncs wait behind what the disk is given
 /// here at once, which is why it is little, no more than one run: with eight times as much an append's p99 doubles.
 const SYNC_BYTES: u64 = 1 << 20;
+/// Bytes of entries that are held of a group whose segments were mended, beside those that serve.
+const REOPENED_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of segments synced after which checkpoints are kept: they cost a sync of their own.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
 /// Groups with files that are open until they are synced.
@@ -575,7 +577,11 @@ impl Settler {
             in_journal_from: kept.next(),
             journal_last: kept,
             read_from: base.index.next(),
-            unapplied_bytes_max: self.node.settings.unapplied_bytes_max,
+            unapplied_bytes_max: self
+                .node
+                .settings
+                .unapplied_bytes_max
+                .min(REOPENED_BYTES_MAX),
         };
         for _ in 0..ROUNDS_MAX {
             let checkpoint = self.state.checkpoints()?.remove(&group.id);

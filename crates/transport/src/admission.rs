@@ -17,7 +17,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    Certificate, Connection, Credentials, Error, Limits, Plane, PublicKey, Stranger,
+    Certificate, Connection, Credentials, Error, Limits, Plane, Precedence, PublicKey, Stranger,
     connection::{Anew, CLOSE_CROWDED},
     guest::{Asked, Door, Guest},
     link::{Link, Unfinished},
@@ -86,6 +86,7 @@ pub(crate) struct Arrived {
 pub(crate) struct Admission {
     quinn: quinn::Endpoint,
     plane: Plane,
+    precedence: Precedence,
     config: quinn::ServerConfig,
     credentials: watch::Receiver<Credentials>,
     arrived: Arrived,
@@ -101,7 +102,7 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(
         quinn: quinn::Endpoint,
-        (plane, config): (Plane, quinn::ServerConfig),
+        (plane, config, precedence): (Plane, quinn::ServerConfig, Precedence),
         limits: Limits,
         credentials: watch::Receiver<Credentials>,
         arrived: Arrived,
@@ -110,6 +111,7 @@ impl Admission {
         Self {
             quinn,
             plane,
+            precedence,
             config,
             credentials,
             arrived,
@@ -180,7 +182,7 @@ impl Admission {
             asked,
         };
         let (to, tally) = (self.arrived.clone(), Arc::clone(&self.tally));
-        tokio::spawn(async move {
+        let admitted = async move {
             let Some(place) = pass.place_within(TURN_AWAITED_MAX).await else {
                 count(&tally.turned_away);
                 incoming.refuse();
@@ -205,7 +207,8 @@ impl Admission {
                 }
             }
             drop(pass);
-        });
+        };
+        tokio::spawn(self.precedence.of(self.plane, admitted));
     }
 }
 

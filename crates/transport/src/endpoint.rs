@@ -89,14 +89,14 @@ impl Endpoint {
                 .map_err(unbound)?;
         let admission = Admission::new(
             endpoint.inner.quinn.clone(),
-            (plane, config),
+            (plane, config, precedence.clone()),
             limits,
             endpoint.inner.credentials.subscribe(),
             arrived,
             Arc::clone(&endpoint.inner.tally),
         );
         let door = Door::new(plane, credentials)?;
-        tokio::spawn(admission.run(door, credentials.clone()));
+        tokio::spawn(precedence.of(plane, admission.run(door, credentials.clone())));
         Ok(endpoint)
     }
 
