@@ -107,7 +107,7 @@ pub(crate) async fn probe(
             }
             _ => false,
         };
-        if !keeps {
+        if !keeps && **member.name() != *silent {
             ask_others.send_replace(true);
         }
         sleep_until(next).await;

@@ -34,8 +34,7 @@ const AGREE_TIME_MAX: Duration = Duration::from_secs(3);
 const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two rounds of asking everybody.
 const ROUNDS: Backoff = Backoff::new(Duration::from_millis(30), Duration::from_millis(500));
-/// How long members that are connected may take to name a leader before the others are dialled: with the silence that
-/// came before it less than anybody waits for a leader.
+/// How long members that are connected may take to name a leader before the others are dialled.
 const FAR_AFTER: Duration = Duration::from_millis(250);
 /// How long a freshly made topic may be unknown to some members.
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_millis(300);
