@@ -1,6 +1,6 @@
 //! Segments that were damaged behind their member's back become what they were, from what peers have.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use kontiki_wire::{From, MemberStatus, Request, Response, StreamEnd, TopicName, Until};
 
@@ -63,9 +63,13 @@ fn segments(cluster: &Cluster, at: usize) -> Vec<(PathBuf, Vec<u8>)> {
         let kind = path.extension().unwrap_or_default().to_string_lossy();
         kinds.contains(&&*kind)
     });
-    of_segments
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect()
+    let held = of_segments.filter_map(|path| match fs::read(&path) {
+        Ok(bytes) => Some((path, bytes)),
+        // A member that runs has taken it away since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    });
+    held.collect()
 }
 
 /// Turns over a byte of a record in a member's segment.
