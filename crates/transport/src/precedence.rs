@@ -6,11 +6,13 @@
 //! a peer has waited for a moment. To pass costs a fraction of a microsecond.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
+    mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
@@ -33,18 +35,27 @@ pub struct Precedence(Arc<State>);
 #[derive(Debug)]
 struct State {
     begun: Instant,
-    /// Tasks of the peers' plane that are ready and have not been polled.
-    waiting: AtomicUsize,
-    /// No later than the first of them became so, as far as they are polled in that order; in microseconds.
+    waiting: Mutex<Waiting>,
+    /// When the first of those who wait became ready, in microseconds, or [`NEVER`]: all that tasks of clients look at.
     since: AtomicU64,
 }
+
+/// Tasks of the peers' plane that are ready and have not been polled.
+#[derive(Debug, Default)]
+struct Waiting {
+    tickets: u64,
+    /// When each of them became ready, by its ticket: the first has waited longest.
+    since: BTreeMap<u64, u64>,
+}
+
+const NEVER: u64 = u64::MAX;
 
 impl Default for Precedence {
     fn default() -> Self {
         Self(Arc::new(State {
             begun: Instant::now(),
-            waiting: AtomicUsize::new(0),
-            since: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            since: AtomicU64::new(NEVER),
         }))
     }
 }
@@ -65,7 +76,7 @@ impl Precedence {
     #[must_use]
     pub fn waits(&self) -> impl Drop + Send + use<> {
         Waits {
-            at: self.0.enter(),
+            ticket: self.0.enter(),
             state: Arc::clone(&self.0),
         }
     }
@@ -108,64 +119,72 @@ impl State {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// One more waits, from when on is returned.
+    /// One more waits, with the ticket that is returned.
     fn enter(&self) -> u64 {
-        let now = self.now();
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.since.store(now, Ordering::Relaxed);
-        }
-        now
+        let mut waiting = lock(&self.waiting);
+        let ticket = waiting.tickets;
+        waiting.tickets += 1;
+        waiting.since.insert(ticket, self.now());
+        self.show(&waiting);
+        ticket
     }
 
-    /// One that has waited from then on does not any more: the others have not waited for longer, as far as they are
-    /// polled in the order in which they came.
-    fn leave(&self, at: u64) {
-        self.since.fetch_max(at, Ordering::Relaxed);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn leave(&self, ticket: u64) {
+        let mut waiting = lock(&self.waiting);
+        waiting.since.remove(&ticket);
+        self.show(&waiting);
+    }
+
+    fn show(&self, waiting: &Waiting) {
+        let first = waiting.since.values().next();
+        self.since
+            .store(first.copied().unwrap_or(NEVER), Ordering::Relaxed);
     }
 
     fn somebody_has_waited(&self) -> bool {
-        let since = || self.since.load(Ordering::Relaxed);
-        self.waiting.load(Ordering::Relaxed) > 0
-            && self.now().saturating_sub(since()) > WAITS_MAX.as_micros() as u64
+        let since = self.since.load(Ordering::Relaxed);
+        since != NEVER && self.now().saturating_sub(since) > WAITS_MAX.as_micros() as u64
     }
 }
 
-const IDLE: u8 = 0;
-const WAITING: u8 = 1;
-const ENDED: u8 = 2;
+/// Nothing that is done under these locks can leave things half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether a task of the peers' plane waits for its turn, and how the runtime is told so.
 struct Ready {
     state: Arc<State>,
-    is: AtomicU8,
-    /// Since when it waits, if it does.
-    at: AtomicU64,
-    waker: Mutex<Option<Waker>>,
+    told: Mutex<Told>,
+}
+
+struct Told {
+    turn: Turn,
+    waker: Waker,
+}
+
+enum Turn {
+    Idle,
+    Waiting(u64),
+    Ended,
 }
 
 impl Ready {
     /// It waits from the beginning, for its first turn.
     fn new(state: &Arc<State>) -> Self {
+        let told = Told {
+            turn: Turn::Waiting(state.enter()),
+            waker: Waker::noop().clone(),
+        };
         Self {
-            is: AtomicU8::new(WAITING),
-            at: AtomicU64::new(state.enter()),
             state: Arc::clone(state),
-            waker: Mutex::default(),
+            told: Mutex::new(told),
         }
     }
 
-    fn went(&self, is: u8) {
-        if self.is.swap(is, Ordering::AcqRel) == WAITING {
-            self.state.leave(self.at.load(Ordering::Relaxed));
-        }
-    }
-
-    fn keep(&self, waker: &Waker) {
-        let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            None => *known = Some(waker.clone()),
+    fn goes(&self, told: &mut Told, to: Turn) {
+        if let Turn::Waiting(ticket) = mem::replace(&mut told.turn, to) {
+            self.state.leave(ticket);
         }
     }
 }
@@ -176,16 +195,12 @@ impl Wake for Ready {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let was = self
-            .is
-            .compare_exchange(IDLE, WAITING, Ordering::AcqRel, Ordering::Acquire);
-        if was.is_ok() {
-            self.at.store(self.state.enter(), Ordering::Relaxed);
+        let mut told = lock(&self.told);
+        if matches!(told.turn, Turn::Idle) {
+            told.turn = Turn::Waiting(self.state.enter());
         }
-        let known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waker) = &*known {
-            waker.wake_by_ref();
-        }
+        // Under the lock: all that it does is to put the task into the runtime's queue.
+        told.waker.wake_by_ref();
     }
 }
 
@@ -198,9 +213,11 @@ impl<T> Future for First<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        self.ready.keep(context.waker());
+        let mut told = lock(&self.ready.told);
+        told.waker.clone_from(context.waker());
         // Before it runs, so that whoever wakes it meanwhile is heard.
-        self.ready.went(IDLE);
+        self.ready.goes(&mut told, Turn::Idle);
+        drop(told);
         let waker = Waker::from(Arc::clone(&self.ready));
         self.task.as_mut().poll(&mut Context::from_waker(&waker))
     }
@@ -208,18 +225,18 @@ impl<T> Future for First<T> {
 
 impl<T> Drop for First<T> {
     fn drop(&mut self) {
-        self.ready.went(ENDED);
+        self.ready.goes(&mut lock(&self.ready.told), Turn::Ended);
     }
 }
 
 struct Waits {
-    at: u64,
+    ticket: u64,
     state: Arc<State>,
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.state.leave(self.at);
+        self.state.leave(self.ticket);
     }
 }
 
@@ -274,7 +291,7 @@ impl Runtime for Ordered {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use tokio::time::{sleep, timeout};
 
@@ -284,13 +301,17 @@ mod tests {
     async fn yield_now() {
         let mut yielded = false;
         std::future::poll_fn(|context| {
-            if std::mem::replace(&mut yielded, true) {
+            if mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
             context.waker().wake_by_ref();
             Poll::Pending
         })
         .await;
+    }
+
+    fn waiting(precedence: &Precedence) -> usize {
+        lock(&precedence.0.waiting).since.len()
     }
 
     fn work(time: Duration) {
@@ -342,7 +363,7 @@ mod tests {
         let precedence = Precedence::default();
         let waited = turns_waited(&precedence, 100).await;
         assert!((1..=10).contains(&waited), "{waited} turns");
-        assert_eq!(precedence.0.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(waiting(&precedence), 0);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -355,6 +376,24 @@ mod tests {
         let turn = tokio::spawn(precedence.after(async { 7 }));
         let turn = timeout(Duration::from_secs(20), turn).await;
         assert_eq!(turn.unwrap().unwrap(), 7);
+    }
+
+    /// Who was woken by another thread is polled after some who came later.
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_that_waits_counts_though_others_came_later_and_have_gone() {
+        let precedence = Precedence::default();
+        let long = precedence.waits();
+        sleep(2 * WAITS_MAX).await;
+        let later = precedence.waits();
+        drop(later);
+        assert!(precedence.0.somebody_has_waited());
+        let begun = Instant::now();
+        let later = precedence.waits();
+        drop(long);
+        let waited = precedence.0.somebody_has_waited();
+        assert!(!waited || begun.elapsed() > WAITS_MAX, "it has just come");
+        drop(later);
+        assert!(!precedence.0.somebody_has_waited());
     }
 
     /// Two of the first that overlap were taken for one that waits since the first of them came.
@@ -391,21 +430,20 @@ mod tests {
             Poll::<()>::Pending
         })));
         let mut context = Context::from_waker(Waker::noop());
-        let waiting = || precedence.0.waiting.load(Ordering::Relaxed);
-        assert_eq!(waiting(), 1, "for its first turn");
+        assert_eq!(waiting(&precedence), 1, "for its first turn");
         assert!(first.as_mut().poll(&mut context).is_pending());
         let waker: Waker = waker.lock().unwrap().take().unwrap();
-        assert_eq!(waiting(), 0);
+        assert_eq!(waiting(&precedence), 0);
         waker.wake_by_ref();
         waker.wake_by_ref();
-        assert_eq!(waiting(), 1);
+        assert_eq!(waiting(&precedence), 1);
         assert!(first.as_mut().poll(&mut context).is_pending());
-        assert_eq!(waiting(), 0);
+        assert_eq!(waiting(&precedence), 0);
         waker.wake_by_ref();
-        assert_eq!(waiting(), 1);
+        assert_eq!(waiting(&precedence), 1);
         drop(first);
-        assert_eq!(waiting(), 0);
+        assert_eq!(waiting(&precedence), 0);
         waker.wake();
-        assert_eq!(waiting(), 0, "it was woken after its end");
+        assert_eq!(waiting(&precedence), 0, "it was woken after its end");
     }
 }

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use kontiki_transport::{
     Applicant, Authority, CLOSE_CROWDED, CLOSE_STRANGER, Endpoint, Error, Expect, JoinKey, Limits,
-    Plane, Precedence, PublicKey, Role, Signs, Stranger, Token, authority_fingerprint,
+    Plane, PublicKey, Role, Signs, Stranger, Token, authority_fingerprint,
 };
 use kontiki_wire::{ClusterId, Frame, FrameKind, encode_frame};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    cluster::{CLUSTER, Cluster, DAY, loopback, soon},
+    cluster::{CLUSTER, Cluster, DAY, soon},
     forge::{Forger, RawDialer, honest, raw_listener, self_signed, told, uri_name},
     raw::Papers,
 };
@@ -342,7 +342,7 @@ async fn strangers_have_few_places_and_take_none_of_the_clients() {
         strangers: 2,
         ..Limits::of(Plane::Clients)
     };
-    let listener = listener(&cluster, limits);
+    let listener = cluster.listener_within(limits);
     let (token, key) = (token_for(CLUSTER, &cluster.nodes), key());
     let first = pair(&listener, &token, &key).await;
     let _second = pair(&listener, &token, &key).await;
@@ -374,7 +374,7 @@ async fn a_stranger_has_one_stream_with_one_window_and_little_time() {
         stranger_time: Duration::from_millis(500),
         ..Limits::of(Plane::Clients)
     };
-    let listener = listener(&cluster, limits);
+    let listener = cluster.listener_within(limits);
     let dialer = RawDialer::new(Some(&introduction()), &[JOIN]);
     let dialed = dialer.dial(listener.local_address()).expect("an address");
     let connection = soon("the dial", dialed).await.expect("let in");
@@ -393,16 +393,4 @@ async fn a_stranger_has_one_stream_with_one_window_and_little_time() {
     assert!(second.is_err(), "a second stream");
     assert_eq!(told(&closed).0, u64::from(CLOSE_STRANGER), "{closed}");
     drop(stranger);
-}
-
-fn listener(cluster: &Cluster, limits: Limits) -> Endpoint {
-    let credentials = cluster.credentials(Role::Node, "n1");
-    Endpoint::listen_within(
-        loopback(),
-        Plane::Clients,
-        &credentials,
-        limits,
-        &Precedence::default(),
-    )
-    .expect("a free port")
 }
