@@ -242,7 +242,7 @@ impl Links {
         let (up, ups) = watch::channel(0);
         let up = Arc::new(up);
         let mut tasks = JoinSet::new();
-        let first = self.endpoint.precedence();
+        let precedence = self.endpoint.precedence();
         for lane in [PeerLane::Beats, PeerLane::Log] {
             let link = Link {
                 hello: self.hello(member, lane),
@@ -253,18 +253,18 @@ impl Links {
                 up: up.clone(),
                 inputs: self.inputs.clone(),
             };
-            tasks.spawn(first.first(link.run()));
+            tasks.spawn(precedence.first(link.run()));
         }
-        tasks.spawn(first.first(report(NodeId(member.id), ups, self.inputs.clone())));
+        tasks.spawn(precedence.first(report(NodeId(member.id), ups, self.inputs.clone())));
         let (reads, waiting) = mpsc::channel(LOG_READS_MAX);
-        tasks.spawn(first.first(read_and_send(
+        tasks.spawn(precedence.first(read_and_send(
             NodeId(member.id),
             waiting,
             outboxes.log.clone(),
             Arc::clone(&self.budget),
         )));
         let (finds, asked) = mpsc::channel(FINDS_MAX);
-        tasks.spawn(first.first(find_and_send(asked, outboxes.log.clone())));
+        tasks.spawn(precedence.first(find_and_send(asked, outboxes.log.clone())));
         Peer {
             member: member.clone(),
             outboxes,
