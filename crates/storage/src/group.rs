@@ -38,6 +38,16 @@ struct Held {
     offset: Offset,
     /// Its records, once it is placed.
     count: u32,
+    /// Where its body is in the journal, once this process has written it.
+    body: Option<BodyPlace>,
+}
+
+/// Where the body of an entry is.
+#[derive(Clone, Copy, Debug)]
+struct BodyPlace {
+    file: u32,
+    /// The byte of the file where it begins.
+    at: u32,
 }
 
 /// A journal file that holds entries of the group, the last of them, and about how many bytes they have: those
@@ -254,6 +264,7 @@ impl Inner {
                 seq,
                 offset: UNPLACED,
                 count: 0,
+                body: None,
             });
         }
     }

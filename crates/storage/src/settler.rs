@@ -74,8 +74,6 @@ pub(crate) struct Settler {
     first_needed: u32,
     /// Groups with damaged segments.
     menders: BTreeMap<GroupId, Mender>,
-    /// The directory's own, which the journal's frames carry.
-    salt: u64,
     /// Groups of which something stays where the journal has it.
     staying: BTreeMap<GroupId, Arc<Group>>,
     /// Whether a file can have more than one name here, as far as is known.
@@ -112,7 +110,6 @@ impl Settler {
         state: State,
         commands: Sender<Command>,
         mut files: Vec<u32>,
-        salt: u64,
         broken: Vec<(Arc<Group>, Vec<Broken>)>,
     ) -> Self {
         let mender = |(group, broken): (Arc<Group>, _)| (group.id, Mender::new(group, broken));
@@ -132,7 +129,6 @@ impl Settler {
             spares: files,
             first_needed: newest,
             menders: broken.into_iter().map(mender).collect(),
-            salt,
             staying: BTreeMap::new(),
             has_links: true,
         }

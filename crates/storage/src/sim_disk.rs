@@ -75,6 +75,9 @@ struct Inner {
     /// From this call on nothing is done any more.
     end: Option<u64>,
     bytes_max: Option<u64>,
+    /// Bytes of all reads, and of all writes.
+    read: u64,
+    written: u64,
     /// Files have but one name.
     has_no_links: bool,
     /// Whether a call has failed for one of these since it was last asked.
@@ -220,6 +223,13 @@ impl SimDisk {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.lock().bytes()
+    }
+
+    /// Bytes that all reads so far were given, and that all writes so far brought.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.read, inner.written)
     }
 
     /// Lets nothing fail any more that was told to.
@@ -719,12 +729,14 @@ impl File for SimFile {
         let from = seen.get(at as usize..).unwrap_or_default();
         let count = from.len().min(buf.len());
         buf[..count].copy_from_slice(&from[..count]);
+        inner.read += count as u64;
         Ok(count)
     }
 
     fn write_at(&self, at: u64, pieces: &[IoSlice<'_>]) -> Result<(), Error> {
         let mut inner = self.disk.lock();
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        inner.written += len as u64;
         let failure = inner.call("cannot write to", &self.path).err();
         let after_the_end = inner.end.is_some_and(|end| inner.calls > end + 1);
         let zeros = self.zeros_after(at, at + len as u64);

@@ -115,7 +115,6 @@ impl Storage {
             opened.state,
             commands.clone(),
             opened.files,
-            opened.salt,
             opened.broken,
         );
         let hands = Hands::new(writer, command_queue, settler, task_queue);

@@ -306,11 +306,23 @@ impl Writer {
         self.turn_over()
     }
 
-    /// Stages what is drafted as one frame.
+    /// Stages what is drafted as one frame, and tells groups where their entries' bodies are.
     fn flush(&mut self) {
-        if !self.draft.is_empty() {
-            let draft = std::mem::take(&mut self.draft);
-            self.journal.operations(&draft);
+        if self.draft.is_empty() {
+            return;
+        }
+        let draft = std::mem::take(&mut self.draft);
+        let file = self.journal.number();
+        let mut at = self.journal.operations(&draft);
+        for bodies in draft.bodies.chunk_by(|one, next| one.group == next.group) {
+            let group = self.ledger.get(&bodies[0].group);
+            let mut inner = group.map(|(group, _)| group.lock());
+            for body in bodies {
+                if let Some(inner) = &mut inner {
+                    inner.lies(body.id, file, at);
+                }
+                at += body.bytes.len() as u64;
+            }
         }
     }
 
@@ -337,7 +349,7 @@ impl Writer {
         let next = Journal::begin(prepared, self.salt, &begin);
         self.before = Some(std::mem::replace(&mut self.journal, next));
         self.asked = false;
-        let mut draft = Draft::default();
+        let draft = &mut self.draft;
         let mut room = self.node.settings.journal_file_bytes / 2;
         for (group, standing) in self.ledger.values_mut() {
             let mut inner = group.lock();
@@ -359,7 +371,7 @@ impl Writer {
                 None => draft.standing(standing),
             }
         }
-        self.journal.operations(&draft);
+        self.flush();
         Ok(())
     }
 

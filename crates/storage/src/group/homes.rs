@@ -1,8 +1,8 @@
 //! Which journal files a group still needs.
 
-use kontiki_raft::Entry;
+use kontiki_raft::{Entry, Index, LogId};
 
-use crate::group::{Home, Inner};
+use crate::group::{BodyPlace, Home, Inner};
 
 impl Inner {
     /// Entries from `first` on are gone from the log.
@@ -26,6 +26,30 @@ impl Inner {
             }
             None => self.homes.push_back(Home { file, last, bytes }),
         }
+    }
+
+    /// The body of this entry begins at byte `at` of journal file `file`. It may have been cut from the log by now.
+    pub(crate) fn lies(&mut self, id: LogId, file: u32, at: u64) {
+        let held = self.position_of(id.index.0);
+        let held = held.and_then(|held| self.held.get_mut(held));
+        if let Some(held) = held.filter(|held| held.entry.id == id) {
+            // Nobody asks where in a file of more than 4 GiB.
+            let at = u32::try_from(at).ok();
+            held.body = at.map(|at| BodyPlace { file, at });
+        }
+    }
+
+    /// Where the bodies of all entries up to `last` that no segment has begin in journal file `file`; `None` if one
+    /// of them is not known to be there.
+    pub(crate) fn bodies_in(&self, file: u32, last: Index) -> Option<Vec<u64>> {
+        let from = (self.written + 1 - self.first) as usize;
+        let to = (last.0 + 1 - self.first) as usize;
+        let there = |place: &BodyPlace| place.file == file;
+        let bodies = self
+            .held
+            .range(from..to)
+            .map(|held| held.body.filter(there));
+        bodies.map(|place| Some(u64::from(place?.at))).collect()
     }
 
     /// All entries that segments do not keep went to journal file `file`.

@@ -112,6 +112,8 @@ impl Inner {
         self.sealed.push(extent);
         self.written = extent.last.index.0;
         self.waiting_bytes -= bytes;
+        // What comes next is another file's.
+        self.staying_bytes_max = 0;
     }
 
     /// Lets go of a segment that was begun and has no entry: another takes its name. Whether one is left that has.

@@ -157,9 +157,11 @@ impl Journal {
         self.end >= self.size / 4
     }
 
-    /// Adds a frame of operations.
-    pub(crate) fn operations(&mut self, draft: &Draft) {
+    /// Adds a frame of operations. Returns the byte of the file where its bodies begin, one after the other.
+    pub(crate) fn operations(&mut self, draft: &Draft) -> u64 {
+        let bodies_at = self.end + (HEADER_BYTES + draft.ops.len()) as u64;
         self.stage(Kind::Operations, draft);
+        bodies_at
     }
 
     /// Adds a frame that says how far the journal is synced, in another block than anything before it,
@@ -277,7 +279,7 @@ impl Journal {
         staged.copy(&bytes);
         staged.copy(&draft.ops);
         for body in &draft.bodies {
-            staged.share(body);
+            staged.share(&body.bytes);
         }
         let used = HEADER_BYTES as u64 + draft.content_bytes();
         let padding = header.frame_bytes() - used;

@@ -68,8 +68,16 @@ pub(crate) enum Op {
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) ops: Vec<u8>,
-    pub(crate) bodies: Vec<Bytes>,
+    pub(crate) bodies: Vec<Body>,
     pub(crate) body_bytes: u64,
+}
+
+/// The body of an entry, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) group: GroupId,
+    pub(crate) id: LogId,
+    pub(crate) bytes: Bytes,
 }
 
 impl Draft {
@@ -93,7 +101,7 @@ impl Draft {
         put_hard(ops, persist.hard.unwrap_or_default());
         ops.put_u64(persist.truncate_from.unwrap_or_default().0);
         ops.put_u64(persist.commit.0);
-        self.entries(&persist.append);
+        self.entries(group, &persist.append);
     }
 
     pub(crate) fn standing(&mut self, standing: &Standing) {
@@ -102,7 +110,7 @@ impl Draft {
 
     pub(crate) fn whole(&mut self, standing: &Standing, entries: &[Entry]) {
         self.put_standing(WHOLE, standing, count(entries));
-        self.entries(entries);
+        self.entries(standing.group, entries);
     }
 
     pub(crate) fn removed(&mut self, group: GroupId) {
@@ -127,7 +135,7 @@ impl Draft {
         ops.put_u64(standing.last.0);
     }
 
-    fn entries(&mut self, entries: &[Entry]) {
+    fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         self.ops.reserve(entries.len() * ENTRY_BYTES);
         for entry in entries {
             let len = u32::try_from(entry.body.len()).expect("a body is far below 4 GiB");
@@ -138,7 +146,11 @@ impl Draft {
             self.ops.put_u32(entry.checksum);
             self.ops.put_u8(entry.kind as u8);
             self.ops.put_zeros(7);
-            self.bodies.push(entry.body.clone());
+            self.bodies.push(Body {
+                group,
+                id: entry.id,
+                bytes: entry.body.clone(),
+            });
             self.body_bytes += u64::from(len);
         }
     }
@@ -178,49 +190,6 @@ pub(crate) fn decode(ops: &[u8], bodies: &[u8]) -> Result<Vec<Op>, Invalid> {
     Ok(all)
 }
 
-/// Where the body of an entry is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct BodyPlace {
-    pub(crate) id: LogId,
-    pub(crate) checksum: u32,
-    /// The byte of the file where it begins.
-    pub(crate) at: u64,
-    pub(crate) bytes: u32,
-}
-
-/// Adds where the bodies of a group's entries are of which a frame tells whose bodies begin `at` a byte of the
-/// file, and takes back what it cuts.
-pub(crate) fn body_places(
-    ops: &[u8],
-    mut at: u64,
-    group: GroupId,
-    places: &mut Vec<BodyPlace>,
-) -> Result<(), Invalid> {
-    let mut reader = Reader {
-        ops: Fields::new(ops),
-        bodies: Fields::new(&[]),
-    };
-    while !reader.ops.is_empty() {
-        let (of, count, cut_from) = reader.head()?.outline();
-        if let Some(from) = cut_from.filter(|_| of == group) {
-            places.truncate(places.partition_point(|place| place.id.index < from));
-        }
-        for _ in 0..count {
-            let (entry, bytes) = reader.entry_header().ok_or(MEANINGLESS)?;
-            if of == group {
-                places.push(BodyPlace {
-                    id: entry.id,
-                    checksum: entry.checksum,
-                    at,
-                    bytes,
-                });
-            }
-            at += u64::from(bytes);
-        }
-    }
-    Ok(())
-}
-
 struct Reader<'a> {
     ops: Fields<'a>,
     bodies: Fields<'a>,
@@ -238,24 +207,6 @@ enum Head {
     Standing(Standing),
     Whole(Standing, u32),
     Removed(GroupId),
-}
-
-impl Head {
-    /// The group it is about, how many entries follow, and from where on it cuts those before.
-    fn outline(&self) -> (GroupId, u32, Option<Index>) {
-        match *self {
-            Self::Persist {
-                group,
-                truncate_from,
-                count,
-                ..
-            } => (group, count, truncate_from),
-            Self::Standing(standing) => (standing.group, 0, None),
-            // Everything that follows what segments keep comes again.
-            Self::Whole(standing, count) => (standing.group, count, Some(standing.kept.next())),
-            Self::Removed(group) => (group, 0, Some(Index(0))),
-        }
-    }
 }
 
 const MEANINGLESS: Invalid = Invalid::Meaning("the frame's operations make no sense");
@@ -388,101 +339,5 @@ impl Reader<'_> {
             body: Bytes::new(),
         };
         Some((entry, len))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kontiki_raft::Kind;
-
-    use super::*;
-
-    const GROUP: GroupId = GroupId(7);
-    const OTHER: GroupId = GroupId(8);
-
-    /// Bodies of as many bytes as their index says.
-    fn persist(first: u64, last: u64, truncate_from: Option<u64>) -> Persist {
-        let entry = |index: u64| Entry {
-            id: LogId {
-                term: Term(1),
-                index: Index(index),
-            },
-            kind: Kind::Batch,
-            time: Micros(0),
-            checksum: index as u32,
-            body: vec![0; index as usize].into(),
-        };
-        Persist {
-            seq: kontiki_raft::WriteSeq(0),
-            hard: None,
-            truncate_from: truncate_from.map(Index),
-            append: (first..=last).map(entry).collect(),
-            commit: Index(0),
-        }
-    }
-
-    /// The index and the place of each body, in frames of these operations whose bodies begin at byte 1,000 each.
-    fn places(frames: &[Draft]) -> Vec<(u64, u64)> {
-        let mut places = Vec::new();
-        for draft in frames {
-            body_places(&draft.ops, 1_000, GROUP, &mut places).unwrap();
-        }
-        assert!(
-            places
-                .iter()
-                .all(|place| u64::from(place.bytes) == place.id.index.0)
-        );
-        places
-            .iter()
-            .map(|place| (place.id.index.0, place.at))
-            .collect()
-    }
-
-    #[test]
-    fn bodies_follow_one_another_whoever_they_belong_to() {
-        let mut draft = Draft::default();
-        draft.persist(OTHER, &persist(1, 2, None));
-        draft.persist(GROUP, &persist(5, 6, None));
-        draft.standing(&Standing::default());
-        draft.persist(OTHER, &persist(3, 3, Some(1)));
-        draft.persist(GROUP, &persist(7, 7, None));
-        assert_eq!(places(&[draft]), [(5, 1_003), (6, 1_008), (7, 1_017)]);
-    }
-
-    #[test]
-    fn what_is_cut_or_comes_again_has_its_latest_place() {
-        let (mut first, mut second) = (Draft::default(), Draft::default());
-        first.persist(GROUP, &persist(1, 4, None));
-        second.persist(GROUP, &persist(3, 3, Some(3)));
-        assert_eq!(places(&[first, second])[2..], [(3, 1_000)]);
-        let (mut first, mut second) = (Draft::default(), Draft::default());
-        first.persist(GROUP, &persist(1, 4, None));
-        let standing = Standing {
-            group: GROUP,
-            kept: Index(2),
-            ..Standing::default()
-        };
-        second.whole(&standing, &persist(3, 4, None).append);
-        let both = places(&[first, second]);
-        assert_eq!(both[2..], [(3, 1_000), (4, 1_003)]);
-    }
-
-    #[test]
-    fn of_a_group_that_was_removed_only_what_came_after_counts() {
-        let mut draft = Draft::default();
-        draft.persist(GROUP, &persist(1, 3, None));
-        draft.removed(GROUP);
-        draft.persist(GROUP, &persist(1, 1, None));
-        assert_eq!(places(&[draft]), [(1, 1_006)]);
-    }
-
-    #[test]
-    fn operations_that_are_cut_short_are_no_places() {
-        let mut draft = Draft::default();
-        draft.persist(GROUP, &persist(1, 3, None));
-        for len in 1..draft.ops.len() {
-            let cut = body_places(&draft.ops[..len], 0, GROUP, &mut Vec::new());
-            assert!(cut.is_err(), "{len}");
-        }
     }
 }

@@ -1,14 +1,11 @@
 //! Reading a journal file, a window at a time.
 
-use kontiki_wire::GroupId;
-
 use crate::{
     Error,
     disk::{Disk, File, Open},
     journal::{
         begin::Begin,
         frame::{Frame, Header, Invalid, Kind, Place, Position, UNKNOWN_VERSION},
-        op::{self, BodyPlace},
     },
     layout::{
         self,
@@ -19,52 +16,6 @@ use crate::{
 /// Bytes of one read.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// Bytes of a read that looks for a frame's operations.
-const OPERATIONS_BYTES: u64 = 4 << 10;
-
-/// Where the bodies of a group's entries are in a file that another goes on from, in order. What of the file is
-/// not sound or cannot be read, and all behind it, is left out. Bodies are not read.
-pub(crate) fn body_places(
-    disk: &dyn Disk,
-    number: u32,
-    salt: u64,
-    group: GroupId,
-) -> Result<Vec<BodyPlace>, Error> {
-    let mut places = Vec::new();
-    match add_body_places(disk, number, salt, group, &mut places) {
-        Err(error) if !error.is_damage() => Err(error),
-        _ => Ok(places),
-    }
-}
-
-fn add_body_places(
-    disk: &dyn Disk,
-    number: u32,
-    salt: u64,
-    group: GroupId,
-    places: &mut Vec<BodyPlace>,
-) -> Result<(), Error> {
-    let mut file = JournalFile::open(disk, number, salt)?;
-    file.window_bytes = OPERATIONS_BYTES;
-    let mut at = 0;
-    while let Ok(header) = file.header(at)? {
-        if header.kind == Kind::Operations {
-            let ops_at = at + HEADER_BYTES as u64;
-            let ops = file.bytes(ops_at, u64::from(header.ops_bytes))?;
-            let bodies_at = ops_at + u64::from(header.ops_bytes);
-            if crc32c::crc32c(ops) != header.ops_checksum
-                || op::body_places(ops, bodies_at, group, places).is_err()
-            {
-                break;
-            }
-        }
-        at = header.end();
-    }
-    // It was written past the system's memory, and none of it is wanted there.
-    file.file.uncache(0..file.size);
-    Ok(())
-}
-
 /// A journal file that is read.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
@@ -73,8 +24,6 @@ pub(crate) struct JournalFile {
     size: u64,
     window: Vec<u8>,
     window_at: u64,
-    /// Bytes of a read, at least.
-    window_bytes: u64,
 }
 
 impl JournalFile {
@@ -88,7 +37,6 @@ impl JournalFile {
             size,
             window: Vec::new(),
             window_at: 0,
-            window_bytes: WINDOW_BYTES,
         })
     }
 
@@ -101,7 +49,7 @@ impl JournalFile {
         let end = at.saturating_add(count).min(self.size);
         let at = at.min(end);
         if at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            let len = count.max(self.window_bytes).min(self.size - at) as usize;
+            let len = count.max(WINDOW_BYTES).min(self.size - at) as usize;
             self.window.resize(len, 0);
             let read = self.file.read_at(at, &mut self.window)?;
             self.window.truncate(read);

@@ -4,12 +4,10 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use kontiki_raft::Index;
-use kontiki_wire::PlacedEntry;
 
 use crate::{
     Error,
     group::{Group, Home, Inner},
-    journal::{BodyPlace, body_places},
     layout,
     segment::{self, Apart},
     settler::Settler,
@@ -25,21 +23,6 @@ const HOT_STEP_BYTES: u64 = 1 << 20;
 /// Whether these bytes are so much of all that a file with them may well be theirs.
 fn is_nearly_all(bytes: u64, all: u64) -> bool {
     bytes >= all / 4 * 3
-}
-
-/// Each entry with the place of its body; `None` if one of them has another place or none.
-fn placed_in(entries: Vec<PlacedEntry>, places: &[BodyPlace]) -> Option<Vec<(PlacedEntry, u64)>> {
-    let first = entries.first()?.entry.id.index;
-    let from = places.partition_point(|place| place.id.index < first);
-    let places = places.get(from..from + entries.len())?;
-    let same = |(placed, place): (&PlacedEntry, &BodyPlace)| {
-        let entry = &placed.entry;
-        (entry.id, entry.checksum) == (place.id, place.checksum)
-            && entry.body.len() as u64 == u64::from(place.bytes)
-    };
-    let all = entries.iter().zip(places).all(same);
-    let places = places.iter().map(|place| place.at);
-    all.then(|| entries.into_iter().zip(places).collect())
 }
 
 impl Settler {
@@ -127,19 +110,15 @@ impl Settler {
     /// that cannot be.
     fn set_apart(&mut self, group: &Arc<Group>, home: Home) -> Result<bool, Error> {
         let id = group.id;
-        let places = body_places(&*self.node.disk, home.file, self.salt, id)?;
         let mut inner = group.lock();
         let last = Index(home.last);
-        let run = inner.run(self.node.durable_end(), last, u64::MAX);
-        let Some(entries) = placed_in(run.entries, &places) else {
-            // Memory has what the journal has not, as far as that can be read.
-            tracing::warn!(
-                group = id.0,
-                file = home.file,
-                "a journal file is not what was written"
-            );
+        let Some(bodies_at) = inner.bodies_in(home.file, last) else {
+            // An earlier process wrote it.
             return Ok(false);
         };
+        let run = inner.run(self.node.durable_end(), last, u64::MAX);
+        assert_eq!(run.entries.len(), bodies_at.len(), "all of it is ready");
+        let entries: Vec<_> = run.entries.into_iter().zip(bodies_at).collect();
         let (before, base_offset) = inner.segments_end();
         let is_first = before == inner.base().0;
         let has_tail = inner.drop_empty_tail();
