@@ -8,5 +8,6 @@ mod disk;
 mod examples;
 mod readme;
 mod rotation;
+mod stillness;
 mod subscribers;
 mod upgrade;

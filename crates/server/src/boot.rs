@@ -49,8 +49,8 @@ pub(crate) async fn boot(config: &Config) -> Result<Booted, StartError> {
     let data = finish_recovery(config, &member, data).await?;
     let (storage, recovered, events) = open_storage(config, &data, member.started).await?;
     data.claim()?;
-    let clock = Clock::start();
-    let broker = broker(&member, recovered, &clock, config.storage.segment_bytes)?;
+    let mut clock = Clock::start();
+    let broker = broker(&member, recovered, &mut clock, config.storage.segment_bytes)?;
     if member.begin() {
         member.save(&config.dir).map_err(|source| StartError::Io {
             doing: "cannot write in",
@@ -175,7 +175,7 @@ async fn open_storage(
 fn broker(
     member: &MemberFile,
     recovered: Recovered,
-    clock: &Clock,
+    clock: &mut Clock,
     segment_bytes: u64,
 ) -> Result<Broker, StartError> {
     if let Some(torn) = &recovered.torn {
@@ -209,7 +209,7 @@ fn broker(
         damage,
         seed: getrandom::u64().map_err(StartError::Randomness)?,
     };
-    Broker::new(settings, groups, clock.now()).map_err(StartError::Log)
+    Broker::new(settings, groups, clock.now(None)).map_err(StartError::Log)
 }
 
 /// The address to listen on: as configured, as born, or the born port on all interfaces where the

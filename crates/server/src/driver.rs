@@ -96,7 +96,7 @@ impl Driver {
         let mut effects = Vec::new();
         loop {
             // The broker has something to say before its first input, too.
-            let now = self.clock.now();
+            let now = self.clock.now(self.broker.next_deadline());
             for input in inputs.drain(..) {
                 trace!(?input, "input");
                 self.broker.handle(now, input);
@@ -140,8 +140,9 @@ impl Driver {
                     let _ = asker.send(found.cloned());
                 }
                 Wake::Order(Order::Status(asker)) => {
+                    let now = self.clock.now(self.broker.next_deadline());
                     // An asker that has gone needs no answer.
-                    let _ = asker.send(self.broker.status(self.clock.now()));
+                    let _ = asker.send(self.broker.status(now));
                 }
             }
             if let Err(error) = self.take_queued(&mut inputs) {

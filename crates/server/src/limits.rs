@@ -70,6 +70,13 @@ pub(crate) const PEER_INPUTS_MAX: usize = 128;
 /// Inputs of each kind that one turn takes.
 pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
 
+/// The driver may be woken so much later than it asked for; what is beyond that is time in which it was kept from
+/// running. Two beats, and a third of the least election timeout.
+pub(crate) const LATE_MAX: Duration = Duration::from_millis(100);
+/// So long before it was to be woken it may have stopped running: the least election timeout.
+pub(crate) const LOST_BEFORE_MAX: Duration = Duration::from_millis(300);
+/// What was lost is told if it is that much.
+pub(crate) const LOST_TOLD: Duration = Duration::from_millis(200);
 /// Microseconds for which the driver stays awake for its next input, unless configured: with members near each other
 /// each input of an append, and the next append of one that waits for its answer, comes sooner.
 pub(crate) const AWAKE_MICROS: u64 = 300;

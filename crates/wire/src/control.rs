@@ -488,7 +488,7 @@ pub struct MemberStatus {
     /// Where it leads the cluster's own group: a sentence for each thing that is not as it is to be,
     /// and why not yet.
     pub placing: Vec<String>,
-    /// Seconds since it started.
+    /// Seconds since it started, without those in which it was kept from running.
     pub up_seconds: u64,
     /// The release that it runs.
     pub build: String,
