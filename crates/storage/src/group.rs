@@ -38,7 +38,7 @@ struct Held {
     offset: Offset,
     /// Its records, once it is placed.
     count: u32,
-    /// Where its body is in the journal, once this process has written it.
+    /// Where the journal has its body, once that is staged; it is there when the entry is durable.
     body: Option<BodyPlace>,
 }
 

@@ -11,6 +11,6 @@ mod scan;
 pub(crate) use append::{Journal, Prepared, prepare};
 pub(crate) use begin::{Begin, End};
 pub(crate) use frame::Position;
-pub(crate) use op::{Draft, Standing};
+pub(crate) use op::{Body, Draft, Standing};
 pub(crate) use replay::{begun_salt, check, replay};
 pub(crate) use replayed::{Replay, ReplayedGroup};

@@ -586,7 +586,8 @@ fn begin(
     for group in groups {
         let mut draft = Draft::default();
         draft.whole(&group.standing, &group.unkept);
-        journal.operations(&draft);
+        let at = journal.operations(&draft);
+        group.group.lock().lie(&draft.bodies, number, at);
         journal.write()?;
     }
     journal.sync()?;

@@ -315,14 +315,13 @@ impl Writer {
         let file = self.journal.number();
         let mut at = self.journal.operations(&draft);
         for bodies in draft.bodies.chunk_by(|one, next| one.group == next.group) {
-            let group = self.ledger.get(&bodies[0].group);
-            let mut inner = group.map(|(group, _)| group.lock());
-            for body in bodies {
-                if let Some(inner) = &mut inner {
-                    inner.lies(body.id, file, at);
-                }
-                at += body.bytes.len() as u64;
+            if let Some((group, _)) = self.ledger.get(&bodies[0].group) {
+                group.lock().lie(bodies, file, at);
             }
+            at += bodies
+                .iter()
+                .map(|body| body.bytes.len() as u64)
+                .sum::<u64>();
         }
     }
 

@@ -177,7 +177,7 @@ fn a_journal_file_that_is_nearly_all_one_groups_is_that_groups_segment() {
     assert_eq!(files(&by_hand.disk, "bodies").len(), apart.len());
 }
 
-/// Each file was filled with zeros before, and when it had ended its frames were read to find the bodies.
+/// Nothing is filled with zeros before, and no frame is read to find the bodies.
 #[test]
 fn what_becomes_a_segment_as_it_lies_is_written_once_and_not_read() {
     let (mut by_hand, _) = ByHand::new(SimDisk::default(), larger());
@@ -227,6 +227,80 @@ fn bodies_are_found_where_what_was_not_cut_lies() {
     }
     assert!(files(&by_hand.disk, "bodies").len() > 5);
     by_hand.read_group(GROUP);
+    by_hand.crash(|_| false);
+}
+
+/// A frame has what several groups wrote.
+#[test]
+fn bodies_are_found_behind_those_of_other_groups() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), larger());
+    for index in 1..=5 * LAST {
+        let small = rig::append(vec![entry(index, 1, b"between")]);
+        let large = rig::append(vec![entry(index, 1, &body(index))]);
+        by_hand.queue(vec![(OTHER, small), (GROUP, large)]);
+        by_hand.hands.write();
+        by_hand.listen();
+        by_hand.place(OTHER, index);
+        by_hand.place(GROUP, index);
+        by_hand.hands.work();
+    }
+    assert!(files(&by_hand.disk, "bodies").len() > 5);
+    by_hand.read_group(GROUP);
+    by_hand.crash(|_| false);
+}
+
+/// What is on its way at the end is the first thing in the file that the next start begins.
+#[test]
+fn file_that_a_start_began_becomes_a_segment_too() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), larger());
+    grow(&mut by_hand, LAST);
+    let on_its_way = entry(LAST + 1, term(LAST + 1), &body(LAST + 1));
+    by_hand.write(GROUP, vec![on_its_way]);
+    let (model, disk) = (by_hand.model.clone(), by_hand.disk.clone());
+    by_hand.hands.close().unwrap();
+    let (mut by_hand, _) = ByHand::new(disk, larger());
+    by_hand.model = model;
+    by_hand.place(GROUP, LAST + 1);
+    grow(&mut by_hand, 2 * LAST);
+    let mut begins = files(&by_hand.disk, "bodies").into_iter();
+    assert!(begins.any(|(_, first)| first == LAST + 1));
+    by_hand.read_group(GROUP);
+    by_hand.crash(|_| false);
+}
+
+/// What is committed late is written once more, in the file that the journal has come to.
+#[test]
+fn what_was_written_again_is_found_where_it_is_now() {
+    let (mut by_hand, _) = ByHand::new(SimDisk::default(), larger());
+    let late = (1..=2).map(|index| entry(index, 1, &body(index)));
+    by_hand.write(GROUP, late.collect());
+    let is_others = |(path, _): &(PathBuf, _)| {
+        path.starts_with("groups/4") && path.extension() == Some("bodies".as_ref())
+    };
+    let mut others = 0;
+    // As many files as a group may hold back.
+    while by_hand
+        .disk
+        .files()
+        .iter()
+        .filter(|file| is_others(file))
+        .count()
+        < 4
+    {
+        others += 1;
+        by_hand.write(OTHER, vec![entry(others, 1, &body(others))]);
+        by_hand.place(OTHER, others);
+        by_hand.hands.work();
+    }
+    for index in 3..=2 * LAST {
+        by_hand.write(GROUP, vec![entry(index, 1, &body(index))]);
+        by_hand.place(GROUP, index);
+        by_hand.hands.work();
+    }
+    let begins = files(&by_hand.disk, "bodies");
+    assert!(begins.iter().any(|(_, first)| *first == 1), "{begins:?}");
+    by_hand.read_group(GROUP);
+    by_hand.read_group(OTHER);
     by_hand.crash(|_| false);
 }
 
@@ -428,8 +502,7 @@ fn whatever_a_crash_leaves_the_next_journal_file_becomes_a_segment() {
         let here = by_hand.model.now().get(&GROUP);
         by_hand.place(GROUP, here.map_or(0, |group| group.entries.len() as u64));
         grow(&mut by_hand, LAST);
-        // What was there before the crash was copied.
-        assert!(files(&by_hand.disk, "bodies").len() > 1);
+        assert!(files(&by_hand.disk, "bodies").len() > 2);
         by_hand.read_group(GROUP);
         by_hand.crash(|_| false);
         if !has_ended {

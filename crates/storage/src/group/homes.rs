@@ -1,8 +1,11 @@
-//! Which journal files a group still needs.
+//! Which journal files a group still needs, and where in them its bodies are.
 
-use kontiki_raft::{Entry, Index, LogId};
+use kontiki_raft::{Entry, Index};
 
-use crate::group::{BodyPlace, Home, Inner};
+use crate::{
+    group::{BodyPlace, Home, Inner},
+    journal::Body,
+};
 
 impl Inner {
     /// Entries from `first` on are gone from the log.
@@ -28,14 +31,18 @@ impl Inner {
         }
     }
 
-    /// The body of this entry begins at byte `at` of journal file `file`. It may have been cut from the log by now.
-    pub(crate) fn lies(&mut self, id: LogId, file: u32, at: u64) {
-        let held = self.position_of(id.index.0);
-        let held = held.and_then(|held| self.held.get_mut(held));
-        if let Some(held) = held.filter(|held| held.entry.id == id) {
-            // Nobody asks where in a file of more than 4 GiB.
-            let at = u32::try_from(at).ok();
-            held.body = at.map(|at| BodyPlace { file, at });
+    /// These bodies lie one behind the other from byte `at` of journal file `file` on, or will when what is staged is
+    /// written. What they belong to may have been cut from the log by now.
+    pub(crate) fn lie(&mut self, bodies: &[Body], file: u32, mut at: u64) {
+        for body in bodies {
+            let held = self.position_of(body.id.index.0);
+            let held = held.and_then(|held| self.held.get_mut(held));
+            if let Some(held) = held.filter(|held| held.entry.id == body.id) {
+                // Nobody asks where in a file of more than 4 GiB.
+                let at = u32::try_from(at).ok();
+                held.body = at.map(|at| BodyPlace { file, at });
+            }
+            at += body.bytes.len() as u64;
         }
     }
 

@@ -195,83 +195,57 @@ struct Reader<'a> {
     bodies: Fields<'a>,
 }
 
-/// An operation without its entries, and how many of those follow.
-enum Head {
-    Persist {
-        group: GroupId,
-        hard: Option<Hard>,
-        truncate_from: Option<Index>,
-        commit: Index,
-        count: u32,
-    },
-    Standing(Standing),
-    Whole(Standing, u32),
-    Removed(GroupId),
-}
-
 const MEANINGLESS: Invalid = Invalid::Meaning("the frame's operations make no sense");
 
 impl Reader<'_> {
     fn op(&mut self) -> Result<Op, Invalid> {
-        Ok(match self.head()? {
-            Head::Persist {
-                group,
-                hard,
-                truncate_from,
-                commit,
-                count,
-            } => Op::Persist {
-                group,
-                hard,
-                truncate_from,
-                entries: self.entries(count)?,
-                commit,
-            },
-            Head::Standing(standing) => Op::Standing(standing),
-            Head::Whole(standing, count) => Op::Whole {
-                standing,
-                entries: self.entries(count)?,
-            },
-            Head::Removed(group) => Op::Removed(group),
-        })
-    }
-
-    fn head(&mut self) -> Result<Head, Invalid> {
         const UNKNOWN: Invalid =
             Invalid::Meaning("the frame has an operation that is not known to this program");
-        let head = match self.ops.u8().ok_or(MEANINGLESS)? {
+        match self.ops.u8().ok_or(MEANINGLESS)? {
             PERSIST => self.persist(),
-            STANDING => {
-                let standing = self.standing().filter(|(_, count)| *count == 0);
-                standing.map(|(standing, _)| Head::Standing(standing))
+            STANDING => match self.standing() {
+                Some((standing, 0)) => Ok(Op::Standing(standing)),
+                _ => Err(MEANINGLESS),
+            },
+            WHOLE => {
+                let (standing, count) = self.standing().ok_or(MEANINGLESS)?;
+                let entries = self.entries(count)?;
+                Ok(Op::Whole { standing, entries })
             }
-            WHOLE => self
-                .standing()
-                .map(|(standing, count)| Head::Whole(standing, count)),
             REMOVED => {
                 let group = self.ops.zeros(7).and_then(|()| self.ops.u64());
-                group.map(|group| Head::Removed(GroupId(group)))
+                group
+                    .map(|group| Op::Removed(GroupId(group)))
+                    .ok_or(MEANINGLESS)
             }
-            _ => return Err(UNKNOWN),
-        };
-        head.ok_or(MEANINGLESS)
+            _ => Err(UNKNOWN),
+        }
     }
 
-    fn persist(&mut self) -> Option<Head> {
+    fn persist(&mut self) -> Result<Op, Invalid> {
+        let (mut op, count) = self.persist_without_entries().ok_or(MEANINGLESS)?;
+        if let Op::Persist { entries, .. } = &mut op {
+            *entries = self.entries(count)?;
+        }
+        Ok(op)
+    }
+
+    /// And how many there are.
+    fn persist_without_entries(&mut self) -> Option<(Op, u32)> {
         let flags = self.ops.u8()?;
         self.ops.zeros(2)?;
         let count = self.ops.u32()?;
         let group = GroupId(self.ops.u64()?);
         let hard = self.hard(flags)?;
         let truncate = Index(self.ops.u64()?);
-        let commit = Index(self.ops.u64()?);
-        Some(Head::Persist {
+        let op = Op::Persist {
             group,
             hard: (flags & HAS_HARD != 0).then_some(hard),
             truncate_from: (flags & TRUNCATES != 0).then_some(truncate),
-            commit,
-            count,
-        })
+            entries: Vec::new(),
+            commit: Index(self.ops.u64()?),
+        };
+        Some((op, count))
     }
 
     fn standing(&mut self) -> Option<(Standing, u32)> {
@@ -308,22 +282,20 @@ impl Reader<'_> {
     }
 
     fn entries(&mut self, count: u32) -> Result<Vec<Entry>, Invalid> {
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let (mut entry, len) = self.entry_header().ok_or(MEANINGLESS)?;
-            let body = self.bodies.take(len as usize).ok_or(MEANINGLESS)?;
-            if crc32c::crc32c(body) != entry.checksum {
-                return Err(Invalid::Bytes(
-                    "the checksum of an entry's body does not match",
-                ));
-            }
-            entry.body = Bytes::copy_from_slice(body);
-            entries.push(entry);
-        }
-        Ok(entries)
+        (0..count).map(|_| self.entry()).collect()
     }
 
-    fn entry_header(&mut self) -> Option<(Entry, u32)> {
+    fn entry(&mut self) -> Result<Entry, Invalid> {
+        let entry = self.entry_with_body().ok_or(MEANINGLESS)?;
+        if crc32c::crc32c(&entry.body) != entry.checksum {
+            return Err(Invalid::Bytes(
+                "the checksum of an entry's body does not match",
+            ));
+        }
+        Ok(entry)
+    }
+
+    fn entry_with_body(&mut self) -> Option<Entry> {
         let index = Index(self.ops.u64()?);
         let term = Term(self.ops.u64()?);
         let time = Micros(self.ops.u64()?);
@@ -331,13 +303,13 @@ impl Reader<'_> {
         let checksum = self.ops.u32()?;
         let kind = entry_kind(self.ops.u8()?)?;
         self.ops.zeros(7)?;
-        let entry = Entry {
+        let body = self.bodies.take(len as usize)?;
+        Some(Entry {
             id: LogId { term, index },
             kind,
             time,
             checksum,
-            body: Bytes::new(),
-        };
-        Some((entry, len))
+            body: Bytes::copy_from_slice(body),
+        })
     }
 }
