@@ -5,11 +5,11 @@ use std::{thread, time::Duration};
 
 use kontiki_client::{Client, Record, TopicName};
 use rustix::process::Signal;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE};
 
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 4;
 /// Longer than any election timeout.
 const STANDS_STILL: Duration = Duration::from_millis(800);
 /// Records acknowledged between two rounds.
@@ -51,8 +51,9 @@ async fn machine_that_stood_still_goes_on_with_its_leaders() {
     let appending = tokio::spawn(append(client.clone(), topic.clone(), sender));
     let mut more = async || {
         let enough = *acknowledged.borrow() + RECORDS;
-        let heard = acknowledged.wait_for(|records| *records >= enough).await;
-        heard.expect("the producer goes on");
+        let heard = acknowledged.wait_for(|records| *records >= enough);
+        let heard = timeout(PATIENCE, heard).await;
+        heard.expect("in time").expect("the producer goes on");
     };
     more().await;
     let before = term(&client, &topic).await;
@@ -70,8 +71,12 @@ async fn machine_that_stood_still_goes_on_with_its_leaders() {
     let elections = term(&client, &topic).await - before;
     drop(acknowledged);
     appending.await.expect("a producer that was answered");
-    // The real machine may hold up one of them alone for that long; not every other time.
-    assert!(elections <= ROUNDS / 3, "{elections} elections");
-    let told = (0..3).filter(|at| cluster.said(*at).contains("this member did not run"));
-    assert!(told.count() > 0, "somebody says that it did not run");
+    // The real machine may hold up one of them alone for that long; not each time.
+    assert!(elections <= ROUNDS / 4, "{elections} elections");
+    let told = (0..3).filter(|at| {
+        cluster
+            .said(*at)
+            .contains("this member did not come to its turn")
+    });
+    assert!(told.count() > 0, "somebody says that it was late");
 }

@@ -6,13 +6,16 @@ use kontiki_broker::Now;
 use kontiki_raft::Micros;
 use tracing::warn;
 
-use crate::limits::{LATE_MAX, LOST_BEFORE_MAX, LOST_TOLD};
+use crate::limits::{LATE_MAX, LOST_AGAIN_AFTER, LOST_BEFORE_MAX, LOST_MAX, LOST_TOLD};
 
-/// Tells the deciders the time. Their monotonic one counts only while this process runs: whoever is woken late has
-/// heard nobody in the meantime and told nobody anything, so that others' silence then says nothing of them. A machine
-/// that stood still goes on with the leaders that it had, and calls no election; who was elected elsewhere is heard of
-/// with the next message. Nothing is promised by this clock that others rely on: what leads and what is committed is
-/// confirmed by a quorum's answers, and promises to elect nobody last longer rather than shorter.
+/// Tells the deciders the time. Short times in which this process did not run are left out of their monotonic one:
+/// whoever is woken late has heard nobody in the meantime and told nobody anything, so that others' silence then says
+/// nothing of them. A machine that stood still for a second goes on with the leaders that it had, and calls no election;
+/// who was elected elsewhere is heard of with the next message.
+///
+/// Who leads and what is committed is confirmed by a quorum's answers and by no clock, and promises to elect nobody last
+/// longer rather than shorter. But groups rest, and a member takes itself for one that others know, by the time; so what
+/// is left out is bounded, at once and in the long run, and whoever was away for long knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
@@ -20,6 +23,8 @@ pub(crate) struct Clock {
     lost: Duration,
     /// What was last told.
     last: Duration,
+    /// What more may be lost.
+    spare: Duration,
 }
 
 impl Clock {
@@ -28,6 +33,7 @@ impl Clock {
             origin: Instant::now(),
             lost: Duration::ZERO,
             last: Duration::ZERO,
+            spare: LOST_MAX,
         }
     }
 
@@ -39,7 +45,7 @@ impl Clock {
         if lost >= LOST_TOLD {
             warn!(
                 ms = lost.as_millis(),
-                "this member did not run: its machine stood still, or had no processor or disk to spare"
+                "this member did not come to its turn: its machine stood still, or had no processor or disk to spare"
             );
         }
         Now {
@@ -53,15 +59,17 @@ impl Clock {
         let now = elapsed.saturating_sub(self.lost).max(self.last);
         // What was due before the last turn is due at once.
         let due = due.map_or(now, |due| Duration::from_micros(due.0).max(self.last));
-        if now <= due + LATE_MAX {
-            self.last = now;
-            return;
-        }
+        let late = now > due + LATE_MAX;
         // Since when it has not run is not known; it may have been since the last turn. However late it always is,
         // each turn brings time forward.
         let since = due.saturating_sub(LOST_BEFORE_MAX).max(self.last);
-        self.last = since + LATE_MAX;
-        self.lost += now - self.last;
+        let lost = now.saturating_sub(since + LATE_MAX).min(self.spare);
+        let lost = if late { lost } else { Duration::ZERO };
+        let told = now - lost;
+        let ran = told - self.last;
+        self.spare = (self.spare - lost + ran / LOST_AGAIN_AFTER).min(LOST_MAX);
+        self.lost += lost;
+        self.last = told;
     }
 
     /// The moment that the deciders call `at`, if no more is lost.
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn long_sleep_that_ends_late_was_sleep_but_for_its_end() {
         let (hour, before) = (3_600_000_000, LOST_BEFORE_MAX.as_micros() as u64);
-        let turns = [(10, None), (2 * hour, Some(hour))];
+        let turns = [(10, None), (hour + 1_000_000, Some(hour))];
         let woken = hour - before + LATE;
         assert_eq!(told(&mut Clock::start(), &turns), [10, woken]);
     }
@@ -139,9 +147,29 @@ mod tests {
             (10 * LATE, None),
             (11 * LATE, Some(0)),
             (13 * LATE, Some(0)),
-            (99 * LATE, Some(0)),
+            (20 * LATE, Some(0)),
         ];
         let told = told(&mut clock, &turns);
         assert_eq!(told, [10, 11, 12, 13].map(|turn| turn * LATE));
+    }
+
+    #[test]
+    fn who_was_away_for_long_knows_it() {
+        let most = LOST_MAX.as_micros() as u64;
+        let minute = 60_000_000;
+        let told = told(&mut Clock::start(), &[(10, None), (minute, Some(20))]);
+        assert_eq!(told, [10, minute - most]);
+    }
+
+    #[test]
+    fn clock_of_one_that_is_always_late_is_not_much_slower() {
+        let mut clock = Clock::start();
+        let turns: Vec<_> = (1..=1_000)
+            .map(|turn| (turn * 10 * LATE, Some(0)))
+            .collect();
+        let told = told(&mut clock, &turns);
+        let lost = 10_000 * LATE - told.last().unwrap();
+        let most = LOST_MAX.as_micros() as u64 + 10_000 * LATE / 5;
+        assert!(most - 10 * LATE < lost && lost <= most, "{lost} of {most}");
     }
 }

@@ -75,6 +75,11 @@ pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
 pub(crate) const LATE_MAX: Duration = Duration::from_millis(100);
 /// So long before it was to be woken it may have stopped running: the least election timeout.
 pub(crate) const LOST_BEFORE_MAX: Duration = Duration::from_millis(300);
+/// So much may be lost at once; whoever was away for longer has been given up by others.
+pub(crate) const LOST_MAX: Duration = Duration::from_secs(2);
+/// After a loss as much may be lost again when it has run for so many times that: a member's clock is never slower than
+/// four fifths of another's for long.
+pub(crate) const LOST_AGAIN_AFTER: u32 = 4;
 /// What was lost is told if it is that much.
 pub(crate) const LOST_TOLD: Duration = Duration::from_millis(200);
 /// Microseconds for which the driver stays awake for its next input, unless configured: with members near each other
