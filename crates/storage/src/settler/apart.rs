@@ -113,7 +113,7 @@ impl Settler {
         let mut inner = group.lock();
         let last = Index(home.last);
         let Some(bodies_at) = inner.bodies_in(home.file, last) else {
-            // An earlier process wrote it.
+            // No place is told beyond 4 GiB of a file, and of none that was written before the group was opened.
             return Ok(false);
         };
         let run = inner.run(self.node.durable_end(), last, u64::MAX);
