@@ -136,7 +136,11 @@ fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
     if journals.is_empty() {
         return None;
     }
-    if chance.permille(NEWEST_PERMILLE) {
+    let often = match newest_follows(disk) {
+        true => FOLLOWING_PERMILLE,
+        false => NEWEST_PERMILLE,
+    };
+    if chance.permille(often) {
         return lose_newest(disk, chance);
     }
     // Rather the newest ones: the others may be free.
@@ -146,15 +150,26 @@ fn damage_journal(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
     spoil(disk, &path, &journals, upto, chance)
 }
 
-/// Of a thousand damaged journals, those whose newest file goes, and the small state with it.
+/// Of a thousand damaged journals, those whose newest file goes, and the small state with it,
 const NEWEST_PERMILLE: u64 = 200;
+/// and if the file before it is still there, which alone can say what is missing.
+const FOLLOWING_PERMILLE: u64 = 500;
+
+/// Whether the newest journal file goes on from one that is there.
+fn newest_follows(disk: &SimDisk) -> bool {
+    let files = disk.files();
+    let begun = files.iter().filter(|(path, bytes)| is_begun(path, bytes));
+    let numbers: Vec<_> = begun.filter_map(|(path, _)| number(path)).collect();
+    matches!(numbers[..], [.., before, newest] if before + 1 == newest)
+}
 
 /// The newest journal file that was begun is no journal file any more, and what knew of it is gone, too: all
 /// that is left seems whole.
 fn lose_newest(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
     let files = disk.files();
     let (newest, _) = files.iter().rfind(|(path, bytes)| is_begun(path, bytes))?;
-    let what = match chance.below(3) {
+    // Where it is gone, or only its first sector, other things tell of it.
+    let what = match chance.below(4) {
         0 => {
             disk.remove(newest).ok()?;
             // On a disk that is to fail the name may come back with the next power cut.
@@ -162,13 +177,13 @@ fn lose_newest(disk: &SimDisk, chance: &mut Chance) -> Option<String> {
             "is gone"
         }
         1 => {
-            disk.edit(newest, |bytes| bytes.fill(0)).ok()?;
-            "is empty"
-        }
-        _ => {
             let first = |bytes: &mut Vec<u8>| bytes[..SECTOR_BYTES].fill(0);
             disk.edit(newest, first).ok()?;
             "does not begin any more"
+        }
+        _ => {
+            disk.edit(newest, |bytes| bytes.fill(0)).ok()?;
+            "is empty"
         }
     };
     lose_state(disk);
